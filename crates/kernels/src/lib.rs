@@ -1,0 +1,19 @@
+//! Inner loops of weightzip. Every kernel has a scalar form, which is its meaning; SIMD forms
+//! are tested against it and must give the same bytes.
+//!
+//! Three families, in the order in which a block passes them:
+//! - [`field`]: split floats into exponent ranks and residuals (sign and mantissa), and merge them;
+//! - [`escape`]: peel ranks into planes of short codes whose last value means "see the next plane";
+//! - [`strip`]: pack codes of any width into bit strips laid out for SIMD, and unpack them.
+
+pub mod escape;
+pub mod field;
+pub mod strip;
+mod word;
+
+pub use word::Word;
+
+/// The instruction set in use: `scalar`, for kernels of other levels do not exist yet.
+pub fn level() -> &'static str {
+    "scalar"
+}

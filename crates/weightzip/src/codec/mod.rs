@@ -1,0 +1,371 @@
+//! Block codec (spec: "Blocks" and "Codings"): a block of records in, coded bytes out.
+//!
+//! Knows record layouts, never file formats or tensor names. Each coding has its own file, with
+//! `encode` and `decode` side by side; this one names them and picks the smallest.
+
+mod constant;
+mod context;
+mod narrow;
+mod planes;
+mod ranks;
+mod raw;
+mod widths;
+mod zstd;
+
+pub use context::Context;
+
+use crate::container::MAX_BLOCK_BYTES;
+use crate::error::{Error, Result};
+use crate::record::RecordLayout;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How a block is coded; ids have the critical bit, for a block can't be skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Coding {
+    /// The records as they are.
+    Raw,
+    /// One record, many times.
+    Constant,
+    /// Byte groups through zstd.
+    Zstd,
+    /// Floats: escape planes for exponents, strips for what is left of sign and mantissa.
+    Planes,
+}
+
+impl Coding {
+    const ALL: [Self; 4] = [Self::Raw, Self::Constant, Self::Zstd, Self::Planes];
+
+    /// The name that `wz inspect` shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Constant => "constant",
+            Self::Zstd => "zstd",
+            Self::Planes => "planes",
+        }
+    }
+
+    pub(crate) fn wire_id(self) -> u8 {
+        match self {
+            Self::Raw => 0x80,
+            Self::Constant => 0x81,
+            Self::Zstd => 0x82,
+            Self::Planes => 0x83,
+        }
+    }
+
+    pub(crate) fn from_wire_id(id: u8) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|c| c.wire_id() == id);
+        known.ok_or_else(|| {
+            Error::incompatible(format!(
+                "block coding {id:#04x} is unknown; a newer weightzip may know it"
+            ))
+        })
+    }
+}
+
+/// A coded block, usable without the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// How it is coded.
+    pub coding: Coding,
+    /// Records in it.
+    pub records: u32,
+    /// XXH3-64 of the decoded bytes.
+    pub check: u64,
+    /// The coded bytes; at most 16 and their padding more than the decoded ones.
+    pub payload: Vec<u8>,
+}
+
+/// Bytes at the start of every payload: the record count, then twelve that the coding owns.
+pub(crate) const PREAMBLE: usize = 16;
+
+/// Codes a block of whole records; the same records, layout and context give the same bytes.
+///
+/// Linear in `data`, which may have up to 8 MiB.
+///
+/// # Errors
+/// [`InvalidArgument`](crate::Kind::InvalidArgument) if `data` is empty, too large or not whole records.
+///
+/// ```
+/// use weightzip::{decode_block_into, encode_block, Dtype};
+/// let layout = Dtype::Bf16.record_layout();
+/// let weights: Vec<u8> = (0..1024u16).flat_map(|i| (0x3D00 + i % 700).to_le_bytes()).collect();
+/// let block = encode_block(&layout, None, &weights)?;
+/// assert!(block.payload.len() < weights.len() * 2 / 3);
+///
+/// let mut out = vec![0; weights.len()];
+/// decode_block_into(&layout, None, &block, &mut out)?;
+/// assert_eq!(out, weights);
+/// # Ok::<(), weightzip::Error>(())
+/// ```
+pub fn encode_block(
+    layout: &RecordLayout,
+    context: Option<&Context>,
+    data: &[u8],
+) -> Result<Block> {
+    let records = data.len() / usize::from(layout.bytes());
+    let whole = records * usize::from(layout.bytes()) == data.len();
+    let (true, true, Ok(records)) = (whole, data.len() <= MAX_BLOCK_BYTES, u32::try_from(records))
+    else {
+        return Err(Error::argument(format!(
+            "a block of {} bytes is too large or not whole records",
+            data.len()
+        )));
+    };
+    if records == 0 {
+        return Err(Error::argument("a block has at least one record"));
+    }
+    let (coding, payload) = match constant::encode(layout, records, data) {
+        Some(payload) => (Coding::Constant, payload),
+        None => smallest(layout, context, records, data)?,
+    };
+    Ok(Block { coding, records, check: xxh3_64(data), payload })
+}
+
+/// Floats try planes, everything else zstd; what doesn't get smaller stays raw.
+fn smallest(
+    layout: &RecordLayout,
+    context: Option<&Context>,
+    records: u32,
+    data: &[u8],
+) -> Result<(Coding, Vec<u8>)> {
+    let coded = match layout.floats() {
+        Some(floats) => planes::encode(floats, context, records, data).map(|p| (Coding::Planes, p)),
+        None => Some((Coding::Zstd, zstd::encode(layout, records, data)?)),
+    };
+    Ok(match coded {
+        Some((coding, payload)) if payload.len() < PREAMBLE + data.len() => (coding, payload),
+        _ => (Coding::Raw, raw::encode(records, data)),
+    })
+}
+
+/// Decodes `block` into `out`, which must have exactly its bytes, and compares the checksum.
+///
+/// Linear; takes scratch memory of at most about twelve times `out`, whatever the payload claims.
+///
+/// # Errors
+/// [`Corruption`](crate::Kind::Corruption) if the payload contradicts itself or the checksum,
+/// [`InvalidArgument`](crate::Kind::InvalidArgument) if `out` has another length.
+/// `out` has no meaning then.
+pub fn decode_block_into(
+    layout: &RecordLayout,
+    context: Option<&Context>,
+    block: &Block,
+    out: &mut [u8],
+) -> Result<()> {
+    decode_unchecked(layout, context, block, out)?;
+    if xxh3_64(out) != block.check {
+        return Err(Error::corrupt(format!(
+            "a {} block's decoded bytes differ from their checksum",
+            block.coding.name()
+        )));
+    }
+    Ok(())
+}
+
+/// [`decode_block_into`] without the checksum.
+pub(crate) fn decode_unchecked(
+    layout: &RecordLayout,
+    context: Option<&Context>,
+    block: &Block,
+    out: &mut [u8],
+) -> Result<()> {
+    if u64::from(block.records) * u64::from(layout.bytes()) != out.len() as u64 {
+        return Err(Error::argument(format!(
+            "a block of {} records doesn't fill {} bytes",
+            block.records,
+            out.len()
+        )));
+    }
+    let Some((preamble, body)) = block.payload.split_first_chunk::<PREAMBLE>() else {
+        return Err(Error::corrupt("a block payload is shorter than its preamble"));
+    };
+    if preamble[..4] != block.records.to_le_bytes() {
+        return Err(Error::corrupt(
+            "a block's payload states another record count than its header",
+        ));
+    }
+    match block.coding {
+        Coding::Raw => raw::decode(body, out),
+        Coding::Constant => constant::decode(layout, body, out),
+        Coding::Zstd => zstd::decode(layout, preamble, body, out),
+        Coding::Planes => match layout.floats() {
+            Some(floats) => planes::decode(floats, context, preamble, body, out),
+            None => Err(Error::corrupt("plane coding of records that are not floats")),
+        },
+    }
+}
+
+/// The record count that a payload states.
+pub(crate) fn records_of(payload: &[u8]) -> Result<u32> {
+    match payload.get(..PREAMBLE) {
+        Some(&[a, b, c, d, ..]) => Ok(u32::from_le_bytes([a, b, c, d])),
+        _ => Err(Error::corrupt("a block payload is shorter than its preamble")),
+    }
+}
+
+/// Bytes that `records` decode to, if that is within `limit`.
+pub(crate) fn check_size(layout: &RecordLayout, records: u32, limit: usize) -> Result<usize> {
+    let bytes = u64::from(records) * u64::from(layout.bytes());
+    match usize::try_from(bytes) {
+        Ok(0) => Err(Error::corrupt("a block has no records")),
+        Ok(bytes) if bytes <= limit.min(MAX_BLOCK_BYTES) => Ok(bytes),
+        _ => Err(Error::corrupt(format!(
+            "a block of {bytes} decoded bytes is beyond the limit of {limit}"
+        ))),
+    }
+}
+
+/// A payload's start: the preamble with its record count.
+fn preamble(records: u32) -> [u8; PREAMBLE] {
+    let mut bytes = [0; PREAMBLE];
+    bytes[..4].copy_from_slice(&records.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::record::{ByteOrder, Field, Role};
+    use arbtest::arbitrary::{Result as Arbitrary, Unstructured};
+
+    /// Any record layout that the format can say and a codec may meet.
+    fn any_layout(u: &mut Unstructured) -> Arbitrary<RecordLayout> {
+        if u.ratio(3, 4)? {
+            return Ok(u.choose(Dtype::ALL)?.record_layout());
+        }
+        let order = if u.arbitrary()? { ByteOrder::Big } else { ByteOrder::Little };
+        let width = *u.choose(&[8u8, 16, 32, 64])?;
+        let exponent_bits = u.int_in_range(1..=11.min(width - 1))?;
+        let role = *u.choose(&[
+            Role::Opaque,
+            Role::Unsigned,
+            Role::Signed,
+            Role::Float { exponent_bits },
+        ])?;
+        let count = u.int_in_range(1..=4)?;
+        let field = Field { bit_offset: 0, count, width, role };
+        let bytes = u16::from(width / 8) * count + u.int_in_range(0..=1)?;
+        Ok(RecordLayout::new(bytes, order, vec![field]).unwrap())
+    }
+
+    /// Whole records, from noise or in the shape of weights, with runs and short values.
+    fn any_records(u: &mut Unstructured, layout: &RecordLayout) -> Arbitrary<Vec<u8>> {
+        let size = usize::from(layout.bytes());
+        let mut data: Vec<u8> = u.arbitrary()?;
+        if u.arbitrary()? {
+            let (keep, fill) = (u.int_in_range(0..=size)?, u.int_in_range(0..=2)? as u8 * 0x3F);
+            data.chunks_mut(size).for_each(|r| r.iter_mut().take(keep).for_each(|b| *b = fill));
+        }
+        let times = u.int_in_range(1..=40)?;
+        let mut data = data.repeat(times);
+        data.truncate(data.len() / size * size);
+        data.resize(data.len().max(size), 7);
+        Ok(data)
+    }
+
+    #[test]
+    fn any_records_come_back_and_nothing_depends_on_what_the_buffer_held() {
+        arbtest::arbtest(|u| {
+            let layout = any_layout(u)?;
+            let (first, data) = (any_records(u, &layout)?, any_records(u, &layout)?);
+            let context =
+                if u.arbitrary()? { Context::of_first_block(&layout, &first) } else { None };
+            let block = encode_block(&layout, context.as_ref(), &data).unwrap();
+            assert_eq!(block, encode_block(&layout, context.as_ref(), &data).unwrap());
+            assert!(block.payload.len() <= data.len() + PREAMBLE);
+            // The decoder has only what the wire carries.
+            let context = context.map(|c| {
+                let (id, payload) = c.to_wire(&layout);
+                Context::from_wire(id, &payload, &layout).unwrap().unwrap()
+            });
+            for fill in [0, 0xFF] {
+                let mut out = vec![fill; data.len()];
+                decode_block_into(&layout, context.as_ref(), &block, &mut out).unwrap();
+                assert_eq!(out, data);
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn any_payload_is_refused_or_decodes() {
+        arbtest::arbtest(|u| {
+            let layout = any_layout(u)?;
+            let data = any_records(u, &layout)?;
+            let mut block = encode_block(&layout, None, &data).unwrap();
+            for _ in 0..u.int_in_range(1..=4)? {
+                let at = u.choose_index(block.payload.len())?;
+                block.payload[at] ^= u.int_in_range(1..=255)? as u8;
+            }
+            block
+                .payload
+                .truncate(u.int_in_range(0..=block.payload.len() * 2)?.min(block.payload.len()));
+            block.coding = *u.choose(&Coding::ALL)?;
+            let mut out = vec![0; data.len()];
+            if decode_block_into(&layout, None, &block, &mut out).is_ok() {
+                assert_eq!(out, data);
+            }
+            let _ = decode_unchecked(&layout, None, &block, &mut out);
+            Ok(())
+        });
+    }
+
+    fn ratio(dtype: Dtype, data: &[u8]) -> (Coding, f64) {
+        let block = encode_block(&dtype.record_layout(), None, data).unwrap();
+        (block.coding, block.payload.len() as f64 / data.len() as f64)
+    }
+
+    /// Numbers from a linear congruential generator.
+    fn uniform() -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(1u64), |s| {
+            Some(s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+        })
+        .map(|state| (state >> 32) as u32)
+    }
+
+    /// Sums of four uniform numbers: a bell like that of weights. Not evidence of any ratio.
+    fn bell(count: usize) -> impl Iterator<Item = f32> {
+        let mut numbers = uniform().map(|n| n as f32 / u32::MAX as f32 - 0.5);
+        (0..count).map(move |_| numbers.by_ref().take(4).sum::<f32>() * 0.05)
+    }
+
+    #[test]
+    fn short_values_in_long_types_are_found() {
+        let values = || bell(1 << 15);
+        let bf16 = ratio(
+            Dtype::Bf16,
+            &values().flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect::<Vec<_>>(),
+        );
+        let as_f32: Vec<u8> =
+            values().flat_map(|v| half::bf16::from_f32(v).to_f32().to_le_bytes()).collect();
+        let as_f16: Vec<u8> = values()
+            .flat_map(|v| half::f16::from_f32(half::bf16::from_f32(v).to_f32()).to_le_bytes())
+            .collect();
+        let as_f64: Vec<u8> = values()
+            .flat_map(|v| f64::from(half::bf16::from_f32(v).to_f32()).to_le_bytes())
+            .collect();
+        assert!(bf16.0 == Coding::Planes && bf16.1 < 0.68, "{bf16:?}");
+        assert!((ratio(Dtype::F32, &as_f32).1 - bf16.1 / 2.0).abs() < 0.002);
+        assert!((ratio(Dtype::F64, &as_f64).1 - bf16.1 / 4.0).abs() < 0.002);
+        let f16 = ratio(Dtype::F16, &as_f16).1;
+        assert!(
+            (f16 - bf16.1).abs() < 0.005,
+            "subnormals must not spoil their chunks: {f16} against {bf16:?}"
+        );
+    }
+
+    #[test]
+    fn structure_has_its_coding() {
+        assert_eq!(ratio(Dtype::F32, &[0; 4096]).0, Coding::Constant);
+        assert_eq!(
+            ratio(Dtype::I64, &(0..512u64).flat_map(u64::to_le_bytes).collect::<Vec<_>>()).0,
+            Coding::Zstd
+        );
+        let noise: Vec<u8> = uniform().map(|n| n.to_be_bytes()[0]).take(4096).collect();
+        assert_eq!(ratio(Dtype::U8, &noise).0, Coding::Raw);
+    }
+}

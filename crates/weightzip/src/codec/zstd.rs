@@ -1,0 +1,62 @@
+//! Coding `zstd` (spec: "Zstd"): byte groups, as in the seed paper (arXiv 2404.15198), one frame.
+
+use super::{PREAMBLE, preamble};
+use crate::error::{Error, Result};
+use crate::record::RecordLayout;
+
+/// The seed paper's level; higher ones gain little on what models carry beside weights.
+const LEVEL: i32 = 3;
+
+pub(super) fn encode(layout: &RecordLayout, records: u32, data: &[u8]) -> Result<Vec<u8>> {
+    let mut payload = preamble(records).to_vec();
+    let size = usize::from(layout.bytes());
+    let grouped;
+    let input = if size == 1 {
+        data
+    } else {
+        grouped = group(data, size);
+        &grouped
+    };
+    let frame =
+        zstd::bulk::compress(input, LEVEL).map_err(|e| Error::io("zstd can't compress", e))?;
+    payload.extend(frame);
+    Ok(payload)
+}
+
+pub(super) fn decode(
+    layout: &RecordLayout,
+    preamble: &[u8; PREAMBLE],
+    body: &[u8],
+    out: &mut [u8],
+) -> Result<()> {
+    if preamble[4..].iter().any(|&b| b != 0) {
+        return Err(Error::corrupt("a zstd block's preamble has unknown bits"));
+    }
+    let size = usize::from(layout.bytes());
+    let bad = |why: &str| Error::corrupt(format!("a zstd block {why}"));
+    // Straight into memory of the right size: a frame that claims more just fails.
+    let decode = |into: &mut [u8]| match zstd::bulk::decompress_to_buffer(body, into) {
+        Ok(n) if n == into.len() => Ok(()),
+        Ok(n) => Err(bad(&format!("decodes to {n} bytes instead of {}", into.len()))),
+        Err(e) => Err(bad(&format!("does not decode: {e}"))),
+    };
+    if size == 1 {
+        return decode(out);
+    }
+    let mut grouped = vec![0; out.len()];
+    decode(&mut grouped)?;
+    ungroup(&grouped, size, out);
+    Ok(())
+}
+
+/// All first bytes of the records, then all second ones, and so on.
+fn group(data: &[u8], size: usize) -> Vec<u8> {
+    (0..size).flat_map(|byte| data.iter().skip(byte).step_by(size)).copied().collect()
+}
+
+fn ungroup(grouped: &[u8], size: usize, out: &mut [u8]) {
+    let records = out.len() / size;
+    for (byte, group) in grouped.chunks_exact(records).enumerate() {
+        out.iter_mut().skip(byte).step_by(size).zip(group).for_each(|(o, &g)| *o = g);
+    }
+}

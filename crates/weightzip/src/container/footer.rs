@@ -1,0 +1,127 @@
+//! The footer (spec: "Footer"): what the file holds, and where the directory's pages are.
+
+use super::header::Version;
+use super::wire::{Fields, put_string};
+use crate::error::{Error, Result};
+use crate::formats::Format;
+
+/// What a `.wz` says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Version of the wire format.
+    pub version: Version,
+    /// Name and version of the program that wrote it.
+    pub writer: String,
+    /// The level it was asked for.
+    pub level: String,
+    /// What the original was recognised as: a hint.
+    pub format: Format,
+    /// Bytes of the original file.
+    pub original_bytes: u64,
+    /// Bytes of the `.wz`.
+    pub compressed_bytes: u64,
+    /// Tensors in it.
+    pub tensors: u64,
+    /// BLAKE3 of the original file.
+    pub blake3: [u8; 32],
+    /// SHA-256 of the original file, if it was asked for.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Where a directory page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageRef {
+    /// Offset of its section in the file.
+    pub(crate) at: u64,
+    /// Where its first segment's bytes start in the original.
+    pub(crate) original_at: u64,
+    /// Bytes of its section's payload.
+    pub(crate) len: u32,
+    /// Segments in it.
+    pub(crate) segments: u32,
+}
+
+/// The footer: everything in [`Info`] that the header and the file's size don't say, and the pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Footer {
+    pub(crate) writer: String,
+    pub(crate) level: String,
+    pub(crate) format: Format,
+    pub(crate) original_bytes: u64,
+    pub(crate) tensors: u64,
+    pub(crate) blake3: [u8; 32],
+    pub(crate) sha256: Option<[u8; 32]>,
+    pub(crate) pages: Vec<PageRef>,
+}
+
+const HAS_SHA256: u32 = 1;
+
+impl Footer {
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend(self.original_bytes.to_le_bytes());
+        out.extend(self.tensors.to_le_bytes());
+        out.extend(if self.sha256.is_some() { HAS_SHA256 } else { 0 }.to_le_bytes());
+        out.extend([self.format.wire_id(), 0, 0, 0]);
+        out.extend(self.blake3);
+        out.extend(self.sha256.into_iter().flatten());
+        put_string(out, &self.writer);
+        put_string(out, &self.level);
+        for page in &self.pages {
+            out.extend(page.at.to_le_bytes());
+            out.extend(page.original_at.to_le_bytes());
+            out.extend(page.len.to_le_bytes());
+            out.extend(page.segments.to_le_bytes());
+        }
+    }
+
+    pub(crate) fn read_from(payload: &[u8]) -> Result<Self> {
+        let mut from = Fields::of("the footer", payload);
+        let (original_bytes, tensors, flags) = (from.u64()?, from.u64()?, from.u32()?);
+        let [format, 0, 0, 0] = from.array()? else {
+            return Err(from.bad("has bits that must be zero"));
+        };
+        if flags & !HAS_SHA256 != 0 {
+            return Err(Error::incompatible("the footer has flags that this version doesn't know"));
+        }
+        let blake3 = from.array()?;
+        let sha256 = if flags & HAS_SHA256 != 0 { Some(from.array()?) } else { None };
+        let (writer, level) = (from.string()?, from.string()?);
+        let mut pages = Vec::new();
+        while from.left() > 0 {
+            pages.push(PageRef {
+                at: from.u64()?,
+                original_at: from.u64()?,
+                len: from.u32()?,
+                segments: from.u32()?,
+            });
+        }
+        Ok(Self {
+            writer,
+            level,
+            format: Format::from_wire_id(format),
+            original_bytes,
+            tensors,
+            blake3,
+            sha256,
+            pages,
+        })
+    }
+
+    pub(crate) fn into_info(self, version: Version, compressed_bytes: u64) -> (Info, Vec<PageRef>) {
+        let Self { writer, level, format, original_bytes, tensors, blake3, sha256, pages } = self;
+        (
+            Info {
+                version,
+                writer,
+                level,
+                format,
+                original_bytes,
+                compressed_bytes,
+                tensors,
+                blake3,
+                sha256,
+            },
+            pages,
+        )
+    }
+}

@@ -1,0 +1,79 @@
+//! The first 16 bytes of a file (spec: "File header").
+
+use crate::error::{Error, Result};
+use std::fmt;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// As in PNG: a byte that is not ASCII, and line ends that careless transfers change.
+pub(crate) const MAGIC: [u8; 8] = [0x89, b'W', b'Z', 0x0D, 0x0A, 0x1A, 0x0A, 0x00];
+
+/// Bytes of the file header.
+pub(crate) const LEN: usize = 16;
+
+/// Version of the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// 0 until the first stable release.
+    pub major: u8,
+    /// Counts changes within a major version.
+    pub minor: u8,
+}
+
+impl Version {
+    /// What this library writes.
+    pub const CURRENT: Self = Self { major: 0, minor: 1 };
+
+    /// Whether this library reads files of this version: of the 0.x ones, only its own.
+    pub fn is_readable(self) -> bool {
+        self == Self::CURRENT
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Whether a file that starts with these bytes is a `.wz` of any version.
+///
+/// ```
+/// assert!(!weightzip::is_weightzip(b"GGUF"));
+/// ```
+pub fn is_weightzip(prefix: &[u8]) -> bool {
+    prefix.starts_with(&MAGIC)
+}
+
+pub(crate) fn write_to(out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend(MAGIC);
+    out.extend([Version::CURRENT.major, Version::CURRENT.minor, 0, 0]);
+    let check = xxh3_64(&out[start..]).to_le_bytes();
+    out.extend(&check[..4]);
+}
+
+pub(crate) fn read_from(bytes: &[u8; LEN]) -> Result<Version> {
+    let (body, check) = bytes.split_at(12);
+    if !is_weightzip(body) {
+        return Err(Error::argument("this is not a .wz file: its first bytes are others").at(0));
+    }
+    if xxh3_64(body).to_le_bytes()[..4] != *check {
+        return Err(Error::corrupt("the file header differs from its checksum").at(0));
+    }
+    let version = Version { major: body[8], minor: body[9] };
+    if !version.is_readable() {
+        let need = if version > Version::CURRENT { "a newer" } else { "an older" };
+        let own = Version::CURRENT;
+        return Err(Error::incompatible(format!(
+            "the file has format version {version}, this weightzip reads {own}; use {need} one"
+        ))
+        .at(8));
+    }
+    if body[10..] != [0, 0] {
+        return Err(Error::incompatible(
+            "the file header has flags that this version doesn't know",
+        )
+        .at(10));
+    }
+    Ok(version)
+}

@@ -1,0 +1,129 @@
+//! Sections (spec: "Sections"): 16 bytes of header, the payload, zeros up to a multiple of 16.
+
+use super::ALIGN;
+use crate::error::{Error, Result};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Bytes of a section header.
+pub(crate) const LEN: usize = 16;
+
+/// Set in a kind that a reader must not skip.
+pub(crate) const CRITICAL: u8 = 0x80;
+
+pub(crate) const SEGMENT: u8 = 0x81;
+pub(crate) const CONTEXT: u8 = 0x82;
+pub(crate) const BLOCK: u8 = 0x83;
+pub(crate) const TABLE: u8 = 0x84;
+pub(crate) const DIRECTORY: u8 = 0x85;
+pub(crate) const FOOTER: u8 = 0x86;
+
+/// What a section says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) kind: u8,
+    /// A block's coding or a context's type; else 0.
+    pub(crate) sub: u8,
+    /// Bytes of the payload without its padding.
+    pub(crate) len: u32,
+    /// XXH3-64: of a block's decoded bytes; else of the header's first 8 bytes and the payload.
+    pub(crate) check: u64,
+}
+
+impl Section {
+    /// The header of a section that is not a block.
+    pub(crate) fn of(kind: u8, sub: u8, payload: &[u8]) -> Result<Self> {
+        let len = u32::try_from(payload.len())
+            .map_err(|_| Error::argument("the file's metadata takes more than 4 GiB"))?;
+        let section = Self { kind, sub, len, check: 0 };
+        Ok(Self { check: section.check_of(payload), ..section })
+    }
+
+    fn check_of(&self, payload: &[u8]) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&self.to_bytes()[..8]);
+        hash.update(payload);
+        hash.digest()
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        bytes[..2].copy_from_slice(&[self.kind, self.sub]);
+        bytes[4..8].copy_from_slice(&self.len.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.check.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; LEN]) -> Result<Self> {
+        let [kind, sub, 0, 0, l0, l1, l2, l3, check @ ..] = *bytes else {
+            return Err(Error::corrupt("a section header has bits that must be zero"));
+        };
+        let len = u32::from_le_bytes([l0, l1, l2, l3]);
+        Ok(Self { kind, sub, len, check: u64::from_le_bytes(check) })
+    }
+
+    /// Bytes of the payload with its padding.
+    pub(crate) fn padded(&self) -> u64 {
+        u64::from(self.len).next_multiple_of(ALIGN)
+    }
+
+    /// Bytes of header and padded payload.
+    pub(crate) fn whole(&self) -> u64 {
+        LEN as u64 + self.padded()
+    }
+
+    /// Refuses a payload of more than `limit` bytes.
+    pub(crate) fn check_len(&self, limit: usize) -> Result<()> {
+        if self.len as usize <= limit {
+            return Ok(());
+        }
+        let (name, len) = (self.name(), self.len);
+        Err(Error::corrupt(format!("a {name} of {len} bytes is beyond the limit of {limit}")))
+    }
+
+    /// Checks a section that is not a block, and cuts the padding off its payload.
+    pub(crate) fn open<'a>(&self, padded: &'a [u8]) -> Result<&'a [u8]> {
+        let payload = self.unpad(padded)?;
+        if self.check_of(payload) != self.check {
+            return Err(Error::corrupt(format!("the {} differs from its checksum", self.name())));
+        }
+        Ok(payload)
+    }
+
+    /// The payload without its padding, which must be zero.
+    pub(crate) fn unpad<'a>(&self, padded: &'a [u8]) -> Result<&'a [u8]> {
+        match padded.split_at_checked(self.len as usize) {
+            Some((payload, padding)) if padding.iter().all(|&b| b == 0) => Ok(payload),
+            Some(_) => {
+                Err(Error::corrupt(format!("the {} has padding that is not zero", self.name())))
+            }
+            None => Err(Error::short(format!("the {} is cut short", self.name()))),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self.kind {
+            SEGMENT => "segment",
+            CONTEXT => "context",
+            BLOCK => "block",
+            TABLE => "block table",
+            DIRECTORY => "directory",
+            FOOTER => "footer",
+            _ => "unknown section",
+        }
+    }
+
+    /// The error for a section that can't stand where it does.
+    pub(crate) fn misplaced(&self) -> Error {
+        match self.kind {
+            SEGMENT..=FOOTER => {
+                Error::corrupt(format!("a {} stands where it can't be", self.name()))
+            }
+            kind if kind & CRITICAL != 0 => Error::incompatible(format!(
+                "section type {kind:#04x} is unknown; a newer weightzip may know it"
+            )),
+            kind => Error::corrupt(format!(
+                "a section of type {kind:#04x} stands where none can be skipped"
+            )),
+        }
+    }
+}

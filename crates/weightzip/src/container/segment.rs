@@ -1,0 +1,100 @@
+//! Segments (spec: "Segments"): bytes that are coded with one record layout, in blocks.
+
+use super::wire::{Fields, put_varint};
+use crate::error::{Error, Result};
+use crate::record::{ByteOrder, Field, RecordLayout, Role};
+
+/// What a segment says before its blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) layout: RecordLayout,
+    /// Records per row; 0 if there are no rows.
+    pub(crate) row: u64,
+    /// Bytes of each span that starts here, in order; empty for a single opaque span.
+    pub(crate) spans: Vec<u64>,
+}
+
+impl Segment {
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend(self.row.to_le_bytes());
+        out.extend(self.layout.bytes().to_le_bytes());
+        out.push(u8::from(self.layout.order() == ByteOrder::Big));
+        out.push(self.layout.fields().len().to_le_bytes()[0]);
+        for field in self.layout.fields() {
+            let (role, exponent_bits) = match field.role {
+                Role::Opaque => (0, 0),
+                Role::Unsigned => (1, 0),
+                Role::Signed => (2, 0),
+                Role::Float { exponent_bits } => (3, exponent_bits),
+            };
+            out.extend(field.bit_offset.to_le_bytes());
+            out.extend(field.count.to_le_bytes());
+            out.extend([field.width, role, exponent_bits, 0]);
+        }
+        put_varint(out, self.spans.len() as u64);
+        self.spans.iter().for_each(|&len| put_varint(out, len));
+    }
+
+    /// Lengths of its spans if it turns out to have `bytes`: the file may end early. A span that
+    /// is cut short is the last one.
+    pub(crate) fn clip(&self, bytes: u64) -> Result<Vec<u64>> {
+        let mut left = bytes;
+        if self.spans.is_empty() {
+            return Ok(if bytes > 0 { vec![bytes] } else { Vec::new() });
+        }
+        let mut spans = Vec::new();
+        for &len in &self.spans {
+            if len > left {
+                if left > 0 {
+                    spans.push(std::mem::take(&mut left));
+                }
+                break;
+            }
+            spans.push(len);
+            left -= len;
+        }
+        if left > 0 {
+            return Err(Error::corrupt("a segment has more bytes than its spans"));
+        }
+        Ok(spans)
+    }
+
+    pub(crate) fn read_from(payload: &[u8]) -> Result<Self> {
+        let mut from = Fields::of("a segment", payload);
+        let row = from.u64()?;
+        let bytes = from.u16()?;
+        let order = match from.u8()? {
+            0 => ByteOrder::Little,
+            1 => ByteOrder::Big,
+            _ => return Err(from.bad("has an unknown byte order")),
+        };
+        let count = from.u8()?;
+        let fields = (0..count).map(|_| read_field(&mut from)).collect::<Result<_>>()?;
+        let layout =
+            RecordLayout::new(bytes, order, fields).map_err(|e| Error::corrupt(e.message()))?;
+        let spans = from.count(1)?;
+        let spans = (0..spans).map(|_| from.varint()).collect::<Result<_>>()?;
+        from.finish()?;
+        Ok(Self { layout, row, spans })
+    }
+}
+
+fn read_field(from: &mut Fields<'_>) -> Result<Field> {
+    let (bit_offset, count, [width, role, exponent_bits, zero]) =
+        (from.u16()?, from.u16()?, from.array()?);
+    let role = match (role, exponent_bits) {
+        (0, 0) => Role::Opaque,
+        (1, 0) => Role::Unsigned,
+        (2, 0) => Role::Signed,
+        (3, exponent_bits) => Role::Float { exponent_bits },
+        (role, _) => {
+            return Err(Error::incompatible(format!(
+                "field role {role} is unknown; a newer weightzip may know it"
+            )));
+        }
+    };
+    if zero != 0 {
+        return Err(from.bad("has a field with unknown bits"));
+    }
+    Ok(Field { bit_offset, count, width, role })
+}

@@ -1,0 +1,63 @@
+//! Block tables (spec: "Block tables"): where a segment's blocks are, stored behind them.
+
+use super::section::{BLOCK, LEN, Section};
+use super::wire::Fields;
+use crate::codec::Coding;
+use crate::error::{Error, Result};
+
+/// Bytes per entry.
+const ENTRY: usize = 16;
+
+/// Most records in a block; the count shares four bytes with the coding.
+const MAX_RECORDS: u32 = (1 << 24) - 1;
+
+/// A block as its header and its table entry state it, in the same words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Bytes of the payload.
+    pub(crate) len: u32,
+    pub(crate) coding: Coding,
+    pub(crate) records: u32,
+    /// XXH3-64 of the decoded bytes.
+    pub(crate) check: u64,
+}
+
+impl Entry {
+    pub(crate) fn section(&self) -> Section {
+        Section { kind: BLOCK, sub: self.coding.wire_id(), len: self.len, check: self.check }
+    }
+
+    fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend(self.len.to_le_bytes());
+        out.extend(&self.records.to_le_bytes()[..3]);
+        out.push(self.coding.wire_id());
+        out.extend(self.check.to_le_bytes());
+    }
+
+    fn read_from(from: &mut Fields<'_>) -> Result<Self> {
+        let (len, [r0, r1, r2, coding], check) = (from.u32()?, from.array()?, from.u64()?);
+        let records = u32::from_le_bytes([r0, r1, r2, 0]);
+        Ok(Self { len, coding: Coding::from_wire_id(coding)?, records, check })
+    }
+}
+
+pub(crate) fn write_to(entries: &[Entry], out: &mut Vec<u8>) -> Result<()> {
+    if entries.iter().any(|e| e.records > MAX_RECORDS) {
+        return Err(Error::argument("a block has too many records"));
+    }
+    entries.iter().for_each(|e| e.write_to(out));
+    Ok(())
+}
+
+pub(crate) fn read_from(payload: &[u8]) -> Result<Vec<Entry>> {
+    let mut from = Fields::of("a block table", payload);
+    let entries =
+        (0..payload.len() / ENTRY).map(|_| Entry::read_from(&mut from)).collect::<Result<_>>()?;
+    from.finish()?;
+    Ok(entries)
+}
+
+/// Bytes of a table's section.
+pub(crate) fn section_len(blocks: u64) -> Option<u64> {
+    blocks.checked_mul(ENTRY as u64)?.checked_add(LEN as u64)
+}

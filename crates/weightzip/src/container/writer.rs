@@ -1,0 +1,153 @@
+//! Writes a file from front to back.
+
+use super::directory::{Entry, Page, Placed};
+use super::footer::{Footer, PageRef};
+use super::section::{self, Section};
+use super::segment::Segment;
+use super::{header, table, tail};
+use crate::codec::{Block, Context};
+use crate::error::{Error, Result};
+use crate::record::RecordLayout;
+use std::io::Write;
+
+/// A file that is being written: segments, then [`Writer::finish`].
+pub(crate) struct Writer<W> {
+    to: W,
+    at: u64,
+    page: Page,
+    pages: Vec<PageRef>,
+    written: Vec<Page>,
+    /// The segment that is open.
+    open: Option<Open>,
+    original_at: u64,
+    scratch: Vec<u8>,
+}
+
+struct Open {
+    at: u64,
+    blocks_at: u64,
+    entries: Vec<table::Entry>,
+}
+
+impl<W: Write> Writer<W> {
+    pub(crate) fn new(to: W) -> Result<Self> {
+        let mut writer = Self {
+            to,
+            at: 0,
+            page: Page::default(),
+            pages: Vec::new(),
+            written: Vec::new(),
+            open: None,
+            original_at: 0,
+            scratch: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        header::write_to(&mut bytes);
+        writer.put(&bytes)?;
+        Ok(writer)
+    }
+
+    pub(crate) fn begin_segment(
+        &mut self,
+        segment: &Segment,
+        context: Option<&Context>,
+    ) -> Result<()> {
+        let at = self.at;
+        self.section(section::SEGMENT, 0, |out| segment.write_to(out))?;
+        if let Some(context) = context {
+            self.context(context, &segment.layout)?;
+        }
+        self.open = Some(Open { at, blocks_at: self.at, entries: Vec::new() });
+        Ok(())
+    }
+
+    fn context(&mut self, context: &Context, layout: &RecordLayout) -> Result<()> {
+        let (id, payload) = context.to_wire(layout);
+        self.section(section::CONTEXT, id, |out| out.extend(payload))
+    }
+
+    pub(crate) fn block(&mut self, block: &Block) -> Result<()> {
+        let len = u32::try_from(block.payload.len())
+            .map_err(|_| Error::argument("a block takes more than 4 GiB"))?;
+        let entry =
+            table::Entry { len, coding: block.coding, records: block.records, check: block.check };
+        let section = entry.section();
+        let Some(open) = &mut self.open else {
+            return Err(Error::argument("a block belongs into a segment"));
+        };
+        open.entries.push(entry);
+        self.put(&section.to_bytes())?;
+        self.put(&block.payload)?;
+        self.pad(&section)
+    }
+
+    /// Closes the open segment, whose bytes are `spans`.
+    pub(crate) fn end_segment(&mut self, spans: Vec<Entry>) -> Result<()> {
+        let Some(Open { at, blocks_at, entries }) = self.open.take() else {
+            return Err(Error::argument("no segment is open"));
+        };
+        let (table_at, blocks) = (self.at, entries.len() as u64);
+        let mut payload = Vec::new();
+        table::write_to(&entries, &mut payload)?;
+        self.section(section::TABLE, 0, |out| out.extend(payload))?;
+        let bytes = spans.iter().map(|s| s.bytes).sum();
+        self.page.segments.push(Placed { at, blocks_at, table_at, blocks, bytes, spans });
+        self.original_at += bytes;
+        if self.page.is_full() {
+            self.close_page();
+        }
+        Ok(())
+    }
+
+    /// Pages are written behind all segments, so that a reader can fetch them in one go.
+    fn close_page(&mut self) {
+        let next = Page { original_at: self.original_at, segments: Vec::new() };
+        let page = std::mem::replace(&mut self.page, next);
+        if !page.segments.is_empty() {
+            self.written.push(page);
+        }
+    }
+
+    /// Writes directory, footer and tail; returns the file's size.
+    pub(crate) fn finish(mut self, mut footer: Footer) -> Result<u64> {
+        self.close_page();
+        for page in std::mem::take(&mut self.written) {
+            let at = self.at;
+            self.section(section::DIRECTORY, 0, |out| page.write_to(out))?;
+            let len = u32::try_from(self.scratch.len()).unwrap_or(u32::MAX);
+            let segments = u32::try_from(page.segments.len()).unwrap_or(u32::MAX);
+            self.pages.push(PageRef { at, original_at: page.original_at, len, segments });
+        }
+        let at = self.at;
+        footer.pages = std::mem::take(&mut self.pages);
+        self.section(section::FOOTER, 0, |out| footer.write_to(out))?;
+        let mut bytes = Vec::new();
+        tail::write_to(at, &mut bytes);
+        self.put(&bytes)?;
+        self.to.flush().map_err(|e| Error::io("can't write the output", e))?;
+        Ok(self.at)
+    }
+
+    /// Writes a section whose payload `fill` makes.
+    fn section(&mut self, kind: u8, sub: u8, fill: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let mut payload = std::mem::take(&mut self.scratch);
+        payload.clear();
+        fill(&mut payload);
+        let section = Section::of(kind, sub, &payload)?;
+        self.put(&section.to_bytes())?;
+        self.put(&payload)?;
+        self.scratch = payload;
+        self.pad(&section)
+    }
+
+    fn pad(&mut self, section: &Section) -> Result<()> {
+        let padding = section.padded() - u64::from(section.len);
+        self.put(&[0; 16][..usize::try_from(padding).unwrap_or(0)])
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.to.write_all(bytes).map_err(|e| Error::io("can't write the output", e))?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! Safetensors: eight bytes of header length, a JSON header, tensor data without holes.
+//!
+//! The rules are those of the safetensors package: a header of at most 100 MB that starts with
+//! `{`, no key twice, tensors that start at zero, fill their ranges, and neither overlap nor
+//! leave holes. The header itself stays opaque, so that it comes back to the byte.
+
+use super::{Format, Layout, Scan};
+use crate::dtype::Dtype;
+use crate::span::{Span, TensorInfo};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::HashSet;
+use std::fmt;
+
+const MAX_HEADER: u64 = 100_000_000;
+
+/// Bytes of the header's length.
+const LENGTH: usize = 8;
+
+pub(super) fn scan(prefix: &[u8], ended: bool) -> Scan {
+    let opaque =
+        |warning: Option<String>| Scan::Done(Layout::opaque(warning.into_iter().collect()));
+    let Some((length, rest)) = prefix.split_first_chunk::<LENGTH>() else {
+        return if ended { opaque(None) } else { Scan::More(LENGTH + 1) };
+    };
+    // Any header starts with a brace; without one this isn't meant to be a safetensors file.
+    match rest.first() {
+        None if !ended => return Scan::More(LENGTH + 1),
+        Some(b'{') => {}
+        _ => return opaque(None),
+    }
+    let length = u64::from_le_bytes(*length);
+    let broken = |why: String| {
+        opaque(Some(format!("not a valid safetensors file: {why}; kept as opaque bytes")))
+    };
+    let Some(length) = usize::try_from(length).ok().filter(|_| length <= MAX_HEADER) else {
+        return broken(format!("its header would have {length} bytes, more than {MAX_HEADER}"));
+    };
+    match rest.get(..length) {
+        None if !ended => Scan::More(LENGTH + length),
+        None => broken("its header is cut short".to_owned()),
+        Some(json) => match spans(json) {
+            Ok(spans) => {
+                Scan::Done(Layout { format: Format::Safetensors, spans, warnings: Vec::new() })
+            }
+            Err(why) => broken(why),
+        },
+    }
+}
+
+/// The header's span and the tensors', by offset.
+fn spans(json: &[u8]) -> Result<Vec<Span>, String> {
+    let Header(mut tensors) = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    tensors.sort_by_key(|(_, t)| t.data_offsets);
+    let data = (LENGTH + json.len()) as u64;
+    let mut spans = vec![Span { range: 0..data, tensor: None }];
+    let mut at = 0;
+    for (name, entry) in tensors {
+        let dtype = Dtype::from_name(&entry.dtype)
+            .ok_or_else(|| format!("tensor {name:?} has unknown dtype {:?}", entry.dtype))?;
+        let bytes = dtype
+            .bytes_of(&entry.shape)
+            .ok_or_else(|| format!("tensor {name:?} has an impossible shape"))?;
+        let (start, end) = entry.data_offsets;
+        if start != at {
+            return Err(format!("tensor {name:?} overlaps another or leaves a hole before it"));
+        }
+        if end.checked_sub(start) != Some(bytes) {
+            return Err(format!("tensor {name:?} has another number of bytes than its shape says"));
+        }
+        let range = data + start
+            ..data.checked_add(end).ok_or_else(|| format!("tensor {name:?} ends beyond 2^64"))?;
+        at = end;
+        spans.push(Span { range, tensor: Some(TensorInfo { name, dtype, shape: entry.shape }) });
+    }
+    Ok(spans)
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+/// The tensors in the order of the JSON object.
+struct Header(Vec<(String, Entry)>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let (mut tensors, mut keys) = (Vec::new(), HashSet::new());
+                while let Some(key) = map.next_key::<String>()? {
+                    if !keys.insert(key.clone()) {
+                        return Err(A::Error::custom(format!("key {key:?} comes twice")));
+                    }
+                    if key == "__metadata__" {
+                        map.next_value::<Metadata>()?;
+                    } else {
+                        tensors.push((key, map.next_value()?));
+                    }
+                }
+                Ok(Header(tensors))
+            }
+        }
+        from.deserialize_map(Entries)
+    }
+}
+
+/// Text by text; only looked at to see that it is that.
+struct Metadata;
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut keys = HashSet::new();
+                while let Some((key, _)) = map.next_entry::<String, String>()? {
+                    if !keys.insert(key) {
+                        return Err(A::Error::custom("a metadata key comes twice"));
+                    }
+                }
+                Ok(Metadata)
+            }
+        }
+        from.deserialize_map(Texts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::formats::{Format, Layout, scan};
+
+    fn layout(json: &str, data: usize) -> Layout {
+        let mut file = (json.len() as u64).to_le_bytes().to_vec();
+        file.extend(json.as_bytes());
+        file.resize(file.len() + data, 1);
+        scan(&file).unwrap()
+    }
+
+    fn warning(json: &str, data: usize) -> String {
+        let layout = layout(json, data);
+        assert_eq!(
+            (layout.format, layout.spans.len(), layout.warnings.len()),
+            (Format::Opaque, 1, 1),
+            "{layout:?}"
+        );
+        layout.warnings[0].clone()
+    }
+
+    #[test]
+    fn tensors_are_found_in_the_order_of_their_data() {
+        let json = r#"{"__metadata__":{"a":"b"},"y":{"dtype":"F32","shape":[2],"data_offsets":[2,10]},"x":{"dtype":"BF16","shape":[],"data_offsets":[0,2]},"z":{"dtype":"U8","shape":[0,3],"data_offsets":[10,10]}}   "#;
+        let found = layout(json, 10);
+        let names: Vec<_> =
+            found.spans.iter().filter_map(|s| s.tensor.as_ref()).map(|t| t.name.as_str()).collect();
+        assert_eq!((names, found.warnings.len()), (vec!["x", "y", "z"], 0));
+        assert!(found.spans.windows(2).all(|w| w[0].range.end == w[1].range.start));
+    }
+
+    #[test]
+    fn broken_rules_make_a_file_opaque_and_say_why() {
+        let one = |entry: &str| format!(r#"{{"x":{entry}}}"#);
+        let entry = r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4]}"#;
+        assert!(warning(&format!(r#"{{"x":{entry},"x":{entry}}}"#), 4).contains("twice"));
+        assert!(warning(&format!(r#"{{"x":{entry},"y":{entry}}}"#), 4).contains("overlaps"));
+        assert!(
+            warning(&one(r#"{"dtype":"U8","shape":[4],"data_offsets":[1,5]}"#), 5).contains("hole")
+        );
+        assert!(
+            warning(&one(r#"{"dtype":"U8","shape":[5],"data_offsets":[0,4]}"#), 4)
+                .contains("shape says")
+        );
+        assert!(
+            warning(&one(r#"{"dtype":"U9","shape":[4],"data_offsets":[0,4]}"#), 4)
+                .contains("unknown dtype")
+        );
+        assert!(
+            warning(&one(r#"{"dtype":"U8","shape":[-4],"data_offsets":[0,4]}"#), 4)
+                .contains("invalid value")
+        );
+        let huge = format!("[{0},{0}]", u64::MAX);
+        assert!(
+            warning(&one(&format!(r#"{{"dtype":"U8","shape":{huge},"data_offsets":[0,4]}}"#)), 4)
+                .contains("impossible")
+        );
+        assert!(warning(r#"{"__metadata__":{"a":1}}"#, 0).contains("expected a string"));
+        assert!(warning(r#"{"__metadata__":{"a":"1","a":"2"}}"#, 0).contains("twice"));
+        assert!(warning("{", 3).contains("EOF"));
+    }
+
+    #[test]
+    fn length_is_a_matter_of_the_file_and_only_warned_about() {
+        let json = r#"{"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"y":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}"#;
+        let (short, long) = (layout(json, 6), layout(json, 9));
+        assert_eq!((short.spans.len(), short.spans[2].tensor.as_ref()), (3, None));
+        assert!(short.warnings[0].contains("ends early"));
+        assert_eq!((long.spans.len(), long.spans[3].range.end - long.spans[3].range.start), (4, 1));
+        assert!(long.warnings[0].contains("1 bytes follow"));
+    }
+
+    #[test]
+    fn other_files_are_opaque_without_a_word() {
+        for file in [b"".as_slice(), b"short", b"GGUF\x03\0\0\0\0\0\0\0", &[0xFF; 40]] {
+            let layout = scan(file).unwrap();
+            assert_eq!((layout.format, layout.warnings.len()), (Format::Opaque, 0));
+            assert_eq!(layout.spans.len(), usize::from(!file.is_empty()));
+        }
+        let mut huge = u64::MAX.to_le_bytes().to_vec();
+        huge.extend(b"{}");
+        assert!(scan(&huge).unwrap().warnings[0].contains("more than"));
+    }
+}

@@ -1,0 +1,45 @@
+//! Lossless compression of AI model files: safetensors and anything else, restored to the byte,
+//! whole or one tensor or a few rows of one.
+//!
+//! Data flows one way: [`formats`](scan) find spans, the plan cuts them into blocks, the
+//! [block codec](encode_block) codes those, the container places them in a `.wz`; and back.
+//! `spec/format.md` in the repository describes the file; modules are named as its chapters.
+//!
+//! - [`compress`] and [`decompress`]: whole files, from any reader into any writer.
+//! - [`Archive`]: tensors and rows of a `.wz`, at random.
+//! - [`encode_block`] and [`decode_block_into`]: blocks without the container.
+#![forbid(unsafe_code)]
+
+mod archive;
+mod codec;
+mod container;
+mod dtype;
+mod error;
+mod formats;
+mod options;
+mod pipeline;
+mod plan;
+mod record;
+mod source;
+mod span;
+mod survey;
+
+pub use archive::{Archive, Rows, Stored, Tensor};
+pub use codec::{Block, Coding, Context, decode_block_into, encode_block};
+pub use container::MAX_BLOCK_BYTES;
+pub use container::footer::Info;
+pub use container::header::{Version, is_weightzip};
+pub use dtype::Dtype;
+pub use error::{Error, Kind, Result};
+pub use formats::{Format, Layout, scan};
+pub use options::{DecodeOptions, Level, Limits, Options, Progress};
+pub use pipeline::{Summary, compress, decompress};
+pub use record::{ByteOrder, Field, RecordLayout, Role};
+pub use source::Source;
+pub use span::{Span, TensorInfo};
+pub use survey::*;
+
+/// The instruction set that the kernels use: `scalar`, `avx2` or `avx512`.
+pub fn simd_level() -> &'static str {
+    weightzip_kernels::level()
+}

@@ -1,0 +1,103 @@
+//! What a caller can choose.
+
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+/// Called with the number of original bytes finished since the last call; may come from any thread.
+pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// How hard to try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Level {
+    /// Escape planes with the best widths and every structure detection.
+    #[default]
+    Default,
+}
+
+impl Level {
+    /// Every level, fastest first.
+    pub const ALL: &'static [Self] = &[Self::Default];
+
+    /// The name on the command line and in the footer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+        }
+    }
+
+    /// The level of a name.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) that lists the names.
+    pub fn from_name(name: &str) -> Result<Self> {
+        let found = Self::ALL.iter().copied().find(|l| l.name() == name);
+        found.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|l| l.name()).collect();
+            Error::argument(format!("level {name:?} is not one of: {}", names.join(", ")))
+        })
+    }
+}
+
+/// Choices for [`compress`](crate::compress).
+#[derive(Clone)]
+pub struct Options {
+    /// How hard to try.
+    pub level: Level,
+    /// Worker threads; 0 means one per core. The output does not depend on it.
+    pub threads: usize,
+    /// Decode every block and compare it with the input before it is written.
+    pub verify: bool,
+    /// Store the original's SHA-256 too (model hubs name files by it).
+    pub sha256: bool,
+    /// Told of every finished piece.
+    pub progress: Option<Progress>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { level: Level::Default, threads: 0, verify: true, sha256: false, progress: None }
+    }
+}
+
+/// What a decoder accepts from a file that may be hostile.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest decoded block in bytes; the format's own maximum is 8 MiB.
+    pub block_bytes: usize,
+    /// Largest metadata section (directory page, block table, footer) in bytes.
+    pub metadata_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { block_bytes: crate::container::MAX_BLOCK_BYTES, metadata_bytes: 1 << 28 }
+    }
+}
+
+/// Choices for [`decompress`](crate::decompress) and [`Archive`](crate::Archive).
+#[derive(Clone)]
+pub struct DecodeOptions {
+    /// Worker threads; 0 means one per core.
+    pub threads: usize,
+    /// Compare each decoded block with its XXH3-64. Off only if something else checks the data.
+    pub check_blocks: bool,
+    /// Also compute the SHA-256 of what is decoded.
+    pub sha256: bool,
+    /// Bounds on memory.
+    pub limits: Limits,
+    /// Told of every finished piece.
+    pub progress: Option<Progress>,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            check_blocks: true,
+            sha256: false,
+            limits: Limits::default(),
+            progress: None,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Cuts spans into segments and segments into blocks (spec: "Recommended cuts").
+//!
+//! Depends on names, dtypes and shapes alone, never on values or the file's length.
+
+use crate::record::RecordLayout;
+use crate::span::Span;
+
+/// Records that a block is made for.
+const BLOCK_RECORDS: u64 = 64 << 10;
+
+/// Bytes of a block of opaque data.
+pub(crate) const OPAQUE_BLOCK: u64 = 1 << 20;
+
+/// Tensors of fewer records share a block with neighbours of their dtype.
+const SMALL_RECORDS: u64 = BLOCK_RECORDS / 2;
+
+/// Bytes up to which tensors are not worth a record layout: they share an opaque segment with
+/// their neighbours, whatever their dtypes. Bounds what a file of tiny tensors can grow to.
+const TINY_BYTES: u64 = 512;
+
+/// Most spans in a segment.
+const MAX_SPANS: usize = 1024;
+
+/// A segment to be: some bytes of the file, how they are seen, and what they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) layout: RecordLayout,
+    /// Records per row; 0 if there are no rows.
+    pub(crate) row: u64,
+    /// Records per block.
+    pub(crate) block: u64,
+    /// Tensors, in order and without gaps; none if the bytes are opaque.
+    pub(crate) spans: Vec<Span>,
+    /// `None` if it takes all that is left of the file.
+    pub(crate) bytes: Option<u64>,
+}
+
+impl Segment {
+    /// Opaque bytes; `None`: to the end of the file.
+    pub(crate) fn opaque(bytes: Option<u64>) -> Self {
+        Self {
+            layout: RecordLayout::opaque(),
+            row: 0,
+            block: OPAQUE_BLOCK,
+            spans: Vec::new(),
+            bytes,
+        }
+    }
+
+    /// A tensor on its own.
+    fn tensor(span: &Span, layout: RecordLayout, shape: &[u64]) -> Self {
+        let bytes = span.range.end - span.range.start;
+        let records = bytes / u64::from(layout.bytes());
+        let row = if layout.is_opaque() { 0 } else { row_of(shape) };
+        let block = block_records(&layout, row, records);
+        Self { layout, row, block, spans: vec![span.clone()], bytes: Some(bytes) }
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes.unwrap_or(0)
+    }
+
+    fn records(&self) -> u64 {
+        self.len() / u64::from(self.layout.bytes())
+    }
+
+    /// Whether it shares its block, or may.
+    fn is_small(&self) -> bool {
+        match self.spans.len() {
+            0 => false,
+            1 if self.layout.is_opaque() => self.len() < TINY_BYTES,
+            1 => self.records() < SMALL_RECORDS,
+            _ => true,
+        }
+    }
+
+    /// Whether `next` may join this segment's one block.
+    fn takes(&self, next: &Self) -> bool {
+        let limit = if self.layout.is_opaque() { OPAQUE_BLOCK } else { BLOCK_RECORDS };
+        let fits = self.records() + next.records() <= limit
+            && self.spans.len() + next.spans.len() <= MAX_SPANS;
+        self.layout == next.layout && self.is_small() && next.is_small() && fits
+    }
+
+    fn join(&mut self, next: Self) {
+        self.bytes = Some(self.len() + next.len());
+        self.spans.extend(next.spans);
+        self.row = 0;
+        self.block = block_records(&self.layout, 0, self.records());
+    }
+
+    /// Records of the block that starts `at` records into the segment, if the file goes on.
+    pub(crate) fn block_at(&self, at: u64) -> u64 {
+        let rest_of_row = match self.row {
+            row if row > self.block => row - at % row,
+            _ => self.block,
+        };
+        let rest = self.bytes.map_or(u64::MAX, |_| self.records() - at);
+        self.block.min(rest_of_row).min(rest)
+    }
+
+    /// Whether the plan has more than one block.
+    pub(crate) fn is_long(&self) -> bool {
+        self.bytes.is_none() || self.block_at(0) < self.records()
+    }
+}
+
+/// Records per block of a tensor: whole rows nearest 64 Ki records, all blocks about equal; a
+/// longer row is split evenly.
+pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64) -> u64 {
+    if layout.is_opaque() {
+        return OPAQUE_BLOCK;
+    }
+    // Records of many bytes: fewer of them, so that a block stays within a megabyte or so.
+    let target = BLOCK_RECORDS.min(OPAQUE_BLOCK / u64::from(layout.bytes())).max(1);
+    let parts =
+        |whole: u64| whole.saturating_add(target / 2).checked_div(target).unwrap_or(1).max(1);
+    if row > target + target / 2 {
+        return row.div_ceil(parts(row));
+    }
+    let rows = records.div_ceil(row.max(1));
+    rows.div_ceil(parts(records)).max(1) * row.max(1)
+}
+
+/// Records per row: the most inner dimensions that together have at most 64 Ki elements, but at
+/// least the last one; the first dimension counts the rows.
+fn row_of(shape: &[u64]) -> u64 {
+    let Some((&last, outer)) = shape.get(1..).and_then(<[u64]>::split_last) else {
+        return 0;
+    };
+    outer
+        .iter()
+        .rev()
+        .try_fold(last, |row, &dim| row.checked_mul(dim).filter(|&r| r <= BLOCK_RECORDS).ok_or(row))
+        .unwrap_or_else(|row| row)
+}
+
+/// The segments of a file with these spans; what follows them is for the caller to add.
+pub(crate) fn segments(spans: &[Span]) -> Vec<Segment> {
+    let mut same_dtype: Vec<Segment> = Vec::new();
+    for span in spans {
+        let bytes = span.range.end - span.range.start;
+        let segment = match &span.tensor {
+            None => Segment::opaque(Some(bytes)),
+            Some(tensor) => Segment::tensor(span, tensor.dtype.record_layout(), &tensor.shape),
+        };
+        join_or_push(&mut same_dtype, segment);
+    }
+    let mut joined = Vec::new();
+    for mut segment in same_dtype {
+        if segment.len() < TINY_BYTES && !segment.spans.is_empty() {
+            segment = Segment { spans: segment.spans, ..Segment::opaque(segment.bytes) };
+        }
+        join_or_push(&mut joined, segment);
+    }
+    joined
+}
+
+fn join_or_push(segments: &mut Vec<Segment>, next: Segment) {
+    match segments.last_mut() {
+        Some(last) if last.takes(&next) => last.join(next),
+        _ => segments.push(next),
+    }
+}

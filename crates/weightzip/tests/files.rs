@@ -1,0 +1,154 @@
+//! Whole files: what goes in comes out, whatever it is and however it is read.
+
+mod common;
+use common::{any_safetensors, compress, decompress, options, sample};
+use std::io::Read;
+use weightzip::{Archive, DecodeOptions, Options};
+
+/// Gives a byte or a few at a time, as a pipe may.
+struct Dribble<'a>(&'a [u8]);
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = buf.len().min(1 + self.0.len() % 4093);
+        self.0.read(&mut buf[..n])
+    }
+}
+
+#[test]
+fn any_bytes_come_back() {
+    arbtest::arbtest(|u| {
+        let file: Vec<u8> = u.arbitrary()?;
+        assert_eq!(decompress(&compress(&file)).unwrap().0, file);
+        Ok(())
+    });
+}
+
+#[test]
+fn any_safetensors_comes_back_the_same_from_pipes_and_on_any_number_of_threads() {
+    arbtest::arbtest(|u| {
+        let mut file = any_safetensors(u)?;
+        match u.int_in_range(0..=3)? {
+            0 => file.truncate(u.int_in_range(0..=file.len())?),
+            1 => file.extend(u.bytes(9.min(u.len()))?),
+            _ => {}
+        }
+        let wz = compress(&file);
+        let mut piped = Vec::new();
+        let summary = weightzip::compress(Dribble(&file), &mut piped, &options(3)).unwrap();
+        assert_eq!(piped, wz);
+        let (restored, restored_summary) = decompress(&wz).unwrap();
+        assert!(restored == file);
+        assert_eq!(
+            (summary.blake3, summary.tensors),
+            (restored_summary.blake3, restored_summary.tensors)
+        );
+        assert_eq!(summary.blake3, *blake3::hash(&file).as_bytes());
+        Ok(())
+    })
+    .budget_ms(2000);
+}
+
+#[test]
+fn tensors_and_rows_are_what_the_file_has() {
+    arbtest::arbtest(|u| {
+        let file = any_safetensors(u)?;
+        let archive = Archive::open(compress(&file)).unwrap();
+        let layout = weightzip::scan(&file).unwrap();
+        let tensors: Vec<_> = layout
+            .spans
+            .iter()
+            .filter_map(|s| Some((s.range.clone(), s.tensor.clone()?)))
+            .collect();
+        assert_eq!(archive.tensors().count(), tensors.len());
+        for (range, info) in tensors {
+            let bytes = &file[range.start as usize..range.end as usize];
+            let tensor = archive.tensor(&info.name).unwrap();
+            assert_eq!(
+                (tensor.info(), tensor.range(), tensor.blake3()),
+                (&info, range, *blake3::hash(bytes).as_bytes())
+            );
+            let mut all = vec![0xA5; bytes.len()];
+            tensor.read_into(&mut all).unwrap();
+            assert!(all == bytes);
+            let from = u.int_in_range(0..=info.shape[0])?;
+            let to = u.int_in_range(from..=info.shape[0])?;
+            match tensor.rows(from..to) {
+                Ok(rows) => {
+                    let mut some = vec![0xA5; rows.bytes() as usize];
+                    rows.read_into(&mut some).unwrap();
+                    let row_bits =
+                        (bytes.len() * 8).checked_div(info.shape[0] as usize).unwrap_or(0);
+                    assert!(
+                        some == bytes[from as usize * row_bits / 8..to as usize * row_bits / 8]
+                    );
+                }
+                Err(e) => assert!(info.dtype.bits() < 8, "{e}"),
+            }
+            assert!(tensor.stored().unwrap().bytes <= bytes.len() as u64 + 64);
+        }
+        let from = u.int_in_range(0..=file.len())?;
+        let to = u.int_in_range(from..=file.len())?;
+        let mut part = vec![0; to - from];
+        archive.read_at(from as u64, &mut part).unwrap();
+        assert!(part == file[from..to]);
+        Ok(())
+    })
+    .budget_ms(2000);
+}
+
+#[test]
+fn small_things_have_their_place() {
+    let archive = Archive::open(compress(&sample())).unwrap();
+    let scale = archive.tensor("a.scale").unwrap();
+    let mut value = [0; 4];
+    scale.read_into(&mut value).unwrap();
+    assert_eq!(value, 1.5f32.to_le_bytes());
+    assert!(scale.rows(0..0).is_err());
+    assert!(scale.read_into(&mut [0; 5]).is_err());
+    let empty = archive.tensor("d.empty").unwrap();
+    empty.read_into(&mut []).unwrap();
+    assert_eq!(empty.blake3(), *blake3::hash(b"").as_bytes());
+    assert!(empty.rows(0..1).is_err());
+    let missing = archive.tensor("a.scales").err().unwrap();
+    assert_eq!(
+        (missing.kind(), missing.tensor()),
+        (weightzip::Kind::InvalidArgument, Some("a.scales"))
+    );
+}
+
+#[test]
+fn sha256_is_kept_and_computed_on_request() {
+    let file = sample();
+    let mut wz = Vec::new();
+    let summary = weightzip::compress(
+        file.as_slice(),
+        &mut wz,
+        &Options { sha256: true, ..Options::default() },
+    )
+    .unwrap();
+    let known = Archive::open(wz.as_slice()).unwrap().info().sha256;
+    assert_eq!((known, summary.sha256.is_some()), (summary.sha256, true));
+    let computed = DecodeOptions { sha256: true, ..DecodeOptions::default() };
+    let plain =
+        weightzip::decompress(compress(&file).as_slice(), std::io::sink(), &computed).unwrap();
+    assert_eq!(plain.sha256, known);
+}
+
+#[test]
+fn progress_adds_up() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let (file, done) = (vec![5; 3_000_000], Arc::new(AtomicU64::new(0)));
+    let counter = Arc::clone(&done);
+    let progress: weightzip::Progress = Arc::new(move |bytes| {
+        counter.fetch_add(bytes, Ordering::Relaxed);
+    });
+    let mut wz = Vec::new();
+    let options = Options { progress: Some(Arc::clone(&progress)), ..Options::default() };
+    weightzip::compress(file.as_slice(), &mut wz, &options).unwrap();
+    assert_eq!(done.swap(0, Ordering::Relaxed), 3_000_000);
+    let options = DecodeOptions { progress: Some(progress), ..DecodeOptions::default() };
+    weightzip::decompress(wz.as_slice(), std::io::sink(), &options).unwrap();
+    assert_eq!(done.load(Ordering::Relaxed), 3_000_000);
+}
