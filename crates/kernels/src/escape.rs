@@ -6,16 +6,23 @@ pub fn decided(width: u32) -> usize {
     (1 << width) - 1
 }
 
+/// Elements that are done together; few enough for a group's escapes to stay in registers or L1.
+const GROUP: usize = 64;
+
 /// Turns `ranks`, all of them at least `base`, into the codes of a plane of `width` bits, in
 /// place, and appends those that escape to `next`.
 pub fn peel(ranks: &mut [u8], base: u8, width: u32, next: &mut Vec<u8>) {
     let escape = escape_code(width);
-    for rank in ranks {
-        let code = *rank - base;
-        if code >= escape {
-            next.push(*rank);
+    for group in ranks.chunks_mut(GROUP) {
+        // Without branches: each rank is stored, and kept if it escapes.
+        let (mut escaped, mut count) = ([0; GROUP], 0);
+        for rank in group {
+            let code = rank.wrapping_sub(base);
+            escaped[count % GROUP] = *rank;
+            count += usize::from(code >= escape);
+            *rank = code.min(escape);
         }
-        *rank = code.min(escape);
+        next.extend_from_slice(&escaped[..count]);
     }
 }
 
@@ -23,15 +30,22 @@ pub fn peel(ranks: &mut [u8], base: u8, width: u32, next: &mut Vec<u8>) {
 /// ranks of `next`, in order. Returns how many escapes there were, which must be `next.len()`:
 /// if it is not, the ranks mean nothing.
 pub fn fill(codes: &mut [u8], base: u8, width: u32, next: &[u8]) -> usize {
-    let escape = escape_code(width);
-    let mut used = 0;
-    for code in codes {
-        if *code == escape {
-            *code = next.get(used).copied().unwrap_or(0);
-            used += 1;
-        } else {
-            *code = code.wrapping_add(base);
+    let (escape, mut used) = (escape_code(width), 0);
+    for group in codes.chunks_mut(GROUP) {
+        let mut ranks = [0; GROUP];
+        let ahead = next.get(used..).unwrap_or_default();
+        match ahead.first_chunk() {
+            Some(whole) => ranks = *whole,
+            None => ranks[..ahead.len()].copy_from_slice(ahead),
         }
+        let mut count = 0;
+        for code in group {
+            let escapes = *code == escape;
+            let mask = u8::from(escapes).wrapping_neg();
+            *code = ranks[count % GROUP] & mask | code.wrapping_add(base) & !mask;
+            count += usize::from(escapes);
+        }
+        used += count;
     }
     used
 }

@@ -8,6 +8,9 @@ use crate::span::Span;
 /// Records that a block is made for.
 const BLOCK_RECORDS: u64 = 64 << 10;
 
+/// Bytes that a block of records is made for at least.
+const MIN_BLOCK: u64 = 128 << 10;
+
 /// Bytes of a block of opaque data.
 pub(crate) const OPAQUE_BLOCK: u64 = 1 << 20;
 
@@ -111,8 +114,10 @@ pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64) -> u6
     if layout.is_opaque() {
         return OPAQUE_BLOCK;
     }
-    // Records of many bytes: fewer of them, so that a block stays within a megabyte or so.
-    let target = BLOCK_RECORDS.min(OPAQUE_BLOCK / u64::from(layout.bytes())).max(1);
+    // Records of a byte: more of them, for a block's own bytes weigh twice as much; records of
+    // many bytes: fewer, so that a block stays within a megabyte or so.
+    let size = u64::from(layout.bytes());
+    let target = BLOCK_RECORDS.max(MIN_BLOCK / size).min(OPAQUE_BLOCK / size).max(1);
     let parts =
         |whole: u64| whole.saturating_add(target / 2).checked_div(target).unwrap_or(1).max(1);
     if row > target + target / 2 {

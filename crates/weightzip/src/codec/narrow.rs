@@ -21,27 +21,22 @@ pub(super) struct Narrowing {
 }
 
 impl Narrowing {
-    /// The narrowing that saves most. `subnormal` tells if an element's exponent is zero.
-    pub(super) fn best<T: Word>(
-        residuals: &[T],
-        mantissa_bits: u32,
-        subnormal: impl Fn(usize) -> bool,
-    ) -> Self {
-        let (mut normal, mut zero_exponent, mut zero_exponents) = (T::default(), T::default(), 0);
-        for (i, &residual) in residuals.iter().enumerate() {
-            if subnormal(i) {
-                zero_exponent |= residual;
-                zero_exponents += 1;
-            } else {
-                normal |= residual;
-            }
+    /// The narrowing that saves most; `zero_rank` is the rank of exponent zero, if it has one.
+    pub(super) fn best<T: Word>(ranks: &[u8], residuals: &[T], zero_rank: Option<u8>, mantissa_bits: u32) -> Self {
+        let (mut all, mut normal, mut zero_exponents) = (T::default(), T::default(), 0);
+        let zero_rank = zero_rank.map_or(u16::MAX, u16::from);
+        for (&rank, &residual) in ranks.iter().zip(residuals) {
+            let is_zero = u16::from(rank) == zero_rank;
+            all |= residual;
+            normal |= if is_zero { T::default() } else { residual };
+            zero_exponents += usize::from(is_zero);
         }
         let zeros =
             |word: T| (word & T::ones(mantissa_bits)).widen().trailing_zeros().min(mantissa_bits);
-        let (in_all, in_normal) = (zeros(normal | zero_exponent), zeros(normal));
+        let (in_all, in_normal) = (zeros(all), zeros(normal));
         let keeps_subnormals =
             (in_normal - in_all) as usize * residuals.len() > in_normal as usize * zero_exponents;
-        let unsigned = (normal | zero_exponent) >> mantissa_bits == T::default();
+        let unsigned = all >> mantissa_bits == T::default();
         Self {
             dropped: if keeps_subnormals { in_normal } else { in_all },
             unsigned,

@@ -138,9 +138,8 @@ fn encode_words<T: Word>(
     let (mut codes, mut residuals) = (vec![0; elements], vec![T::default(); elements]);
     field::split(data, float, &ranks.rank_of(), &mut codes, &mut residuals);
 
-    let exponent_of = ranks.exponent_of();
     let (chunks, strips, subnormals) =
-        encode_residuals(&codes, &mut residuals, &exponent_of, float);
+        encode_residuals(&codes, &mut residuals, ranks.rank(0), float.mantissa_bits);
     let (plane_counts, planes) = encode_ranks(codes, &widths);
     let mut header = Header {
         widths,
@@ -192,23 +191,21 @@ fn choose_ranks(
 fn encode_residuals<T: Word>(
     ranks: &[u8],
     residuals: &mut [T],
-    exponent_of: &[u16; 256],
-    float: Float,
+    zero_rank: Option<u8>,
+    mantissa_bits: u32,
 ) -> (Vec<Narrowing>, Vec<u8>, Vec<T>) {
     let (mut chunks, mut strips, mut subnormals) = (Vec::new(), Vec::new(), Vec::new());
     for (ranks, residuals) in ranks.chunks(CHUNK).zip(residuals.chunks_mut(CHUNK)) {
-        let is_subnormal = |i: usize| exponent_of[usize::from(ranks[i])] == 0;
-        let narrowing = Narrowing::best(residuals, float.mantissa_bits, is_subnormal);
+        let narrowing = Narrowing::best(ranks, residuals, zero_rank, mantissa_bits);
         if narrowing.keeps_subnormals {
             let low = T::ones(narrowing.dropped);
-            subnormals
-                .extend((0..ranks.len()).filter(|&i| is_subnormal(i)).map(|i| residuals[i] & low));
+            let kept = ranks.iter().zip(&*residuals).filter(|(rank, _)| Some(**rank) == zero_rank);
+            subnormals.extend(kept.map(|(_, &residual)| residual & low));
         }
-        let width = narrowing.width(float.mantissa_bits);
-        if width > 0 {
+        if narrowing.dropped > 0 {
             residuals.iter_mut().for_each(|r| *r = *r >> narrowing.dropped);
-            strip::pack(residuals, width, &mut strips);
         }
+        strip::pack(residuals, narrowing.width(mantissa_bits), &mut strips);
         chunks.push(narrowing);
     }
     (chunks, strips, subnormals)
@@ -281,7 +278,6 @@ fn decode_words<T: Word>(
         let packed = take(&mut strips, strip::packed_len(ranks.len(), width(chunk)))?;
         strip::unpack(packed, width(chunk), residuals);
         if chunk.dropped > 0 {
-            // All bits dropped may be all bits of the word less the exponent: never the full width.
             residuals.iter_mut().for_each(|r| *r = *r << chunk.dropped);
         }
         if chunk.keeps_subnormals {

@@ -33,6 +33,11 @@ impl RankTable {
         self.exponents.len()
     }
 
+    /// The rank of an exponent, if it is in the table.
+    pub(super) fn rank(&self, exponent: u16) -> Option<u8> {
+        (0..=255).zip(&self.exponents).find(|(_, e)| **e == exponent).map(|(rank, _)| rank)
+    }
+
     /// `table[rank]`; ranks behind the end stand for exponent 0.
     pub(super) fn exponent_of(&self) -> [u16; 256] {
         let mut table = [0; 256];
