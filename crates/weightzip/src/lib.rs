@@ -9,6 +9,10 @@
 //! - [`Archive`]: tensors and rows of a `.wz`, at random.
 //! - [`encode_block`] and [`decode_block_into`]: blocks without the container.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "test data")
+)]
 
 mod archive;
 mod codec;
@@ -23,6 +27,8 @@ mod record;
 mod source;
 mod span;
 mod survey;
+#[cfg(test)]
+mod vectors;
 
 pub use archive::{Archive, Rows, Stored, Tensor};
 pub use codec::{Block, Coding, Context, decode_block_into, encode_block};

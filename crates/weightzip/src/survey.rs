@@ -15,8 +15,8 @@ use std::ops::Range;
 
 /// Bytes that a survey reads at most, but for one block of each tensor's.
 const SAMPLE_BYTES: u64 = 64 << 20;
-/// Blocks of each span, evenly spaced, as long as the sample allows.
-const SAMPLE_BLOCKS: u64 = 4;
+/// Blocks of each span, evenly spaced, as long as the sample allows; then half as many, and so on.
+const SAMPLE_BLOCKS: u64 = 64;
 /// What a block takes besides its payload: its header and its entry in the block table. Spans of
 /// less than a block share one with their neighbours.
 const BLOCK_OVERHEAD: u64 = 32;
@@ -32,7 +32,7 @@ pub struct Estimate {
     pub codings: Vec<Coding>,
 }
 
-/// Estimates what each of `spans` takes in a .wz, from up to four of its blocks.
+/// Estimates what each of `spans` takes in a .wz, from a sample of its blocks.
 ///
 /// # Errors
 /// [`Kind::Io`](crate::Kind::Io) and its like if the source can't be read.
@@ -195,7 +195,10 @@ impl Sample {
                 .map(|s| length(s).min(block_bytes(s).saturating_mul(blocks)))
                 .fold(0, u64::saturating_add)
         };
-        let blocks = (1..=SAMPLE_BLOCKS).rev().find(|&n| total(n) <= SAMPLE_BYTES).unwrap_or(1);
+        let mut blocks = SAMPLE_BLOCKS;
+        while blocks > 1 && total(blocks) > SAMPLE_BYTES {
+            blocks /= 2;
+        }
         let stride = usize::try_from(total(blocks).div_ceil(SAMPLE_BYTES)).unwrap_or(usize::MAX);
         Self { blocks, stride: stride.max(1) }
     }
@@ -209,7 +212,8 @@ impl Sample {
         let count = bytes.div_ceil(step);
         let wanted = count.min(self.blocks);
         let range = |i: u64| {
-            let start = span.range.start + (i * count / wanted) * step;
+            // The middle of each part: the first rows of an embedding are often unlike the rest.
+            let start = span.range.start + ((2 * i + 1) * count / (2 * wanted)) * step;
             start..span.range.end.min(start + step)
         };
         (0..wanted).map(range).collect()
@@ -373,9 +377,11 @@ mod tests {
             }
         }
         assert!(total > 0 && total <= SAMPLE_BYTES, "{total}");
-        let small = Sample::plan(&spans[..2]).blocks(1, &spans[1]);
-        assert_eq!(small.len(), 4);
-        assert_eq!(small[0].start, 1 << 30);
+        let few = Sample::plan(&spans[..2]).blocks(1, &spans[1]);
+        assert_eq!(few.len(), 64);
+        assert!(few.windows(2).all(|w| w[0].end <= w[1].start));
+        let all = Sample::plan(&spans[..1]).blocks(0, &tensor(0..4096));
+        assert_eq!(all, vec![0..4096]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Whole files: what goes in comes out, whatever it is and however it is read.
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "test data")]
 
 mod common;
 use common::{any_safetensors, compress, decompress, options, sample};

@@ -22,7 +22,12 @@ pub(super) struct Narrowing {
 
 impl Narrowing {
     /// The narrowing that saves most; `zero_rank` is the rank of exponent zero, if it has one.
-    pub(super) fn best<T: Word>(ranks: &[u8], residuals: &[T], zero_rank: Option<u8>, mantissa_bits: u32) -> Self {
+    pub(super) fn best<T: Word>(
+        ranks: &[u8],
+        residuals: &[T],
+        zero_rank: Option<u8>,
+        mantissa_bits: u32,
+    ) -> Self {
         let (mut all, mut normal, mut zero_exponents) = (T::default(), T::default(), 0);
         let zero_rank = zero_rank.map_or(u16::MAX, u16::from);
         for (&rank, &residual) in ranks.iter().zip(residuals) {

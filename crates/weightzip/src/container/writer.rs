@@ -61,6 +61,13 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Contexts end and blocks begin here; for those who write contexts of their own.
+    #[cfg(test)]
+    pub(crate) fn open_blocks(&mut self) {
+        let at = self.at;
+        self.open.iter_mut().for_each(|open| open.blocks_at = at);
+    }
+
     fn context(&mut self, context: &Context, layout: &RecordLayout) -> Result<()> {
         let (id, payload) = context.to_wire(layout);
         self.section(section::CONTEXT, id, |out| out.extend(payload))
@@ -100,7 +107,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Pages are written behind all segments, so that a reader can fetch them in one go.
-    fn close_page(&mut self) {
+    pub(crate) fn close_page(&mut self) {
         let next = Page { original_at: self.original_at, segments: Vec::new() };
         let page = std::mem::replace(&mut self.page, next);
         if !page.segments.is_empty() {
@@ -129,7 +136,12 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes a section whose payload `fill` makes.
-    fn section(&mut self, kind: u8, sub: u8, fill: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+    pub(crate) fn section(
+        &mut self,
+        kind: u8,
+        sub: u8,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         fill(&mut payload);

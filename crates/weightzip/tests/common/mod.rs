@@ -1,5 +1,5 @@
 //! Files for tests.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
 
 use arbtest::arbitrary::{Result, Unstructured};
 use std::fmt::Write as _;

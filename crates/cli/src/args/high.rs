@@ -1,0 +1,207 @@
+//! High-level arguments: what a valid command line means, ready to be carried out.
+
+use super::low::{self, LowArgs, LowCommand, UiArgs, WriteArgs};
+use crate::demo::DemoArgs;
+use clap::error::ErrorKind;
+use std::path::{Path, PathBuf};
+use weightzip::{DecodeOptions, Options};
+
+/// How much to say, and in which shape.
+#[derive(Clone, Copy)]
+pub(crate) struct Ui {
+    pub(crate) quiet: bool,
+    pub(crate) json: bool,
+}
+
+/// Where data comes from.
+pub(crate) enum Input {
+    Stdin,
+    Path(PathBuf),
+}
+
+/// Where a result goes.
+pub(crate) enum Where {
+    /// Next to the source, under the name that follows from it.
+    Beside,
+    Stdout,
+    Path(PathBuf),
+    /// In the source's own folder, and the source is removed.
+    InPlace,
+}
+
+/// Compress and decompress.
+pub(crate) struct Code {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) to: Where,
+    pub(crate) job: crate::job::Job,
+    pub(crate) ui: Ui,
+}
+
+pub(crate) struct Verify {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) sha256: Option<[u8; 32]>,
+    pub(crate) options: DecodeOptions,
+    pub(crate) ui: Ui,
+}
+
+pub(crate) struct Inspect {
+    pub(crate) file: PathBuf,
+    pub(crate) json: bool,
+}
+
+pub(crate) struct Cat {
+    pub(crate) file: PathBuf,
+    pub(crate) tensor: String,
+    pub(crate) rows: Option<(u64, Option<u64>)>,
+    pub(crate) to: Where,
+    pub(crate) force: bool,
+}
+
+pub(crate) struct Bench {
+    pub(crate) file: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) runs: usize,
+    pub(crate) json: bool,
+}
+
+pub(crate) enum Command {
+    Compress(Code),
+    Decompress(Code),
+    Verify(Verify),
+    Inspect(Inspect),
+    Cat(Cat),
+    Bench(Bench),
+    Demo(DemoArgs),
+    Completions(clap_complete::Shell),
+    Man(Option<String>),
+}
+
+impl Command {
+    /// Whether a failure is told as JSON too.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Compress(c) | Self::Decompress(c) => c.ui.json,
+            Self::Verify(v) => v.ui.json,
+            Self::Inspect(i) => i.json,
+            Self::Bench(b) => b.json,
+            Self::Cat(_) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+}
+
+pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
+    Ok(match low.command {
+        LowCommand::Compress(a) => {
+            let options = Options {
+                level: a.level.level,
+                threads: a.threads.threads,
+                sha256: a.sha256,
+                ..Options::default()
+            };
+            Command::Compress(code(a.inputs, a.write, a.ui, crate::job::Coder::Compress(options))?)
+        }
+        LowCommand::Decompress(a) => {
+            let options = DecodeOptions { threads: a.threads.threads, ..DecodeOptions::default() };
+            Command::Decompress(code(
+                a.inputs,
+                a.write,
+                a.ui,
+                crate::job::Coder::Decompress(options),
+            )?)
+        }
+        LowCommand::Verify(a) => Command::Verify(verify(a)?),
+        LowCommand::Inspect(a) => Command::Inspect(Inspect { file: a.file, json: a.json }),
+        LowCommand::Cat(a) => Command::Cat(Cat {
+            file: a.file,
+            tensor: a.tensor,
+            rows: a.rows,
+            to: a.output.map_or(Where::Stdout, place),
+            force: a.force,
+        }),
+        LowCommand::Bench(a) => Command::Bench(Bench {
+            file: a.file,
+            options: Options {
+                level: a.level.level,
+                threads: a.threads,
+                verify: false,
+                ..Options::default()
+            },
+            runs: a.runs,
+            json: a.json,
+        }),
+        LowCommand::Demo(a) => Command::Demo(a),
+        LowCommand::Completions { shell } => Command::Completions(shell),
+        LowCommand::Man { command } => Command::Man(command),
+    })
+}
+
+fn code(
+    inputs: Vec<PathBuf>,
+    write: WriteArgs,
+    ui: UiArgs,
+    coder: crate::job::Coder,
+) -> Result<Code, clap::Error> {
+    let inputs = resolve_inputs(inputs)?;
+    let stdin = inputs.iter().any(|i| matches!(i, Input::Stdin));
+    let to = match write.output {
+        Some(_) if inputs.len() > 1 => {
+            return Err(usage("-o takes one input; without it each result goes beside its source"));
+        }
+        Some(out) => place(out),
+        None if write.in_place => Where::InPlace,
+        None if stdin => Where::Stdout,
+        None => Where::Beside,
+    };
+    let stdout = matches!(to, Where::Stdout);
+    if stdin && (write.in_place || write.rm) {
+        return Err(usage("--rm and --in-place need a file or a folder, not stdin"));
+    }
+    if stdout && write.rm {
+        return Err(usage("--rm needs a result on disk that can be read back, not stdout"));
+    }
+    if stdout && ui.json {
+        return Err(usage("--json and the data can't both go to stdout; use -o"));
+    }
+    let job = crate::job::Job { coder, force: write.force, remove: write.rm || write.in_place };
+    Ok(Code { inputs, to, job, ui: resolve_ui(&ui) })
+}
+
+fn verify(a: low::VerifyArgs) -> Result<Verify, clap::Error> {
+    let inputs = resolve_inputs(a.inputs)?;
+    let folder = inputs.iter().any(|i| matches!(i, Input::Path(p) if p.is_dir()));
+    if a.sha256.is_some() && (folder || inputs.len() > 1) {
+        return Err(usage("--sha256 is for one file"));
+    }
+    let options = DecodeOptions {
+        threads: a.threads.threads,
+        sha256: a.sha256.is_some(),
+        ..DecodeOptions::default()
+    };
+    Ok(Verify { inputs, sha256: a.sha256, options, ui: resolve_ui(&a.ui) })
+}
+
+fn resolve_inputs(inputs: Vec<PathBuf>) -> Result<Vec<Input>, clap::Error> {
+    if inputs.len() > 1 && inputs.iter().any(|p| is_dash(p)) {
+        return Err(usage("`-` can't be mixed with other inputs"));
+    }
+    Ok(inputs
+        .into_iter()
+        .map(|p| if is_dash(&p) { Input::Stdin } else { Input::Path(p) })
+        .collect())
+}
+
+fn place(out: PathBuf) -> Where {
+    if is_dash(&out) { Where::Stdout } else { Where::Path(out) }
+}
+
+fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn resolve_ui(ui: &UiArgs) -> Ui {
+    Ui { quiet: ui.quiet, json: ui.json }
+}
+
+fn usage(message: &str) -> clap::Error {
+    super::command().error(ErrorKind::ArgumentConflict, message)
+}

@@ -1,0 +1,278 @@
+//! Low-level arguments: exactly what can be typed, with its help.
+
+use crate::demo::DemoArgs;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+use weightzip::Level;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  everything was done (also when the reader of a pipe went away)
+  1  something failed; each failure has a line on stderr
+  2  the command line was wrong
+
+With --json one JSON object goes to stdout; failures are in it too, besides their line on stderr.
+A folder that is compressed or restored keeps going when one of its files fails.";
+
+const FILES_JSON: &str = "\
+JSON: {command, files, failed}; each of files has file, action, bytes, seconds, warnings, and, where
+it applies, output, compressed, ratio, format, tensors, blake3, sha256, removed; or file and
+error {kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility,
+corruption, insufficient_data, invalid_argument, io or refused.";
+
+const FOLDER_HELP: &str = "\
+Folders: model files become .wz, and so does every file whose name ends in .wz; the rest is copied.
+Links are followed inside the folder. A file counts as finished if its result has its modification
+time and is for its size; a rerun skips it. In place, a whole .wz with the name of a result does.
+";
+
+const INSPECT_JSON: &str = "\
+JSON: file, format, bytes, compressed, ratio, estimated, archive {writer, wire_version, level, blake3,
+sha256}, tensors [{name, dtype, shape, bytes, compressed, ratio, codings}], group, byte_groups
+[{dtype, tensors, bytes, remains, groups, group}], warnings; or error. groups are per byte of an
+element, top byte first; estimated is true for a plain file.";
+
+const BENCH_HELP: &str = "\
+The codec runs in memory, over as many copies of the file as make 256 MiB, each with its own input;
+output memory is reused and the best run counts. Checksums are included; reading and writing files
+is not, nor the check that `wz compress` makes after encoding. GB is 10^9 bytes of original data.
+
+JSON: bytes, compressed, ratio, compress_gbps, decompress_gbps, memcpy_gbps, threads, level, simd;
+or error. compressed is the whole .wz, ratio is compressed / bytes.";
+
+/// Makes AI model files smaller without changing one bit.
+#[derive(Parser)]
+#[command(name = "wz", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub(super) struct LowArgs {
+    #[command(subcommand)]
+    pub(super) command: LowCommand,
+}
+
+#[derive(Subcommand)]
+pub(super) enum LowCommand {
+    /// Compress files or folders to .wz
+    #[command(after_help = [FOLDER_HELP, FILES_JSON].join("\n"))]
+    Compress(CompressArgs),
+    /// Restore the original files or folders
+    #[command(after_help = [FOLDER_HELP, FILES_JSON].join("\n"))]
+    Decompress(DecompressArgs),
+    /// Decode everything and check every hash, without writing anything
+    #[command(after_help = FILES_JSON)]
+    Verify(VerifyArgs),
+    /// List the tensors of a model file or a .wz
+    #[command(after_help = INSPECT_JSON)]
+    Inspect(InspectArgs),
+    /// Write the bytes of one tensor to stdout
+    Cat(CatArgs),
+    /// Measure size and speed in memory
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
+    /// Compress, check and restore the small model that comes with wz
+    Demo(DemoArgs),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff), or that of one command
+    Man {
+        /// The command, such as `compress`
+        command: Option<String>,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct UiArgs {
+    /// Print nothing but warnings and errors
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Print one JSON object to stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ThreadsArg {
+    /// Worker threads; 0 means one per core. The output does not depend on it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) threads: usize,
+}
+
+#[derive(Args)]
+pub(super) struct LevelArg {
+    /// How hard to try
+    #[arg(long, default_value = Level::Default.name(), value_parser = level_parser())]
+    pub(super) level: Level,
+}
+
+#[derive(Args)]
+pub(super) struct WriteArgs {
+    /// Where to write; `-` means stdout
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: Option<PathBuf>,
+    /// Replace what is already there
+    #[arg(short, long)]
+    pub(super) force: bool,
+    /// Remove the source once the result was read back from disk and holds the same bytes
+    #[arg(long)]
+    pub(super) rm: bool,
+    /// Replace the files of a folder one at a time; a rerun goes on where the last one stopped
+    #[arg(long, conflicts_with_all = ["output", "rm"])]
+    pub(super) in_place: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CompressArgs {
+    /// Files or folders; `-` means stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) level: LevelArg,
+    #[command(flatten)]
+    pub(super) threads: ThreadsArg,
+    /// Store the original's SHA-256 too
+    #[arg(long)]
+    pub(super) sha256: bool,
+    #[command(flatten)]
+    pub(super) ui: UiArgs,
+}
+
+#[derive(Args)]
+pub(super) struct DecompressArgs {
+    /// .wz files or folders; `-` means stdin
+    #[arg(required = true, value_name = "FILE.wz")]
+    pub(super) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) threads: ThreadsArg,
+    #[command(flatten)]
+    pub(super) ui: UiArgs,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// .wz files or folders; `-` means stdin
+    #[arg(required = true, value_name = "FILE.wz")]
+    pub(super) inputs: Vec<PathBuf>,
+    /// The SHA-256 that the original must have (for one file)
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub(super) sha256: Option<[u8; 32]>,
+    #[command(flatten)]
+    pub(super) threads: ThreadsArg,
+    #[command(flatten)]
+    pub(super) ui: UiArgs,
+}
+
+#[derive(Args)]
+pub(super) struct InspectArgs {
+    /// A model file or a .wz
+    pub(super) file: PathBuf,
+    /// Print one JSON object to stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CatArgs {
+    /// The .wz file
+    #[arg(value_name = "FILE.wz")]
+    pub(super) file: PathBuf,
+    /// The tensor's name, as `wz inspect` lists it
+    pub(super) tensor: String,
+    /// Only these rows of the outermost dimension: `a:b`, `a:` or `:b`, the first is 0, b is not included
+    #[arg(long, value_name = "A:B", value_parser = rows)]
+    pub(super) rows: Option<(u64, Option<u64>)>,
+    /// Where to write; stdout if not given
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: Option<PathBuf>,
+    /// Replace what is already there
+    #[arg(short, long)]
+    pub(super) force: bool,
+}
+
+#[derive(Args)]
+pub(super) struct BenchArgs {
+    /// The file to measure with
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) level: LevelArg,
+    /// Worker threads
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub(super) threads: usize,
+    /// How often to measure; the best counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    pub(super) runs: usize,
+    /// Print one JSON object to stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The whole command line as clap sees it, for completions, manual pages and usage errors.
+pub(crate) fn command() -> clap::Command {
+    LowArgs::command()
+}
+
+fn level_parser() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(Level::ALL.iter().map(|l| l.name()))
+        .try_map(|name| Level::from_name(&name))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let n = text.parse().map_err(|_| "not a number".to_owned())?;
+    if n == 0 { Err("at least 1".to_owned()) } else { Ok(n) }
+}
+
+fn sha256(text: &str) -> Result<[u8; 32], String> {
+    let mut out = [0; 32];
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
+    let digits = digits.filter(|d| d.len() == 64).ok_or("a SHA-256 has 64 hexadecimal digits")?;
+    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    Ok(out)
+}
+
+fn rows(text: &str) -> Result<(u64, Option<u64>), String> {
+    let parts = text.split_once(':').ok_or("rows are given as a:b")?;
+    let number = |s: &str| s.parse::<u64>().map_err(|_| format!("{s:?} is not a row number"));
+    let start = if parts.0.is_empty() { 0 } else { number(parts.0)? };
+    let end = if parts.1.is_empty() { None } else { Some(number(parts.1)?) };
+    if end.is_some_and(|e| e < start) {
+        return Err("the first row comes after the last".to_owned());
+    }
+    Ok((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn rows_are_ranges() {
+        assert_eq!(rows("2:5"), Ok((2, Some(5))));
+        assert_eq!(rows(":5"), Ok((0, Some(5))));
+        assert_eq!(rows("7:"), Ok((7, None)));
+        for bad in ["", "3", "5:2", "-1:2", "a:b", "1:2:3"] {
+            assert!(rows(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sha256_wants_64_digits() {
+        let hex = "0123456789abcdefABCDEF0000000000000000000000000000000000000000ff";
+        let bytes = sha256(hex).unwrap();
+        assert_eq!((bytes[0], bytes[8], bytes[31]), (0x01, 0xab, 0xff));
+        assert!(sha256(&hex[1..]).is_err());
+        assert!(sha256(&hex.replace('f', "g")).is_err());
+    }
+}

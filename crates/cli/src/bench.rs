@@ -1,0 +1,141 @@
+//! `wz bench`: size and speed of the codec in memory.
+
+use crate::args::Bench;
+use crate::human;
+use crate::report::{InFile, Status, print_json};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+use weightzip::{DecodeOptions, Options};
+
+/// Copies are measured until they make this many bytes: more than caches hold.
+const TILED: usize = 256 << 20;
+
+/// The figures, in the order in which they are printed.
+#[derive(Serialize)]
+struct Figures {
+    bytes: usize,
+    compressed: usize,
+    ratio: f64,
+    compress_gbps: f64,
+    decompress_gbps: f64,
+    memcpy_gbps: f64,
+    threads: usize,
+    level: &'static str,
+    simd: &'static str,
+}
+
+/// Carries out bench.
+pub(crate) fn run(args: &Bench) -> Result<Status> {
+    let figures = measure(args).context(InFile(args.file.clone()))?;
+    if args.json {
+        print_json(&figures)?;
+        return Ok(Status::Done);
+    }
+    let mut stdout = io::stdout().lock();
+    writeln!(
+        stdout,
+        "{} -> {} bytes ({:.2} %)",
+        figures.bytes,
+        figures.compressed,
+        figures.ratio * 100.0
+    )?;
+    writeln!(stdout, "compress    {:7.2} GB/s", figures.compress_gbps)?;
+    writeln!(stdout, "decompress  {:7.2} GB/s", figures.decompress_gbps)?;
+    writeln!(stdout, "memcpy      {:7.2} GB/s", figures.memcpy_gbps)?;
+    writeln!(
+        stdout,
+        "level {}, threads {}, simd {}",
+        figures.level, figures.threads, figures.simd
+    )?;
+    stdout.flush()?;
+    Ok(Status::Done)
+}
+
+fn measure(args: &Bench) -> Result<Figures> {
+    let data = std::fs::read(&args.file).context("can't read")?;
+    ensure!(!data.is_empty(), "empty; there is nothing to measure");
+    let copies = TILED.div_ceil(data.len());
+    let mut tiles = Tiles::new(&data, copies);
+    let best = |run: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
+        let mut shortest = Duration::MAX;
+        for _ in 0..args.runs {
+            let start = Instant::now();
+            run()?;
+            shortest = shortest.min(start.elapsed());
+        }
+        Ok(human::round(human::gbps((data.len() * copies) as u64, shortest), 3))
+    };
+    let memcpy_gbps = best(&mut || {
+        tiles.copy();
+        Ok(())
+    })?;
+    let compress_gbps = best(&mut || tiles.compress(&args.options))?;
+    tiles.output.fill(0);
+    let decode = DecodeOptions { threads: args.options.threads, ..DecodeOptions::default() };
+    let decompress_gbps = best(&mut || tiles.decompress(&decode))?;
+    ensure!(tiles.is_round_trip(), "what was decoded differs from the file; please report this");
+    let compressed = tiles.compressed[0].len();
+    Ok(Figures {
+        bytes: data.len(),
+        compressed,
+        ratio: human::round(compressed as f64 / data.len() as f64, 4),
+        compress_gbps,
+        decompress_gbps,
+        memcpy_gbps,
+        threads: args.options.threads,
+        level: args.options.level.name(),
+        simd: weightzip::simd_level(),
+    })
+}
+
+/// Copies of the data, each with its own input and its own place in the output.
+struct Tiles {
+    input: Vec<Vec<u8>>,
+    compressed: Vec<Vec<u8>>,
+    output: Vec<u8>,
+}
+
+impl Tiles {
+    fn new(data: &[u8], copies: usize) -> Self {
+        Self {
+            input: vec![data.to_vec(); copies],
+            compressed: vec![Vec::new(); copies],
+            // Written now, so that no run pays for fresh pages.
+            output: vec![1; data.len() * copies],
+        }
+    }
+
+    fn copy(&mut self) {
+        let len = self.input[0].len();
+        for (input, place) in self.input.iter().zip(self.output.chunks_exact_mut(len)) {
+            place.copy_from_slice(black_box(input));
+        }
+        black_box(&mut self.output);
+    }
+
+    fn compress(&mut self, options: &Options) -> Result<()> {
+        for (input, out) in self.input.iter().zip(&mut self.compressed) {
+            out.clear();
+            weightzip::compress(input.as_slice(), out, options)?;
+        }
+        Ok(())
+    }
+
+    fn decompress(&mut self, options: &DecodeOptions) -> Result<()> {
+        let len = self.input[0].len();
+        for (coded, place) in self.compressed.iter().zip(self.output.chunks_exact_mut(len)) {
+            // A slice takes bytes from its start and fails when it is full.
+            weightzip::decompress(coded.as_slice(), place, options)?;
+        }
+        Ok(())
+    }
+
+    fn is_round_trip(&mut self) -> bool {
+        let input = std::mem::take(&mut self.input);
+        let len = input[0].len();
+        input.iter().zip(self.output.chunks_exact(len)).all(|(a, b)| a == b)
+    }
+}

@@ -1,0 +1,156 @@
+//! `wz compress` and `wz decompress`: what goes where, and what is said about it.
+
+use crate::args::{Code, Input, Where};
+use crate::job::{self, Coder, Job};
+use crate::progress::Bar;
+use crate::report::{FileEntry, Report, Status};
+use crate::source::SourceFile;
+use crate::{escape, folder, human};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use weightzip::Summary;
+
+/// Carries out compress or decompress.
+pub(crate) fn run(args: &Code) -> Result<Status> {
+    let command =
+        if matches!(args.job.coder, Coder::Compress(_)) { "compress" } else { "decompress" };
+    let mut report = Report::new(command, args.ui);
+    for input in &args.inputs {
+        if let Err(error) = one(args, input, &mut report) {
+            report.failed(name(input), error)?;
+        }
+    }
+    report.finish()
+}
+
+fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
+    let Input::Path(path) = input else {
+        return streamed(args, input, report);
+    };
+    let there = fs::metadata(path).context("can't open")?;
+    if there.is_dir() {
+        let place = match &args.to {
+            Where::Stdout => bail!("a folder can't go to stdout; name a folder with -o"),
+            Where::InPlace => None,
+            Where::Path(out) => Some(out.clone()),
+            Where::Beside => Some(beside(&args.job, path)?),
+        };
+        if args.job.remove && place.is_some() {
+            bail!("--rm is for files; --in-place replaces a folder's files one at a time");
+        }
+        return folder::run(&args.job, path, place.as_deref(), report);
+    }
+    if matches!(args.to, Where::InPlace) {
+        bail!("--in-place is for folders; --rm removes a file once its result is safe");
+    }
+    if !there.is_file() {
+        ensure!(!matches!(args.to, Where::Beside), "not a regular file; name the result with -o");
+        ensure!(!args.job.remove, "not a regular file; leave out --rm");
+        return streamed(args, input, report);
+    }
+    job::refuse_twice(&args.job, &job::prefix(path)?)?;
+    match &args.to {
+        Where::Stdout => streamed(args, input, report),
+        Where::Path(out) => to_file(args, path, out, report),
+        _ => to_file(args, path, &beside(&args.job, path)?, report),
+    }
+}
+
+fn to_file(args: &Code, source: &Path, target: &Path, report: &mut Report) -> Result<()> {
+    let start = Instant::now();
+    let total = SourceFile::open(source).ok().and_then(|s| args.job.coder.original_size(&s));
+    let bar = Bar::new(args.ui, escape::path(source), total);
+    let summary = job::file(&args.job, source, target, &bar)?;
+    drop(bar);
+    say(args, source, &summary, start.elapsed(), Some(target), report);
+    Ok(())
+}
+
+fn streamed(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
+    let start = Instant::now();
+    let size = match input {
+        Input::Path(path) => fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| m.len()),
+        Input::Stdin => None,
+    };
+    // What a .wz holds is not known before its end; a file's own size is.
+    let total = size.filter(|_| matches!(args.job.coder, Coder::Compress(_)));
+    let bar = Bar::new(args.ui, escape::path(name(input)), total);
+    let summary = job::stream(&args.job, input, &args.to, &bar)?;
+    drop(bar);
+    let target = if let Where::Path(out) = &args.to { Some(out.as_path()) } else { None };
+    say(args, name(input), &summary, start.elapsed(), target, report);
+    Ok(())
+}
+
+fn say(
+    args: &Code,
+    source: &Path,
+    summary: &Summary,
+    time: Duration,
+    target: Option<&Path>,
+    report: &mut Report,
+) {
+    let packing = matches!(args.job.coder, Coder::Compress(_));
+    let action = if packing { "compressed" } else { "restored" };
+    let entry = FileEntry::coded(source, action, summary, time).to(target, args.job.remove);
+    report.done(source, entry);
+    report.line(&line(
+        &escape::path(source),
+        packing,
+        summary.original_bytes,
+        summary.compressed_bytes,
+        time,
+    ));
+    if args.job.remove {
+        report.line(&format!("{}: read back from disk, removed", escape::path(source)));
+    }
+}
+
+/// `model.safetensors: 1.20 MB -> 0.80 MB (66.5 %), verified, 1.2 GB/s`
+pub(crate) fn line(
+    label: &str,
+    packing: bool,
+    original: u64,
+    compressed: u64,
+    time: Duration,
+) -> String {
+    let (from, to) = if packing { (original, compressed) } else { (compressed, original) };
+    let note = if packing {
+        format!("({}), verified", human::percent(human::ratio(compressed, original)))
+    } else {
+        "restored and verified".to_owned()
+    };
+    let join = if packing { " " } else { ", " };
+    format!(
+        "{label}: {} -> {}{join}{note}, {}",
+        human::bytes(from),
+        human::bytes(to),
+        human::rate(original, time)
+    )
+}
+
+/// The result's name when none is given.
+fn beside(job: &Job, source: &Path) -> Result<PathBuf> {
+    match job.coder {
+        Coder::Compress(_) => {
+            // A trailing slash, `.` and `..` have no name to append to.
+            let name = source
+                .file_name()
+                .context("has no name to append .wz to; name the result with -o")?;
+            Ok(job::with_suffix(&source.with_file_name(name)))
+        }
+        Coder::Decompress(_) => job::without_suffix(source).context(
+            "the name doesn't end in .wz, so the original's name is unknown; give it with -o",
+        ),
+    }
+}
+
+/// How an input is called.
+pub(crate) fn name(input: &Input) -> &Path {
+    match input {
+        Input::Stdin => Path::new("stdin"),
+        Input::Path(path) => path,
+    }
+}

@@ -1,0 +1,234 @@
+//! Folders: model files are coded, everything else is copied, and one failure leaves the rest done.
+
+mod plan;
+
+use crate::job::{self, Coder, Job};
+use crate::output::{folder_of, sync_folder};
+use crate::progress::Bar;
+use crate::report::{FileEntry, Report, plain};
+use crate::walk::{self, Entry, Tree};
+use crate::{code, escape, remove, space};
+use anyhow::{Context, Result, bail, ensure};
+use plan::{Plan, Step};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use weightzip::Summary;
+
+/// What happened to a file.
+enum Did {
+    Coded(Summary),
+    Copied(u64),
+    Skipped,
+}
+
+/// Sums for the closing line.
+#[derive(Default)]
+struct Totals {
+    coded: u64,
+    copied: u64,
+    skipped: u64,
+    original: u64,
+    compressed: u64,
+}
+
+/// Codes the folder `dir` to the folder `to`, or in place.
+pub(crate) fn run(job: &Job, dir: &Path, to: Option<&Path>, report: &mut Report) -> Result<()> {
+    let start = Instant::now();
+    match to {
+        Some(to) => check_target(job, dir, to)?,
+        None => remove::check_cache(dir)?,
+    }
+    let mut tree = walk::walk(dir)?;
+    let refused = std::mem::take(&mut tree.refused);
+    let mut plan = match to {
+        Some(to) => Plan::to_folder(job, &tree, to),
+        None => Plan::in_place(job, &tree),
+    };
+    plan.failures.extend(refused);
+    check_space(job, &plan.steps, to, dir)?;
+    if let Some(to) = to {
+        for folder in &tree.folders {
+            let path = to.join(&folder.relative);
+            fs::create_dir_all(&path)
+                .with_context(|| format!("can't make {}", escape::path(&path)))?;
+        }
+    }
+    let totals = work(job, &mut plan, to.is_none(), dir, report);
+    finish_folders(&tree, to, &mut plan.failures);
+
+    report.line(&totals.line(job, dir, plan.failures.len(), start));
+    for (path, error) in plan.failures {
+        report.failed(&path, error)?;
+    }
+    Ok(())
+}
+
+fn work(job: &Job, plan: &mut Plan<'_>, in_place: bool, dir: &Path, report: &mut Report) -> Totals {
+    let mut totals = Totals { skipped: plan.finished, ..Totals::default() };
+    let total = plan.steps.iter().map(|s| s.original_size(job)).sum();
+    let bar = Bar::new(report.ui(), escape::path(dir), Some(total));
+    for step in &plan.steps {
+        let source = &step.entry.path;
+        bar.message(escape::path(source));
+        let start = Instant::now();
+        match step.carry_out(job, in_place, &bar) {
+            Ok(did) => {
+                totals.add(&did);
+                report.done(source, entry(job, step, &did, start));
+            }
+            Err(error) => plan.failures.push((source.clone(), error)),
+        }
+    }
+    totals
+}
+
+fn entry(job: &Job, step: &Step<'_>, did: &Did, start: Instant) -> FileEntry {
+    let (source, time) = (&step.entry.path, start.elapsed());
+    let action = match job.coder {
+        Coder::Compress(_) => "compressed",
+        Coder::Decompress(_) => "restored",
+    };
+    let other = |action, bytes| FileEntry {
+        file: plain(source),
+        action,
+        bytes,
+        seconds: time.as_secs_f64(),
+        ..FileEntry::default()
+    };
+    let entry = match did {
+        Did::Coded(summary) => FileEntry::coded(source, action, summary, time),
+        Did::Copied(bytes) => other("copied", *bytes),
+        Did::Skipped => other("skipped", step.original_size(job)),
+    };
+    entry.to(Some(&step.target), job.remove)
+}
+
+impl Step<'_> {
+    fn carry_out(&self, job: &Job, in_place: bool, bar: &Bar) -> Result<Did> {
+        let source = &self.entry.path;
+        if in_place && fs::symlink_metadata(&self.target).is_ok() {
+            self.finish_in_place(job)?;
+            return Ok(Did::Skipped);
+        }
+        if !in_place && self.is_finished(job) {
+            return Ok(Did::Skipped);
+        }
+        if self.coded {
+            return Ok(Did::Coded(job::file(job, source, &self.target, bar)?));
+        }
+        Ok(Did::Copied(job::copy(source, &self.target, job.force, bar)?))
+    }
+
+    /// Both names are there: an earlier run stopped just before it removed the source, if the bytes are the same.
+    fn finish_in_place(&self, job: &Job) -> Result<()> {
+        let source = &self.entry.path;
+        remove::check(source)?;
+        let same = match job.coder {
+            Coder::Compress(_) => job::holds(&self.target, source),
+            Coder::Decompress(_) => job::holds(source, &self.target),
+        };
+        ensure!(
+            same.unwrap_or(false),
+            "{} already exists and holds something else; move one of them away",
+            escape::path(&self.target)
+        );
+        remove::remove(source)
+    }
+}
+
+/// Refuses a target that would mix with the source or with something else.
+fn check_target(job: &Job, dir: &Path, to: &Path) -> Result<()> {
+    let source = fs::canonicalize(dir)?;
+    let parent = fs::canonicalize(folder_of(to))
+        .with_context(|| format!("can't write in {}", escape::path(folder_of(to))))?;
+    let target =
+        fs::canonicalize(to).unwrap_or_else(|_| parent.join(to.file_name().unwrap_or_default()));
+    if target.starts_with(&source) || source.starts_with(&target) {
+        bail!("the result and the source can't lie in one another; name another folder with -o");
+    }
+    let Ok(mut there) = fs::read_dir(to) else {
+        ensure!(!to.exists(), "{} already exists and is not a folder", escape::path(to));
+        return Ok(());
+    };
+    // A folder of results goes on by itself; a folder of originals may be someone's work.
+    if matches!(job.coder, Coder::Decompress(_)) && !job.force && there.next().is_some() {
+        bail!(
+            "{} already exists; -f goes on there: finished files are skipped, others replaced",
+            escape::path(to)
+        );
+    }
+    Ok(())
+}
+
+/// In place, each source gives back its space before the next file starts.
+fn check_space(job: &Job, steps: &[Step<'_>], to: Option<&Path>, dir: &Path) -> Result<()> {
+    let needed = |likely| {
+        let (mut used, mut peak) = (0i128, 0i128);
+        for step in steps.iter().filter(|s| to.is_none() || !s.is_finished(job)) {
+            used += i128::from(step.space(job, likely));
+            peak = peak.max(used);
+            if to.is_none() {
+                used -= i128::from(step.entry.metadata.len());
+            }
+        }
+        u64::try_from(peak).unwrap_or(u64::MAX)
+    };
+    space::check(to.map_or(dir, folder_of), needed)
+}
+
+/// Gives folders their mode and mtime, the innermost first, now that nothing is written into them any more.
+fn finish_folders(tree: &Tree, to: Option<&Path>, failures: &mut Vec<(PathBuf, anyhow::Error)>) {
+    for folder in tree.folders.iter().rev() {
+        let path = to.map_or_else(|| folder.path.clone(), |to| to.join(&folder.relative));
+        if let Err(error) = finish_folder(folder, &path) {
+            failures.push((path, error));
+        }
+    }
+}
+
+fn finish_folder(folder: &Entry, path: &Path) -> Result<()> {
+    sync_folder(path)?;
+    #[cfg(unix)]
+    fs::File::open(path)?
+        .set_times(fs::FileTimes::new().set_modified(folder.metadata.modified()?))
+        .context("can't set the folder's time")?;
+    fs::set_permissions(path, folder.metadata.permissions()).context("can't set the folder's mode")
+}
+
+impl Totals {
+    fn add(&mut self, did: &Did) {
+        match did {
+            Did::Coded(summary) => {
+                self.coded += 1;
+                self.original += summary.original_bytes;
+                self.compressed += summary.compressed_bytes;
+            }
+            Did::Copied(bytes) => {
+                self.copied += 1;
+                self.original += bytes;
+                self.compressed += bytes;
+            }
+            Did::Skipped => self.skipped += 1,
+        }
+    }
+
+    /// `models (2 compressed, 3 copied, 1 failed): 1.20 MB -> 0.80 MB (66.5 %), verified, 1.2 GB/s`
+    fn line(&self, job: &Job, dir: &Path, failed: usize, start: Instant) -> String {
+        let packing = matches!(job.coder, Coder::Compress(_));
+        let coded = if packing { "compressed" } else { "restored" };
+        let mut label =
+            format!("{} ({} {coded}, {} copied", escape::path(dir), self.coded, self.copied);
+        if self.skipped > 0 {
+            label += &format!(", {} already complete", self.skipped);
+        }
+        if failed > 0 {
+            label += &format!(", {failed} failed");
+        }
+        label.push(')');
+        if self.coded + self.copied == 0 {
+            return label;
+        }
+        code::line(&label, packing, self.original, self.compressed, start.elapsed())
+    }
+}

@@ -1,0 +1,143 @@
+//! What is to be done with each file of a folder: its new name, and whether that is done already.
+
+use crate::job::{self, Coder, Job};
+use crate::source::SourceFile;
+use crate::walk::{Entry, Through, Tree};
+use anyhow::{Result, anyhow, ensure};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// File name endings that are coded; everything else is copied.
+const MODEL_SUFFIXES: &[&str] = &["safetensors"];
+
+/// One file's part of the work.
+pub(super) struct Step<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) target: PathBuf,
+    pub(super) coded: bool,
+}
+
+/// What is to be done, and what is already known to be done or impossible.
+#[derive(Default)]
+pub(super) struct Plan<'a> {
+    pub(super) steps: Vec<Step<'a>>,
+    /// How many files need nothing.
+    pub(super) finished: u64,
+    pub(super) failures: Vec<(PathBuf, anyhow::Error)>,
+}
+
+impl<'a> Plan<'a> {
+    /// Every file, each to its name under `to`.
+    pub(super) fn to_folder(job: &Job, tree: &'a Tree, to: &Path) -> Self {
+        let step = |entry: &'a Entry| {
+            let coded = coded_name(job, &entry.relative);
+            let target = to.join(coded.as_deref().unwrap_or(&entry.relative));
+            Step { entry, target, coded: coded.is_some() }
+        };
+        Self { steps: tree.files.iter().map(step).collect(), ..Self::default() }
+    }
+
+    /// The files to be replaced. Not those that are finished, nor what is reached a second time through a link.
+    pub(super) fn in_place(job: &Job, tree: &'a Tree) -> Self {
+        let is_link = |e: &&Entry| e.through == Through::Link;
+        let linked: HashSet<&Path> =
+            tree.files.iter().filter(is_link).map(|e| e.real.as_path()).collect();
+        let mut plan = Self::default();
+        for entry in tree.files.iter().filter(|e| e.through != Through::FolderLink) {
+            let Some(target) = coded_name(job, &entry.path) else { continue };
+            match is_result(job, &entry.path) {
+                Ok(true) => plan.finished += 1,
+                Ok(false) if linked.contains(entry.real.as_path()) => {
+                    let why = anyhow!(
+                        "a link in the folder would lead nowhere; write to another folder with -o"
+                    );
+                    plan.failures.push((entry.path.clone(), why));
+                }
+                Ok(false) => plan.steps.push(Step { entry, target, coded: true }),
+                Err(error) => plan.failures.push((entry.path.clone(), error)),
+            }
+        }
+        if matches!(job.coder, Coder::Compress(_)) {
+            // `x.wz.wz` makes room before `x.wz` takes its name; restoring goes the other way.
+            plan.steps.reverse();
+        }
+        plan
+    }
+}
+
+impl Step<'_> {
+    /// A result that is there has its name, so it is whole; it is this source's if the time and the size say so.
+    pub(super) fn is_finished(&self, job: &Job) -> bool {
+        let Ok(there) = fs::symlink_metadata(&self.target) else { return false };
+        let source = &self.entry.metadata;
+        if !there.is_file() || there.modified().ok() != source.modified().ok() {
+            return false;
+        }
+        let original = |path: &Path| File::open(path).ok().and_then(|f| job::original_size(&f));
+        match (&job.coder, self.coded) {
+            (_, false) => there.len() == source.len(),
+            (Coder::Compress(_), true) => original(&self.target) == Some(source.len()),
+            (Coder::Decompress(_), true) => original(&self.entry.path) == Some(there.len()),
+        }
+    }
+
+    /// Bytes of the original.
+    pub(super) fn original_size(&self, job: &Job) -> u64 {
+        match self.coded {
+            true => SourceFile::open(&self.entry.path).map_or(0, |s| job.coder.worst_case(&s)),
+            false => self.entry.metadata.len(),
+        }
+    }
+
+    /// Bytes that the result takes, at worst or likely.
+    pub(super) fn space(&self, job: &Job, likely: bool) -> u64 {
+        match SourceFile::open(&self.entry.path) {
+            Ok(source) if self.coded && likely => job.coder.likely(&source),
+            _ => self.original_size(job),
+        }
+    }
+}
+
+/// The coded name of a file, or none if it is copied.
+fn coded_name(job: &Job, name: &Path) -> Option<PathBuf> {
+    match job.coder {
+        Coder::Compress(_) => is_coded(name).then(|| job::with_suffix(name)),
+        Coder::Decompress(_) => job::without_suffix(name),
+    }
+}
+
+/// Whether compressing a folder codes this file: a model, or a name that restoring would take for a result.
+fn is_coded(name: &Path) -> bool {
+    let model = |s: &&str| name.extension().is_some_and(|e| e.eq_ignore_ascii_case(s));
+    MODEL_SUFFIXES.iter().any(model) || job::without_suffix(name).is_some()
+}
+
+/// Whether a file is what compressing in place makes: a .wz with a name that it would give.
+fn is_result(job: &Job, path: &Path) -> Result<bool> {
+    let Coder::Compress(_) = job.coder else { return Ok(false) };
+    let named = job::without_suffix(path).is_some_and(|original| is_coded(&original));
+    if !named || !weightzip::is_weightzip(&job::prefix(path)?) {
+        return Ok(false);
+    }
+    ensure!(
+        job::original_size(&File::open(path)?).is_some(),
+        "a .wz that is damaged; move it away"
+    );
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_coded() {
+        for name in ["a.safetensors", "a.SAFETENSORS", "notes.wz", "a.safetensors.wz"] {
+            assert!(is_coded(Path::new(name)), "{name}");
+        }
+        for name in ["config.json", "model.safetensors.index.json", "wz", ".wz", "safetensors"] {
+            assert!(!is_coded(Path::new(name)), "{name}");
+        }
+    }
+}

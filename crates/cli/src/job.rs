@@ -1,0 +1,283 @@
+//! One file from source to target: read, write, check, name, and remove the source if asked to.
+
+use crate::args::{Input, Where};
+use crate::output::{self, Output, folder_of};
+use crate::progress::Bar;
+use crate::source::SourceFile;
+use crate::{escape, remove, space};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use weightzip::{Archive, DecodeOptions, Options, Summary};
+
+/// Bytes gathered before a write.
+const WRITE_BUFFER: usize = 256 << 10;
+/// Bytes that tell a .wz.
+const PREFIX: u64 = 16;
+
+/// Which way the bytes go.
+pub(crate) enum Coder {
+    Compress(Options),
+    Decompress(DecodeOptions),
+}
+
+/// What to do with each file.
+pub(crate) struct Job {
+    pub(crate) coder: Coder,
+    /// Replace what is there.
+    pub(crate) force: bool,
+    /// Remove the source when the result is safe.
+    pub(crate) remove: bool,
+}
+
+impl Coder {
+    /// Codes a stream.
+    pub(crate) fn run(
+        &self,
+        reader: impl Read,
+        writer: impl Write,
+        bar: &Bar,
+    ) -> weightzip::Result<Summary> {
+        let progress = Some(bar.callback());
+        match self {
+            Self::Compress(o) => {
+                weightzip::compress(reader, writer, &Options { progress, ..o.clone() })
+            }
+            Self::Decompress(o) => {
+                weightzip::decompress(reader, writer, &DecodeOptions { progress, ..o.clone() })
+            }
+        }
+    }
+
+    /// What the bar counts to for a regular file: bytes of the original.
+    pub(crate) fn original_size(&self, source: &SourceFile) -> Option<u64> {
+        match self {
+            Self::Compress(_) => source.size(),
+            Self::Decompress(_) => original_size(source.file()),
+        }
+    }
+
+    /// The most bytes that the result takes.
+    pub(crate) fn worst_case(&self, source: &SourceFile) -> u64 {
+        self.original_size(source).unwrap_or(0)
+    }
+
+    /// The bytes that the result is likely to take: what to go by where the worst case does not fit.
+    pub(crate) fn likely(&self, source: &SourceFile) -> u64 {
+        let worst = self.worst_case(source);
+        match self {
+            Self::Compress(_) => {
+                estimate(source.file()).map_or(worst, |estimate| estimate.min(worst))
+            }
+            Self::Decompress(_) => worst,
+        }
+    }
+
+    /// Reads the result back from disk and compares: it must hold the source's bytes.
+    fn read_back(&self, result: &Path, source: &Path, summary: &Summary) -> Result<()> {
+        let same = match self {
+            Self::Compress(_) => holds(result, source)?,
+            Self::Decompress(_) => hash(result)? == summary.blake3,
+        };
+        ensure!(
+            same,
+            "the result, read back from disk, differs from the source; nothing was removed"
+        );
+        Ok(())
+    }
+}
+
+/// Codes `source` to `target`, safely.
+pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result<Summary> {
+    if job.remove {
+        remove::check(source)?;
+    }
+    ensure!(
+        !is_same(source, target),
+        "source and result are the same file; name another one with -o"
+    );
+    let input = SourceFile::open(source)?;
+    space::check(folder_of(target), |likely| {
+        if likely { job.coder.likely(&input) } else { job.coder.worst_case(&input) }
+    })?;
+    let output = Output::create(target, job.force, input.metadata().is_some())?;
+    let mut writer = BufWriter::with_capacity(WRITE_BUFFER, output.file()?);
+    let coded = job.coder.run(input.file(), &mut writer, bar);
+    // A source that shrinks makes other errors; this one is the cause.
+    input.check_unchanged()?;
+    let summary = coded?;
+    writer.flush().context("can't write the result")?;
+    drop(writer);
+    output.seal(input.metadata())?;
+    if job.remove {
+        bar.message(format!("{}, reading back", escape::path(source)));
+        job.coder.read_back(output.path(), source, &summary)?;
+        input.check_unchanged()?;
+    }
+    output.commit()?;
+    if job.remove {
+        remove::remove(source)?;
+    }
+    Ok(summary)
+}
+
+/// Copies `source` to `target`, with the same care.
+pub(crate) fn copy(source: &Path, target: &Path, force: bool, bar: &Bar) -> Result<u64> {
+    let input = SourceFile::open(source)?;
+    let output = Output::create(target, force, true)?;
+    let bytes =
+        io::copy(&mut bar.reading(input.file()), &mut output.file()?).context("can't copy")?;
+    input.check_unchanged()?;
+    output.seal(input.metadata())?;
+    output.commit()?;
+    Ok(bytes)
+}
+
+/// Codes a stream, or to one.
+pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<Summary> {
+    let source = match input {
+        Input::Stdin => None,
+        Input::Path(path) => Some(SourceFile::open(path)?),
+    };
+    let mut reader: Box<dyn Read + '_> = match &source {
+        None => Box::new(io::stdin().lock()),
+        Some(source) => Box::new(source.file()),
+    };
+    let mut prefix = Vec::new();
+    reader.by_ref().take(PREFIX).read_to_end(&mut prefix).context("can't read")?;
+    refuse_twice(job, &prefix)?;
+    let reader = prefix.as_slice().chain(reader);
+    let summary = match to {
+        Where::Path(target) => {
+            let output = Output::create(target, job.force, false)?;
+            let mut writer = BufWriter::with_capacity(WRITE_BUFFER, output.file()?);
+            let summary = job.coder.run(reader, &mut writer, bar)?;
+            writer.flush().context("can't write the result")?;
+            drop(writer);
+            output.seal(None)?;
+            output.commit()?;
+            summary
+        }
+        _ => {
+            let mut writer = output::data_stdout()?;
+            let summary = job.coder.run(reader, &mut writer, bar);
+            if let Some(source) = &source {
+                source.check_unchanged()?;
+            }
+            writer.flush().context("can't write to stdout")?;
+            summary?
+        }
+    };
+    Ok(summary)
+}
+
+/// Compressing a .wz again is nearly always a slip.
+pub(crate) fn refuse_twice(job: &Job, prefix: &[u8]) -> Result<()> {
+    if matches!(job.coder, Coder::Compress(_)) && !job.force && weightzip::is_weightzip(prefix) {
+        bail!("already a .wz; use -f to compress it again");
+    }
+    Ok(())
+}
+
+/// The first bytes of a file.
+pub(crate) fn prefix(path: &Path) -> Result<Vec<u8>> {
+    let mut prefix = Vec::new();
+    File::open(path)
+        .context("can't open")?
+        .take(PREFIX)
+        .read_to_end(&mut prefix)
+        .context("can't read")?;
+    Ok(prefix)
+}
+
+/// `name` plus `.wz`.
+pub(crate) fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".wz");
+    name.into()
+}
+
+/// The name without its `.wz`, if it has one and something before it.
+pub(crate) fn without_suffix(path: &Path) -> Option<PathBuf> {
+    (path.extension()? == "wz").then(|| path.with_extension(""))
+}
+
+/// Whether a .wz holds exactly the bytes of `original`; both are read from disk.
+pub(crate) fn holds(wz: &Path, original: &Path) -> Result<bool> {
+    let mut hasher = blake3::Hasher::new();
+    weightzip::decompress(open_from_disk(wz)?, &mut hasher, &DecodeOptions::default())
+        .with_context(|| format!("{} does not read back", escape::path(wz)))?;
+    Ok(hasher.finalize() == hash(original)?)
+}
+
+/// BLAKE3 of a file as it is on disk.
+fn hash(path: &Path) -> Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_reader(open_from_disk(path)?)
+        .with_context(|| format!("can't read {}", escape::path(path)))?;
+    Ok(hasher.finalize())
+}
+
+/// Opens a file; what the system still holds of it in memory is dropped first where that can be asked for.
+fn open_from_disk(path: &Path) -> Result<File> {
+    let file = File::open(path).with_context(|| format!("can't open {}", escape::path(path)))?;
+    #[cfg(target_os = "linux")]
+    // Advice only: some file systems don't take it.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(file)
+}
+
+/// The original's size as a .wz states it.
+pub(crate) fn original_size(file: &File) -> Option<u64> {
+    Archive::open(file).ok().map(|archive| archive.info().original_bytes)
+}
+
+/// What compressing is likely to need, with a tenth to spare.
+fn estimate(file: &File) -> Option<u64> {
+    let layout = weightzip::scan(file).ok()?;
+    let estimates = weightzip::estimate(file, &layout.spans).ok()?;
+    let sum: u64 = estimates.iter().map(|e| e.bytes).sum();
+    Some(sum.saturating_add(sum / 10))
+}
+
+/// Whether both names mean one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_come_and_go_one_at_a_time() {
+        let path = Path::new("a/x.safetensors");
+        assert_eq!(with_suffix(path), Path::new("a/x.safetensors.wz"));
+        assert_eq!(without_suffix(&with_suffix(path)).unwrap(), path);
+        assert_eq!(without_suffix(Path::new("x.wz.wz")).unwrap(), Path::new("x.wz"));
+        assert_eq!(without_suffix(Path::new("a/.wz")), None);
+        assert_eq!(without_suffix(Path::new("x.zst")), None);
+    }
+
+    #[test]
+    fn a_result_holds_its_own_source_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name| dir.path().join(name);
+        let (source, other, packed) = (path("a"), path("b"), path("a.wz"));
+        fs::write(&source, [1; 1000]).unwrap();
+        fs::write(&other, [2; 1000]).unwrap();
+        let job = Job { coder: Coder::Compress(Options::default()), force: false, remove: false };
+        let ui = crate::args::Ui { quiet: true, json: false };
+        let summary = file(&job, &source, &packed, &Bar::new(ui, String::new(), None)).unwrap();
+        assert!(holds(&packed, &source).unwrap());
+        assert!(!holds(&packed, &other).unwrap());
+        assert!(job.coder.read_back(&packed, &source, &summary).is_ok());
+        assert!(job.coder.read_back(&packed, &other, &summary).is_err());
+        fs::write(&packed, [0; 100]).unwrap();
+        assert!(holds(&packed, &source).is_err());
+        let likely = job.coder.likely(&SourceFile::open(&source).unwrap());
+        assert!(likely > 0 && likely < 1000, "{likely}");
+    }
+}

@@ -1,0 +1,62 @@
+//! The progress bar: on a terminal's stderr, and nowhere else.
+
+use crate::args::Ui;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, Read};
+use std::sync::Arc;
+
+const KNOWN: &str =
+    "[{bar:25}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ETA {eta} {wide_msg}";
+const UNKNOWN: &str = "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {wide_msg}";
+
+/// Counts bytes, and draws if someone is watching; gone when dropped.
+pub(crate) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar for `total` bytes; without a total only the count and the speed are known.
+    pub(crate) fn new(ui: Ui, message: String, total: Option<u64>) -> Self {
+        let target =
+            if ui.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(total, target).with_message(message);
+        let template = if total.is_some() { KNOWN } else { UNKNOWN };
+        Self(match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        })
+    }
+
+    /// What the library calls as it goes.
+    pub(crate) fn callback(&self) -> weightzip::Progress {
+        let bar = self.0.clone();
+        Arc::new(move |bytes| bar.inc(bytes))
+    }
+
+    /// Counts what is read through it.
+    pub(crate) fn reading<R: Read>(&self, inner: R) -> impl Read {
+        Counted { inner, bar: self.0.clone() }
+    }
+
+    /// Says what is going on.
+    pub(crate) fn message(&self, message: String) {
+        self.0.set_message(message);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    bar: ProgressBar,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.bar.inc(n as u64);
+        Ok(n)
+    }
+}

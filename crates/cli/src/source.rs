@@ -1,0 +1,74 @@
+//! A file being read, and whether it stayed the same.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File, Metadata};
+use std::path::{Path, PathBuf};
+
+/// An open source and what it was when it was opened.
+pub(crate) struct SourceFile {
+    path: PathBuf,
+    file: File,
+    before: Metadata,
+}
+
+impl SourceFile {
+    /// Opens a file, or a named pipe, which has no size.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).context("can't open")?;
+        let before = file.metadata()?;
+        if before.is_dir() {
+            bail!("a folder, where a file is needed");
+        }
+        Ok(Self { path: path.to_owned(), file, before })
+    }
+
+    /// What to read from.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Size, mode and mtime, if it is a regular file.
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        self.before.is_file().then_some(&self.before)
+    }
+
+    /// Size in bytes, if it is a regular file.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.metadata().map(Metadata::len)
+    }
+
+    /// Fails if the file is not what it was, under its name too.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        let Some(before) = self.metadata() else { return Ok(()) };
+        let stamp = |m: &Metadata| Ok::<_, std::io::Error>((m.len(), m.modified()?));
+        let open = stamp(&self.file.metadata()?)?;
+        let named = fs::metadata(&self.path).and_then(|m| stamp(&m)).ok();
+        if open != stamp(before)? || named != Some(open) {
+            bail!(
+                "changed while it was read; nothing was kept, try again when nobody writes to it"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "12345").unwrap();
+        let source = SourceFile::open(&path).unwrap();
+        assert!(source.check_unchanged().is_ok());
+        File::options().write(true).open(&path).unwrap().set_len(3).unwrap();
+        assert!(source.check_unchanged().is_err());
+
+        let source = SourceFile::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "other").unwrap();
+        assert!(source.check_unchanged().is_err());
+    }
+}

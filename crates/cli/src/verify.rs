@@ -1,0 +1,80 @@
+//! `wz verify`: decodes everything to nowhere.
+
+use crate::args::{Input, Verify};
+use crate::progress::Bar;
+use crate::report::{FileEntry, Report, Status};
+use crate::source::SourceFile;
+use crate::{code, escape, human, job, walk};
+use anyhow::{Result, bail};
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+use weightzip::{DecodeOptions, Summary};
+
+/// Carries out verify.
+pub(crate) fn run(args: &Verify) -> Result<Status> {
+    let mut report = Report::new("verify", args.ui);
+    for input in &args.inputs {
+        match input {
+            Input::Path(path) if path.is_dir() => folder(args, path, &mut report)?,
+            _ => one(args, input, &mut report)?,
+        }
+    }
+    report.finish()
+}
+
+/// Every .wz in a folder.
+fn folder(args: &Verify, dir: &Path, report: &mut Report) -> Result<()> {
+    let tree = match walk::walk(dir) {
+        Ok(tree) => tree,
+        Err(error) => return report.failed(dir, error),
+    };
+    for entry in &tree.files {
+        if job::without_suffix(&entry.relative).is_some() {
+            one(args, &Input::Path(entry.path.clone()), report)?;
+        }
+    }
+    for (path, error) in tree.refused {
+        report.failed(&path, error)?;
+    }
+    Ok(())
+}
+
+fn one(args: &Verify, input: &Input, report: &mut Report) -> Result<()> {
+    let name = code::name(input);
+    let start = Instant::now();
+    match check(args, input) {
+        Ok(summary) => {
+            let time = start.elapsed();
+            report.done(name, FileEntry::coded(name, "verified", &summary, time));
+            report.line(&format!(
+                "{}: {} verified, {}",
+                escape::path(name),
+                human::bytes(summary.original_bytes),
+                human::rate(summary.original_bytes, time)
+            ));
+            Ok(())
+        }
+        Err(error) => report.failed(name, error),
+    }
+}
+
+fn check(args: &Verify, input: &Input) -> Result<Summary> {
+    let source = match input {
+        Input::Stdin => None,
+        Input::Path(path) => Some(SourceFile::open(path)?),
+    };
+    let total = source.as_ref().and_then(|s| job::original_size(s.file()));
+    let bar = Bar::new(args.ui, escape::path(code::name(input)), total);
+    let options = DecodeOptions { progress: Some(bar.callback()), ..args.options.clone() };
+    let summary = match &source {
+        None => weightzip::decompress(io::stdin().lock(), io::sink(), &options),
+        Some(source) => weightzip::decompress(source.file(), io::sink(), &options),
+    }?;
+    if let (Some(wanted), Some(found)) = (args.sha256, summary.sha256)
+        && wanted != found
+    {
+        bail!("the original has SHA-256 {}, not the one that was given", human::hex(&found));
+    }
+    Ok(summary)
+}

@@ -1,0 +1,171 @@
+//! Folders, from one to another.
+
+use crate::common::{Scratch, model, modified, other_model, past, set_modified};
+use std::fs;
+
+const INDEX: &str = r#"{"weight_map": {"a.weight": "model-1.safetensors"}}"#;
+
+/// A sharded repository with a little of everything.
+fn repository() -> Scratch {
+    let dir = Scratch::new();
+    dir.write("repo/model-1.safetensors", model());
+    dir.write("repo/sub/model-2.safetensors", other_model());
+    dir.write("repo/broken.safetensors", &model()[..5000]);
+    dir.write("repo/model.safetensors.index.json", INDEX);
+    dir.write("repo/notes.wz", "not a model");
+    dir.write("repo/empty.txt", "");
+    fs::create_dir_all(dir.path("repo/nothing/in/here")).unwrap();
+    set_modified(&dir.path("repo/sub/model-2.safetensors"));
+    set_modified(&dir.path("repo/model.safetensors.index.json"));
+    set_modified(&dir.path("repo/sub"));
+    dir
+}
+
+/// Both folders have the same names, bytes and times.
+fn assert_same(dir: &Scratch, a: &str, b: &str) {
+    assert_eq!(dir.names(a), dir.names(b));
+    for name in dir.names(a) {
+        let (a, b) = (format!("{a}/{name}"), format!("{b}/{name}"));
+        if !name.ends_with('/') {
+            assert!(dir.read(&a) == dir.read(&b), "{name}");
+        }
+        assert_eq!(modified(&dir.path(&a)), modified(&dir.path(&b)), "{name}");
+    }
+}
+
+#[test]
+fn a_repository_comes_back() {
+    let dir = repository();
+    let run = dir.wz(&["compress", "repo"]).ok();
+    assert!(run.stderr.contains("repo (4 compressed, 2 copied): "), "{}", run.stderr);
+    assert!(run.stderr.contains("broken.safetensors: warning: "), "{}", run.stderr);
+    let packed = [
+        "broken.safetensors.wz",
+        "empty.txt",
+        "model-1.safetensors.wz",
+        "model.safetensors.index.json",
+        "notes.wz.wz",
+        "nothing/",
+        "nothing/in/",
+        "nothing/in/here/",
+        "sub/",
+        "sub/model-2.safetensors.wz",
+    ];
+    assert_eq!(dir.names("repo.wz"), packed);
+    assert_eq!(dir.read("repo.wz/model.safetensors.index.json"), INDEX.as_bytes());
+    assert_eq!(modified(&dir.path("repo.wz/sub/model-2.safetensors.wz")), past());
+    assert_eq!(modified(&dir.path("repo.wz/sub")), past());
+    fs::rename(dir.path("repo"), dir.path("original")).unwrap();
+    let run = dir.wz(&["decompress", "repo.wz/"]).ok();
+    assert!(run.stderr.contains("repo.wz/ (4 restored, 2 copied): "), "{}", run.stderr);
+    assert_same(&dir, "original", "repo");
+    dir.wz(&["decompress", "repo.wz", "-o", "elsewhere"]).ok();
+    assert_same(&dir, "original", "elsewhere");
+}
+
+#[test]
+fn json_lists_every_file() {
+    let dir = repository();
+    let json = dir.wz(&["compress", "repo", "-o", "out", "--json"]).ok().json();
+    assert_eq!((&json["command"], &json["failed"]), (&"compress".into(), &0.into()));
+    let files = json["files"].as_array().unwrap();
+    let actions: Vec<_> = files
+        .iter()
+        .map(|f| (f["file"].as_str().unwrap(), f["action"].as_str().unwrap()))
+        .collect();
+    assert!(actions.contains(&("repo/model-1.safetensors", "compressed")), "{actions:?}");
+    assert!(actions.contains(&("repo/empty.txt", "copied")), "{actions:?}");
+    assert_eq!(actions.len(), 6);
+}
+
+#[test]
+fn a_rerun_skips_what_is_complete() {
+    let dir = repository();
+    dir.wz(&["compress", "repo"]).ok();
+    let first = modified(&dir.path("repo.wz"));
+    fs::remove_file(dir.path("repo.wz/sub/model-2.safetensors.wz")).unwrap();
+    fs::remove_file(dir.path("repo.wz/empty.txt")).unwrap();
+    let run = dir.wz(&["compress", "repo"]).ok();
+    assert!(
+        run.stderr.contains("repo (1 compressed, 1 copied, 4 already complete): "),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(modified(&dir.path("repo.wz")), first);
+    let run = dir.wz(&["compress", "repo", "--json"]).ok();
+    assert!(run.json()["files"].as_array().unwrap().iter().all(|f| f["action"] == "skipped"));
+    // A source that changed since is not complete, and its old result is not replaced unasked.
+    dir.write("repo/empty.txt", "no longer");
+    dir.wz(&["compress", "repo"]).fails(&["wz: repo/empty.txt: repo.wz/empty.txt already exists"]);
+    dir.wz(&["compress", "repo", "-f"]).ok();
+    assert_eq!(dir.read("repo.wz/empty.txt"), b"no longer");
+}
+
+#[test]
+fn restoring_into_what_exists_wants_force() {
+    let dir = repository();
+    dir.wz(&["compress", "repo"]).ok();
+    dir.write("repo/empty.txt", "my work");
+    dir.wz(&["decompress", "repo.wz"]).fails(&["wz: repo.wz: repo already exists; -f"]);
+    assert_eq!(dir.read("repo/empty.txt"), b"my work");
+    let run = dir.wz(&["decompress", "repo.wz", "-f"]).ok();
+    assert!(run.stderr.contains("(0 restored, 1 copied, 5 already complete)"), "{}", run.stderr);
+    assert_eq!(dir.read("repo/empty.txt"), b"");
+}
+
+#[test]
+fn one_failure_leaves_the_others_done() {
+    let dir = repository();
+    dir.wz(&["compress", "repo"]).ok();
+    let mut bytes = dir.read("repo.wz/model-1.safetensors.wz");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    dir.write("repo.wz/model-1.safetensors.wz", bytes);
+    dir.write("repo.wz/fake.wz", "not a .wz");
+    let run =
+        dir.wz(&["decompress", "repo.wz", "-o", "back"]).fails(&["3 restored, 2 copied, 2 failed"]);
+    let listed: Vec<_> = run.stderr.lines().filter(|l| l.starts_with("wz: ")).collect();
+    assert_eq!(listed.len(), 2, "{}", run.stderr);
+    assert!(listed[0].starts_with("wz: repo.wz/fake.wz: "), "{listed:?}");
+    assert!(listed[1].starts_with("wz: repo.wz/model-1.safetensors.wz: corrupt"), "{listed:?}");
+    assert!(dir.read("back/sub/model-2.safetensors") == other_model());
+    assert!(!dir.exists("back/model-1.safetensors") && !dir.exists("back/fake"));
+    dir.wz(&["verify", "repo.wz"]).fails(&["fake.wz", "model-1.safetensors.wz: corrupt"]);
+    dir.wz(&["verify", "repo.wz/sub"]).ok();
+}
+
+#[test]
+fn source_and_result_are_kept_apart() {
+    let dir = repository();
+    for to in ["repo", "repo/inside", "."] {
+        dir.wz(&["compress", "repo", "-o", to]).fails(&["can't lie in one another"]);
+    }
+    dir.wz(&["compress", "repo/", "-o", "-"]).fails(&["a folder can't go to stdout"]);
+    dir.wz(&["compress", "repo", "--rm"]).fails(&["--in-place"]);
+    dir.wz(&["compress", "."]).fails(&["name the result with -o"]);
+    dir.wz(&["decompress", "repo"]).fails(&["doesn't end in .wz"]);
+    dir.write("file", "x");
+    dir.wz(&["compress", "repo", "-o", "file"]).fails(&["file already exists and is not a folder"]);
+    assert_eq!(
+        dir.names("").iter().filter(|n| n.ends_with(".wz")).collect::<Vec<_>>(),
+        ["repo/notes.wz"]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf8_come_back() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = Scratch::new();
+    let name = OsStr::from_bytes(b"w\xff\x1b[31m.safetensors");
+    fs::create_dir(dir.path("repo")).unwrap();
+    fs::write(dir.path("repo").join(name), model()).unwrap();
+    let json = dir.wz(&["compress", "repo", "--json"]).ok();
+    assert!(json.stdout.is_ascii() && !json.stdout.contains(&0x1b));
+    let run = dir.wz(&["decompress", "repo.wz", "-o", "back"]).ok();
+    assert!(!run.stderr.contains('\x1b'), "{}", run.stderr);
+    assert!(fs::read(dir.path("back").join(name)).unwrap() == model());
+    let run = dir.wz(&["verify", "repo.wz"]).ok();
+    assert!(run.stderr.starts_with(r"repo.wz/w\xff\u{1b}[31m.safetensors.wz: "), "{}", run.stderr);
+}

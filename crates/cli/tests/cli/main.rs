@@ -1,0 +1,23 @@
+//! Whole runs of `wz`: what it writes, what it says and how it exits.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail a test"
+)]
+
+mod bad_input;
+mod bench;
+mod cat;
+mod common;
+mod files;
+mod folders;
+#[cfg(unix)]
+mod in_place;
+#[cfg(unix)]
+mod links;
+mod messages;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod terminal;
