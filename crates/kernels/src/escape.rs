@@ -1,28 +1,30 @@
 //! Escape planes (spec: "Planes"): a plane has a code per rank that no earlier plane decided;
 //! its largest code sends the rank on to the next plane.
 
+use crate::Word;
+
 /// Codes that decide, in a plane of `width` bits: all but the escape.
 pub fn decided(width: u32) -> usize {
     (1 << width) - 1
 }
 
-/// Elements that are done together; few enough for a group's escapes to stay in registers or L1.
+/// Elements that are done together: their escapes are the bits of a word.
 const GROUP: usize = 64;
 
 /// Turns `ranks`, all of them at least `base`, into the codes of a plane of `width` bits, in
 /// place, and appends those that escape to `next`.
 pub fn peel(ranks: &mut [u8], base: u8, width: u32, next: &mut Vec<u8>) {
     let escape = escape_code(width);
-    for group in ranks.chunks_mut(GROUP) {
-        // Without branches: each rank is stored, and kept if it escapes.
+    for ranks in ranks.chunks_mut(GROUP) {
+        let mut group = [0; GROUP];
+        group[..ranks.len()].copy_from_slice(ranks);
         let (mut escaped, mut count) = ([0; GROUP], 0);
-        for rank in group {
-            let code = rank.wrapping_sub(base);
-            escaped[count % GROUP] = *rank;
-            count += usize::from(code >= escape);
-            *rank = code.min(escape);
-        }
+        for_each_set(group.map(|rank| rank.wrapping_sub(base) >= escape), ranks.len(), |at| {
+            escaped[count] = group[at];
+            count += 1;
+        });
         next.extend_from_slice(&escaped[..count]);
+        ranks.iter_mut().for_each(|rank| *rank = rank.wrapping_sub(base).min(escape));
     }
 }
 
@@ -31,23 +33,32 @@ pub fn peel(ranks: &mut [u8], base: u8, width: u32, next: &mut Vec<u8>) {
 /// if it is not, the ranks mean nothing.
 pub fn fill(codes: &mut [u8], base: u8, width: u32, next: &[u8]) -> usize {
     let (escape, mut used) = (escape_code(width), 0);
-    for group in codes.chunks_mut(GROUP) {
-        let mut ranks = [0; GROUP];
-        let ahead = next.get(used..).unwrap_or_default();
-        match ahead.first_chunk() {
-            Some(whole) => ranks = *whole,
-            None => ranks[..ahead.len()].copy_from_slice(ahead),
-        }
-        let mut count = 0;
-        for code in group {
-            let escapes = *code == escape;
-            let mask = u8::from(escapes).wrapping_neg();
-            *code = ranks[count % GROUP] & mask | code.wrapping_add(base) & !mask;
-            count += usize::from(escapes);
-        }
-        used += count;
+    for codes in codes.chunks_mut(GROUP) {
+        let mut group = [0; GROUP];
+        group[..codes.len()].copy_from_slice(codes);
+        codes.iter_mut().for_each(|code| *code = code.wrapping_add(base));
+        for_each_set(group.map(|code| code == escape), codes.len(), |at| {
+            codes[at] = next.get(used).copied().unwrap_or(0);
+            used += 1;
+        });
     }
     used
+}
+
+/// Calls `each` with the places of those of the first `len` that are set, in order.
+#[inline(always)]
+fn for_each_set(group: [bool; GROUP], len: usize, mut each: impl FnMut(usize)) {
+    let mut mask = 0;
+    for (i, eight) in group.map(u8::from).chunks_exact(8).enumerate() {
+        // The multiplication gathers the low bits of eight bytes in the top one.
+        let bits = u64::load_le(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        mask |= bits << (8 * i);
+    }
+    mask &= u64::MAX >> (GROUP - len);
+    while mask != 0 {
+        each(mask.trailing_zeros() as usize);
+        mask &= mask - 1;
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "planes have 1 to 3 bits")]

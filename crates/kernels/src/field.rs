@@ -19,8 +19,8 @@ pub struct Float {
 
 impl Float {
     #[inline(always)]
-    fn load<T: Word>(self, data: &[u8], index: usize) -> T {
-        let word = T::load_le(data, index);
+    fn load<T: Word>(self, bytes: &[u8]) -> T {
+        let word = T::load_le(bytes);
         if self.big_endian { word.swap() } else { word }
     }
 
@@ -41,9 +41,15 @@ impl Float {
 pub fn count_exponents<T: Word>(data: &[u8], float: Float, counts: &mut [u32; EXPONENTS]) {
     // Four tables, so that equal neighbours don't wait for each other.
     let mut lanes = [[0u32; EXPONENTS]; 4];
-    let elements = data.len() / T::BYTES;
-    for i in 0..elements {
-        lanes[i % 4][float.exponent::<T>(float.load(data, i)) % EXPONENTS] += 1;
+    let exponent = |bytes: &[u8]| float.exponent::<T>(float.load(bytes)) % EXPONENTS;
+    let mut fours = data.chunks_exact(4 * T::BYTES);
+    for four in &mut fours {
+        for (lane, bytes) in lanes.iter_mut().zip(four.chunks_exact(T::BYTES)) {
+            lane[exponent(bytes)] += 1;
+        }
+    }
+    for bytes in fours.remainder().chunks_exact(T::BYTES) {
+        lanes[0][exponent(bytes)] += 1;
     }
     for (e, count) in counts.iter_mut().enumerate() {
         *count += lanes.iter().map(|lane| lane[e]).sum::<u32>();
@@ -58,8 +64,8 @@ pub fn split<T: Word>(
     ranks: &mut [u8],
     residuals: &mut [T],
 ) {
-    for (i, (rank, residual)) in ranks.iter_mut().zip(residuals).enumerate() {
-        let word: T = float.load(data, i);
+    for ((bytes, rank), residual) in data.chunks_exact(T::BYTES).zip(ranks).zip(residuals) {
+        let word: T = float.load(bytes);
         *rank = rank_of[float.exponent(word) % EXPONENTS];
         *residual = float.residual(word);
     }
@@ -75,10 +81,10 @@ pub fn merge<T: Word>(
 ) {
     let placed = exponent_of.map(|e| T::truncate(u64::from(e)) << float.mantissa_bits);
     let mask = T::ones(float.mantissa_bits);
-    for (i, (&rank, &residual)) in ranks.iter().zip(residuals).enumerate() {
+    for ((bytes, &rank), &residual) in out.chunks_exact_mut(T::BYTES).zip(ranks).zip(residuals) {
         let sign = residual >> float.mantissa_bits << (T::BITS - 1);
         let word = residual & mask | placed[usize::from(rank)] | sign;
-        if float.big_endian { word.swap() } else { word }.store_le(out, i);
+        if float.big_endian { word.swap() } else { word }.store_le(bytes);
     }
 }
 

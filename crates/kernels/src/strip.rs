@@ -57,18 +57,27 @@ fn low_bytes<T: Word>(codes: &[T], shift: u32) -> [u8; GROUP] {
 /// Higher bits of `codes` than the strip has are ignored.
 #[inline(always)]
 fn pack_group(codes: &[u8; GROUP], strip: u32, out: &mut [u8]) {
+    let (a, b) = codes.split_at(GROUP / 2);
     match strip {
         8 => out.copy_from_slice(codes),
-        4 => (0..32).for_each(|j| out[j] = codes[j] & 15 | codes[j + 32] << 4),
-        2 => (0..16).for_each(|j| {
-            out[j] = codes[j] & 3
-                | (codes[j + 16] & 3) << 2
-                | (codes[j + 32] & 3) << 4
-                | codes[j + 48] << 6;
-        }),
-        _ => (0..8).for_each(|j| {
-            out[j] = (0..8).fold(0, |byte, i| byte | (codes[8 * j + i] & 1) << i);
-        }),
+        4 => {
+            for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
+                *out = a & 15 | b << 4;
+            }
+        }
+        2 => {
+            let ((a, b), (c, d)) = (a.split_at(GROUP / 4), b.split_at(GROUP / 4));
+            for (j, out) in out.iter_mut().enumerate() {
+                *out = a[j] & 3 | (b[j] & 3) << 2 | (c[j] & 3) << 4 | d[j] << 6;
+            }
+        }
+        _ => {
+            for (out, codes) in out.iter_mut().zip(codes.chunks_exact(8)) {
+                // The multiplication gathers the low bits of eight bytes in the top one.
+                let bits = u64::load_le(codes) & 0x0101_0101_0101_0101;
+                *out = bits.wrapping_mul(0x0102_0408_1020_4080).to_be_bytes()[0];
+            }
+        }
     }
 }
 
@@ -77,14 +86,21 @@ fn pack_group(codes: &[u8; GROUP], strip: u32, out: &mut [u8]) {
 /// # Panics
 /// If `packed` is shorter than that.
 pub fn unpack<T: Word>(packed: &[u8], width: u32, codes: &mut [T]) {
-    codes.fill(T::default());
     let (mut rest, mut shift) = (packed, 0);
+    if width == 0 {
+        codes.fill(T::default());
+    }
     for strip in strips(width) {
         let (this, behind) = rest.split_at(strip_len(codes.len(), strip));
         for (group, codes) in this.chunks_exact(8 * strip as usize).zip(codes.chunks_mut(GROUP)) {
             let bytes = unpack_group(group, strip);
-            for (code, byte) in codes.iter_mut().zip(bytes) {
-                *code |= T::from(byte) << shift;
+            if shift == 0 {
+                codes.iter_mut().zip(bytes).for_each(|(code, byte)| *code = T::from(byte));
+            } else {
+                codes
+                    .iter_mut()
+                    .zip(bytes)
+                    .for_each(|(code, byte)| *code |= T::from(byte) << shift);
             }
         }
         rest = behind;
@@ -95,19 +111,29 @@ pub fn unpack<T: Word>(packed: &[u8], width: u32, codes: &mut [T]) {
 #[inline(always)]
 fn unpack_group(group: &[u8], strip: u32) -> [u8; GROUP] {
     let mut codes = [0; GROUP];
+    let (a, b) = codes.split_at_mut(GROUP / 2);
     match strip {
         8 => codes.copy_from_slice(group),
-        4 => (0..32).for_each(|j| {
-            codes[j] = group[j] & 15;
-            codes[j + 32] = group[j] >> 4;
-        }),
-        2 => (0..16).for_each(|j| {
-            codes[j] = group[j] & 3;
-            codes[j + 16] = group[j] >> 2 & 3;
-            codes[j + 32] = group[j] >> 4 & 3;
-            codes[j + 48] = group[j] >> 6;
-        }),
-        _ => (0..8).for_each(|j| (0..8).for_each(|i| codes[8 * j + i] = group[j] >> i & 1)),
+        4 => {
+            for ((a, b), byte) in a.iter_mut().zip(b).zip(group) {
+                (*a, *b) = (byte & 15, byte >> 4);
+            }
+        }
+        2 => {
+            let ((a, b), (c, d)) = (a.split_at_mut(GROUP / 4), b.split_at_mut(GROUP / 4));
+            for (j, byte) in group.iter().enumerate().take(GROUP / 4) {
+                (a[j], b[j], c[j], d[j]) = (byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6);
+            }
+        }
+        _ => {
+            for (codes, &byte) in codes.chunks_exact_mut(8).zip(group) {
+                // Eight copies of the byte, of which each keeps its own bit.
+                let bits =
+                    u64::from(byte).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+                let ones = bits.wrapping_add(0x7F7F_7F7F_7F7F_7F7F) >> 7 & 0x0101_0101_0101_0101;
+                ones.store_le(codes);
+            }
+        }
     }
     codes
 }

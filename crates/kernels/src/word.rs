@@ -29,10 +29,10 @@ pub trait Word:
     fn truncate(value: u64) -> Self;
     /// Widens without loss.
     fn widen(self) -> u64;
-    /// The element at `bytes[index * BYTES..]`, least significant byte first.
-    fn load_le(bytes: &[u8], index: usize) -> Self;
-    /// Writes the element to `bytes[index * BYTES..]`, least significant byte first.
-    fn store_le(self, bytes: &mut [u8], index: usize);
+    /// The element in `BYTES` bytes, least significant byte first.
+    fn load_le(bytes: &[u8]) -> Self;
+    /// Writes the element to `BYTES` bytes, least significant byte first.
+    fn store_le(self, bytes: &mut [u8]);
     /// Reverses the byte order.
     #[must_use]
     fn swap(self) -> Self;
@@ -67,14 +67,14 @@ macro_rules! words {
                 self as u64
             }
             #[inline(always)]
-            fn load_le(bytes: &[u8], index: usize) -> Self {
+            fn load_le(bytes: &[u8]) -> Self {
                 let mut raw = [0; size_of::<$t>()];
-                raw.copy_from_slice(&bytes[index * Self::BYTES..][..Self::BYTES]);
+                raw.copy_from_slice(bytes);
                 <$t>::from_le_bytes(raw)
             }
             #[inline(always)]
-            fn store_le(self, bytes: &mut [u8], index: usize) {
-                bytes[index * Self::BYTES..][..Self::BYTES].copy_from_slice(&self.to_le_bytes());
+            fn store_le(self, bytes: &mut [u8]) {
+                bytes.copy_from_slice(&self.to_le_bytes());
             }
             #[inline(always)]
             fn swap(self) -> Self {
