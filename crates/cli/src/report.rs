@@ -268,7 +268,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn a_librarys_error_keeps_its_place() {
+    fn an_error_of_the_library_keeps_its_place() {
         let error = weightzip::Error::new(weightzip::Kind::Corruption, "check differs")
             .at(12)
             .in_tensor("w\u{1b}");

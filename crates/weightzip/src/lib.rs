@@ -49,3 +49,8 @@ pub use survey::*;
 pub fn simd_level() -> &'static str {
     weightzip_kernels::level()
 }
+
+/// Runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -2,7 +2,7 @@
 
 use super::digest::Digest;
 use super::runner::Runner;
-use super::{BYTES_PER_THREAD, Summary};
+use super::{BYTES_PER_THREAD, MAX_STEPS, Summary};
 use crate::codec::{self, Block, Context};
 use crate::container::directory::{Hash, Placed};
 use crate::container::footer::Info;
@@ -150,7 +150,7 @@ impl<W: Write> Decoder<'_, W> {
     }
 
     fn is_full(&self) -> bool {
-        self.work_bytes >= BYTES_PER_THREAD * self.runner.threads()
+        self.work_bytes >= BYTES_PER_THREAD * self.runner.threads() || self.steps.len() >= MAX_STEPS
     }
 
     /// Decodes what has gathered, and writes it.

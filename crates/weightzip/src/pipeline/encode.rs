@@ -2,7 +2,7 @@
 
 use super::digest::Digest;
 use super::runner::Runner;
-use super::{BYTES_PER_THREAD, Summary};
+use super::{BYTES_PER_THREAD, MAX_STEPS, Summary};
 use crate::codec::{self, Block, Context};
 use crate::container::directory::{Entry, Hash};
 use crate::container::footer::Footer;
@@ -157,7 +157,9 @@ impl<W: Write> Encoder<W> {
             if short || wanted == 0 {
                 break !short;
             }
-            if self.work_bytes >= BYTES_PER_THREAD * self.runner.threads() {
+            if self.work_bytes >= BYTES_PER_THREAD * self.runner.threads()
+                || self.events.len() >= MAX_STEPS
+            {
                 self.flush()?;
             }
         };

@@ -13,6 +13,9 @@ use crate::formats::Format;
 /// Bytes of original data that are in work at a time, per thread.
 const BYTES_PER_THREAD: usize = 4 << 20;
 
+/// Blocks, starts and ends of segments that are in work at a time: small ones add up too.
+const MAX_STEPS: usize = 16 << 10;
+
 /// What [`compress`] and [`decompress`] report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
