@@ -18,13 +18,13 @@ pub fn peel(ranks: &mut [u8], base: u8, width: u32, next: &mut Vec<u8>) {
     for ranks in ranks.chunks_mut(GROUP) {
         let mut group = [0; GROUP];
         group[..ranks.len()].copy_from_slice(ranks);
+        ranks.iter_mut().for_each(|rank| *rank = rank.wrapping_sub(base).min(escape));
         let (mut escaped, mut count) = ([0; GROUP], 0);
-        for_each_set(group.map(|rank| rank.wrapping_sub(base) >= escape), ranks.len(), |at| {
+        for_each_equal(ranks, escape, |at| {
             escaped[count] = group[at];
             count += 1;
         });
         next.extend_from_slice(&escaped[..count]);
-        ranks.iter_mut().for_each(|rank| *rank = rank.wrapping_sub(base).min(escape));
     }
 }
 
@@ -34,27 +34,32 @@ pub fn peel(ranks: &mut [u8], base: u8, width: u32, next: &mut Vec<u8>) {
 pub fn fill(codes: &mut [u8], base: u8, width: u32, next: &[u8]) -> usize {
     let (escape, mut used) = (escape_code(width), 0);
     for codes in codes.chunks_mut(GROUP) {
-        let mut group = [0; GROUP];
-        group[..codes.len()].copy_from_slice(codes);
-        codes.iter_mut().for_each(|code| *code = code.wrapping_add(base));
-        for_each_set(group.map(|code| code == escape), codes.len(), |at| {
-            codes[at] = next.get(used).copied().unwrap_or(0);
+        let mut ranks = [0; GROUP];
+        for (rank, code) in ranks.iter_mut().zip(&*codes) {
+            *rank = code.wrapping_add(base);
+        }
+        for_each_equal(codes, escape, |at| {
+            ranks[at] = next.get(used).copied().unwrap_or(0);
             used += 1;
         });
+        codes.copy_from_slice(&ranks[..codes.len()]);
     }
     used
 }
 
-/// Calls `each` with the places of those of the first `len` that are set, in order.
+/// Calls `each` with the places of the codes, at most a group, that are `code`, in order.
 #[inline(always)]
-fn for_each_set(group: [bool; GROUP], len: usize, mut each: impl FnMut(usize)) {
+fn for_each_equal(codes: &[u8], code: u8, mut each: impl FnMut(usize)) {
+    let mut equal = [0; GROUP];
+    for (equal, &other) in equal.iter_mut().zip(codes) {
+        *equal = u8::from(other == code);
+    }
     let mut mask = 0;
-    for (i, eight) in group.map(u8::from).chunks_exact(8).enumerate() {
+    for (i, eight) in equal.chunks_exact(8).enumerate() {
         // The multiplication gathers the low bits of eight bytes in the top one.
         let bits = u64::load_le(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
         mask |= bits << (8 * i);
     }
-    mask &= u64::MAX >> (GROUP - len);
     while mask != 0 {
         each(mask.trailing_zeros() as usize);
         mask &= mask - 1;

@@ -54,29 +54,28 @@ fn low_bytes<T: Word>(codes: &[T], shift: u32) -> [u8; GROUP] {
     bytes
 }
 
-/// Higher bits of `codes` than the strip has are ignored.
+/// Fills a group that is all zeros; higher bits of `codes` than the strip has are ignored.
 #[inline(always)]
 fn pack_group(codes: &[u8; GROUP], strip: u32, out: &mut [u8]) {
-    let (a, b) = codes.split_at(GROUP / 2);
     match strip {
         8 => out.copy_from_slice(codes),
-        4 => {
-            for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
-                *out = a & 15 | b << 4;
-            }
-        }
-        2 => {
-            let ((a, b), (c, d)) = (a.split_at(GROUP / 4), b.split_at(GROUP / 4));
-            for (j, out) in out.iter_mut().enumerate() {
-                *out = a[j] & 3 | (b[j] & 3) << 2 | (c[j] & 3) << 4 | d[j] << 6;
-            }
-        }
+        4 => pack_parts::<4>(codes, out),
+        2 => pack_parts::<2>(codes, out),
         _ => {
             for (out, codes) in out.iter_mut().zip(codes.chunks_exact(8)) {
                 // The multiplication gathers the low bits of eight bytes in the top one.
                 let bits = u64::load_le(codes) & 0x0101_0101_0101_0101;
                 *out = bits.wrapping_mul(0x0102_0408_1020_4080).to_be_bytes()[0];
             }
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_parts<const STRIP: usize>(codes: &[u8; GROUP], out: &mut [u8]) {
+    for (i, part) in codes.chunks_exact(8 * STRIP).enumerate() {
+        for (out, code) in out.iter_mut().zip(part) {
+            *out |= (code & ((1 << STRIP) - 1)) << (STRIP * i);
         }
     }
 }
@@ -111,20 +110,10 @@ pub fn unpack<T: Word>(packed: &[u8], width: u32, codes: &mut [T]) {
 #[inline(always)]
 fn unpack_group(group: &[u8], strip: u32) -> [u8; GROUP] {
     let mut codes = [0; GROUP];
-    let (a, b) = codes.split_at_mut(GROUP / 2);
     match strip {
         8 => codes.copy_from_slice(group),
-        4 => {
-            for ((a, b), byte) in a.iter_mut().zip(b).zip(group) {
-                (*a, *b) = (byte & 15, byte >> 4);
-            }
-        }
-        2 => {
-            let ((a, b), (c, d)) = (a.split_at_mut(GROUP / 4), b.split_at_mut(GROUP / 4));
-            for (j, byte) in group.iter().enumerate().take(GROUP / 4) {
-                (a[j], b[j], c[j], d[j]) = (byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6);
-            }
-        }
+        4 => unpack_parts::<4>(group, &mut codes),
+        2 => unpack_parts::<2>(group, &mut codes),
         _ => {
             for (codes, &byte) in codes.chunks_exact_mut(8).zip(group) {
                 // Eight copies of the byte, of which each keeps its own bit.
@@ -136,6 +125,15 @@ fn unpack_group(group: &[u8], strip: u32) -> [u8; GROUP] {
         }
     }
     codes
+}
+
+#[inline(always)]
+fn unpack_parts<const STRIP: usize>(group: &[u8], codes: &mut [u8; GROUP]) {
+    for (i, part) in codes.chunks_exact_mut(8 * STRIP).enumerate() {
+        for (code, byte) in part.iter_mut().zip(group) {
+            *code = byte >> (STRIP * i) & ((1 << STRIP) - 1);
+        }
+    }
 }
 
 #[cfg(test)]

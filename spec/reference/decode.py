@@ -1,0 +1,1076 @@
+"""The reference decoder of the weightzip format, version 0.1.
+
+It follows ../format.md from front to back, under the same headings and in the same terms; clarity
+comes before speed. Only the zstd coding needs a package (zstandard).
+
+    python decode.py FILE.wz [OUT]
+
+restores FILE.wz to OUT, or to FILE. `decode` and `read_at` are for importing.
+"""
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+
+from hashes import blake3, xxh3
+
+# --- Conformance ---
+
+INCOMPATIBLE = "incompatible"
+CORRUPT = "corrupt"
+INSUFFICIENT = "insufficient data"
+
+
+class FormatError(Exception):
+    """Why a file can't be decoded, and where in the file."""
+
+    def __init__(self, kind: str, offset: int, reason: str):
+        super().__init__(f"{kind}, at offset {offset}: {reason}")
+        self.kind = kind
+        self.offset = offset
+
+
+def require(condition: bool, offset: int, reason: str) -> None:
+    """Refuses a file that contradicts itself."""
+    if not condition:
+        raise FormatError(CORRUPT, offset, reason)
+
+
+# --- Conventions ---
+
+ALIGNMENT = 16
+
+
+def padded(length: int) -> int:
+    """The next multiple of 16."""
+    return -(-length // ALIGNMENT) * ALIGNMENT
+
+
+class Reader:
+    """Reads data in order; `start` is where in the file the data begin.
+
+    `at_end` is what it means if they end too early: a file may be cut short, but a payload that
+    does not have what it should is corrupt.
+    """
+
+    def __init__(self, data: bytes, start: int = 0, at_end: str = CORRUPT, position: int = 0):
+        self.data = data
+        self.start = start
+        self.at_end = at_end
+        self.position = position
+
+    @property
+    def offset(self) -> int:
+        """Where in the file the next byte is."""
+        return self.start + self.position
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.position
+
+    def take(self, length: int) -> bytes:
+        if length > self.left:
+            raise FormatError(self.at_end, self.start + len(self.data), "ends too early")
+        self.position += length
+        return self.data[self.position - length : self.position]
+
+    def zeros(self, length: int) -> None:
+        require(not any(self.take(length)), self.offset - length, "not zero")
+
+    def uint(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "little")
+
+    def varint(self) -> int:
+        start = self.offset
+        value = 0
+        for group in range(10):
+            byte = self.uint(1)
+            value |= (byte & 0x7F) << 7 * group
+            if byte < 0x80:
+                require(value < 2**64, start, "a varint of more than 64 bits")
+                return value
+        raise FormatError(CORRUPT, start, "a varint of more than ten bytes")
+
+    def string(self) -> str:
+        start = self.offset
+        return as_text(self.take(self.varint()), start)
+
+    def finish(self) -> None:
+        require(self.left == 0, self.offset, "more than there should be")
+
+
+def as_text(utf8: bytes, offset: int) -> str:
+    try:
+        return utf8.decode()
+    except UnicodeDecodeError:
+        raise FormatError(CORRUPT, offset, "a string that is not UTF-8") from None
+
+
+# --- Container: File header ---
+
+MAGIC = bytes.fromhex("89 57 5A 0D 0A 1A 0A 00")
+VERSION = (0, 1)
+FILE_HEADER_LENGTH = 16
+
+
+def read_file_header(file: Reader) -> None:
+    header = file.take(FILE_HEADER_LENGTH)
+    require(header[:8] == MAGIC, 0, "not a weightzip file")
+    checksum = xxh3(header[:12]).to_bytes(8, "little")[:4]
+    require(header[12:] == checksum, 12, "the file header's checksum differs")
+    major, minor = header[8], header[9]
+    if (major, minor) != VERSION:
+        raise FormatError(INCOMPATIBLE, 8, f"the file needs version {major}.{minor}")
+    if any(header[10:12]):
+        raise FormatError(INCOMPATIBLE, 10, "unknown flags")
+
+
+# --- Container: Sections ---
+
+SECTION_HEADER_LENGTH = 16
+CRITICAL = 0x80
+SEGMENT, CONTEXT, BLOCK, BLOCK_TABLE, DIRECTORY_PAGE, FOOTER = range(0x81, 0x87)
+KINDS = {
+    SEGMENT: "segment",
+    CONTEXT: "context",
+    BLOCK: "block",
+    BLOCK_TABLE: "block table",
+    DIRECTORY_PAGE: "directory page",
+    FOOTER: "footer",
+}
+
+
+@dataclass
+class Section:
+    """A section header, and its place in the file."""
+
+    at: int
+    header: bytes
+
+    @property
+    def kind(self) -> int:
+        return self.header[0]
+
+    @property
+    def sub(self) -> int:
+        return self.header[1]
+
+    @property
+    def length(self) -> int:
+        return int.from_bytes(self.header[4:8], "little")
+
+    @property
+    def checksum(self) -> int:
+        return int.from_bytes(self.header[8:], "little")
+
+    @property
+    def payload_at(self) -> int:
+        return self.at + SECTION_HEADER_LENGTH
+
+    @property
+    def end(self) -> int:
+        return self.payload_at + padded(self.length)
+
+
+def read_section_header(file: Reader) -> Section:
+    """The next section's header. Unknown kinds come through if they may be skipped."""
+    section = Section(file.offset, file.take(SECTION_HEADER_LENGTH))
+    if section.kind not in KINDS and section.kind & CRITICAL:
+        raise FormatError(INCOMPATIBLE, section.at, f"unknown section {section.kind:02X}")
+    if section.kind in KINDS and section.kind not in (CONTEXT, BLOCK):
+        require(section.sub == 0, section.at + 1, "the section's sub is not 0")
+    require(not any(section.header[2:4]), section.at + 2, "not zero")
+    return section
+
+
+def read_payload(file: Reader, section: Section) -> bytes:
+    """A section's payload. Its checksum is compared, but a block's is that of its decoded bytes."""
+    payload = file.take(section.length)
+    file.zeros(section.end - file.offset)
+    if section.kind != BLOCK:
+        found = xxh3(section.header[:8] + payload)
+        require(found == section.checksum, section.at, "a section's checksum differs")
+    return payload
+
+
+def require_kind(section: Section, kind: int) -> None:
+    require(section.kind == kind, section.at, f"no {KINDS[kind]} where there should be one")
+
+
+def next_known_section(file: Reader) -> Section:
+    """The header of the next section; unknown ones before it are skipped."""
+    section = read_section_header(file)
+    while section.kind not in KINDS:
+        read_payload(file, section)
+        section = read_section_header(file)
+    return section
+
+
+# --- Container: Segments ---
+
+
+@dataclass
+class SegmentHead:
+    """What a segment section says."""
+
+    layout: "RecordLayout"
+    spans: list[int]
+
+
+def parse_segment(payload: Reader) -> SegmentHead:
+    payload.uint(8)  # the row length doesn't affect decoding
+    layout = parse_record_layout(payload)
+    spans = [payload.varint() for _ in range(payload.varint())]
+    payload.finish()
+    return SegmentHead(layout, spans)
+
+
+def check_segment_length(head: SegmentHead, length: int, at: int) -> None:
+    if head.spans:
+        require(length <= sum(head.spans), at, "a segment of more bytes than its spans")
+
+
+# --- Container: Record layout ---
+
+OPAQUE_ROLE, UNSIGNED, SIGNED, FLOAT = range(4)
+BYTE_ORDERS = ("little", "big")
+MAX_RECORD_LENGTH = 4096
+MAX_EXPONENT_BITS = 11
+
+
+@dataclass
+class Field:
+    first_bit: int
+    count: int
+    bits: int
+    role: int
+    exponent_bits: int
+
+    @property
+    def end_bit(self) -> int:
+        return self.first_bit + self.count * self.bits
+
+
+@dataclass
+class RecordLayout:
+    length: int
+    byte_order: str
+    fields: list[Field]
+
+
+def parse_record_layout(payload: Reader) -> RecordLayout:
+    start = payload.offset
+    length, order, fields = payload.uint(2), payload.uint(1), payload.uint(1)
+    require(1 <= length <= MAX_RECORD_LENGTH, start, f"records of {length} bytes")
+    require(order < len(BYTE_ORDERS), start + 2, f"unknown byte order {order}")
+    require(fields >= 1, start + 3, "a record without fields")
+    layout = RecordLayout(length, BYTE_ORDERS[order], [parse_field(payload) for _ in range(fields)])
+    for field, behind in pairwise(layout.fields):
+        require(field.end_bit <= behind.first_bit, start, "fields overlap or are out of order")
+    require(layout.fields[-1].end_bit <= 8 * length, start, "a field leaves the record")
+    return layout
+
+
+def parse_field(payload: Reader) -> Field:
+    start = payload.offset
+    field = Field(*(payload.uint(size) for size in (2, 2, 1, 1, 1)))
+    if field.role > FLOAT:
+        raise FormatError(INCOMPATIBLE, start + 5, f"unknown role {field.role}")
+    require(field.count >= 1, start + 2, "a field of no numbers")
+    require(1 <= field.bits <= 64, start + 4, f"a number of {field.bits} bits")
+    if field.role == FLOAT:
+        most = min(MAX_EXPONENT_BITS, field.bits - 1)
+        require(1 <= field.exponent_bits <= most, start + 6, "a float's exponent bits")
+    else:
+        require(field.exponent_bits == 0, start + 6, "exponent bits of what is not a float")
+    payload.zeros(1)
+    return field
+
+
+# --- Container: Contexts ---
+
+RANK_TABLE = 0x81
+MAX_CONTEXT_LENGTH = 65536
+
+
+class Contexts:
+    """The contexts of one segment."""
+
+    def __init__(self, layout: RecordLayout):
+        self.layout = layout
+        self.types = set()
+        self.rank_table = None
+
+    def read(self, file: Reader, section: Section) -> None:
+        require(section.length <= MAX_CONTEXT_LENGTH, section.at, "a context too long")
+        payload = Reader(read_payload(file, section), section.payload_at)
+        require(section.sub not in self.types, section.at, "a context that comes twice")
+        self.types.add(section.sub)
+        if section.sub == RANK_TABLE:
+            self.rank_table = self.parse_rank_table(payload)
+        elif section.sub & CRITICAL:
+            raise FormatError(INCOMPATIBLE, section.at, f"unknown context {section.sub:02X}")
+
+    def parse_rank_table(self, payload: Reader) -> list[int]:
+        floats = floats_of(self.layout)
+        require(floats is not None, payload.offset, "a rank table for records that are not floats")
+        entries, odd = divmod(payload.left, floats.rank_entry_length)
+        require(odd == 0, payload.offset, "half an entry of a rank table")
+        table = read_rank_table(payload, entries, floats)
+        if floats.exponent_bits <= 8:
+            listed = set(table)
+            table += (e for e in range(2**floats.exponent_bits) if e not in listed)
+        return table
+
+
+# --- Container: Blocks ---
+
+PREAMBLE_LENGTH = 16
+MAX_RECORDS = 2**24 - 1
+MAX_DECODED_LENGTH = 8 * 2**20
+
+
+@dataclass
+class Block:
+    """A block before it is decoded: of how many records, and the two parts of its payload."""
+
+    records: int
+    layout: RecordLayout
+    parameters: Reader  # the part of the preamble that is the coding's own
+    body: Reader
+
+    @property
+    def decoded_length(self) -> int:
+        return self.records * self.layout.length
+
+
+def read_block(file: Reader, section: Section, layout: RecordLayout) -> Block:
+    at = section.payload_at
+    if section.sub not in CODINGS:
+        raise FormatError(INCOMPATIBLE, section.at, f"unknown coding {section.sub:02X}")
+    require(section.length >= PREAMBLE_LENGTH, section.at, "a block without its preamble")
+    most = PREAMBLE_LENGTH + MAX_DECODED_LENGTH
+    require(section.length <= most, section.at, "a block too long")
+    payload = read_payload(file, section)
+    preamble, body = payload[:PREAMBLE_LENGTH], payload[PREAMBLE_LENGTH:]
+    records = int.from_bytes(preamble[:4], "little")
+    block = Block(records, layout, Reader(preamble[4:], at + 4), Reader(body, at + PREAMBLE_LENGTH))
+    require(1 <= records <= MAX_RECORDS, at, f"a block of {records} records")
+    require(block.decoded_length <= MAX_DECODED_LENGTH, at, "a block that decodes to too much")
+    require(len(body) <= block.decoded_length, at, "a block longer than what it decodes to")
+    return block
+
+
+def decode_block(section: Section, block: Block, contexts: Contexts) -> bytes:
+    decoded = CODINGS[section.sub](block, contexts)
+    require(len(decoded) == block.decoded_length, section.at, "a block of another length")
+    block.parameters.finish()
+    block.body.finish()
+    require(xxh3(decoded) == section.checksum, section.at, "a block's checksum differs")
+    return decoded
+
+
+# --- Container: Block tables ---
+
+TABLE_ENTRY_LENGTH = 16
+
+
+@dataclass
+class TableEntry:
+    length: int
+    records: int
+    coding: int
+    checksum: int
+
+
+def parse_block_table(payload: Reader) -> list[TableEntry]:
+    require(payload.left % TABLE_ENTRY_LENGTH == 0, payload.offset, "half a block table entry")
+    entries = []
+    while payload.left:
+        entries.append(TableEntry(*(payload.uint(size) for size in (4, 3, 1, 8))))
+    return entries
+
+
+def entry_of(section: Section, block: Block) -> TableEntry:
+    """What the block table must say about a block."""
+    return TableEntry(section.length, block.records, section.sub, section.checksum)
+
+
+# --- Container: Directory ---
+
+MAX_NAME_LENGTH = 2**20
+OPAQUE_SPAN = 0
+
+
+@dataclass
+class Tensor:
+    dtype: int
+    shape: list[int]
+    name: bytes
+    blake3: bytes
+
+
+@dataclass
+class Span:
+    length: int
+    tensor: Tensor | None  # None if it is opaque
+
+
+@dataclass
+class SegmentPlace:
+    """Where the sections of a segment are, and what is in them."""
+
+    at: int
+    first_block_at: int
+    table_at: int
+    blocks: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.table_at + SECTION_HEADER_LENGTH + self.blocks * TABLE_ENTRY_LENGTH
+
+
+@dataclass
+class PageSegment:
+    place: SegmentPlace
+    spans: list[Span]
+
+
+@dataclass
+class Page:
+    first_byte: int
+    segments: list[PageSegment]
+
+    @property
+    def length(self) -> int:
+        return sum(segment.place.length for segment in self.segments)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        spans = [span for segment in self.segments for span in segment.spans]
+        return [span.tensor for span in spans if span.tensor]
+
+
+def parse_page(payload: Reader) -> Page:
+    page = Page(payload.uint(8), [])
+    end, name = 0, b""
+    for _ in range(payload.varint()):
+        at = end + payload.varint()
+        first_block_at = at + payload.varint()
+        table_at = first_block_at + payload.varint()
+        place = SegmentPlace(at, first_block_at, table_at, payload.varint(), payload.varint())
+        segment = PageSegment(place, [])
+        for _ in range(payload.varint()):
+            span = parse_span(payload, name)
+            segment.spans.append(span)
+            if span.tensor:
+                name = span.tensor.name
+        lengths = sum(span.length for span in segment.spans)
+        require(lengths == place.length, payload.offset, "spans that don't fill their segment")
+        page.segments.append(segment)
+        end = place.end
+    payload.finish()
+    return page
+
+
+def parse_span(payload: Reader, name_before: bytes) -> Span:
+    start = payload.offset
+    length = payload.varint()
+    dtype = payload.uint(1)
+    if dtype == OPAQUE_SPAN:
+        return Span(length, None)
+    if dtype not in DTYPE_BITS:
+        raise FormatError(INCOMPATIBLE, start, f"unknown dtype {dtype}")
+    shape = [payload.varint() for _ in range(payload.varint())]
+    shared = payload.varint()
+    require(shared <= len(name_before), start, "shares more than the name before has")
+    name = name_before[:shared] + payload.take(payload.varint())
+    as_text(name, start)
+    require(len(name) <= MAX_NAME_LENGTH, start, "a name too long")
+    bits = prod(shape) * DTYPE_BITS[dtype]
+    require(bits == 8 * length, start, "a tensor whose shape doesn't fill its bytes")
+    return Span(length, Tensor(dtype, shape, name, payload.take(32)))
+
+
+def check_spans(segment: PageSegment, head: SegmentHead) -> None:
+    """Compares the spans in the directory with those that the segment section expects."""
+    at = segment.place.at
+    found = [span.length for span in segment.spans]
+    lengths, cut = spans_within(segment.place.length, head)
+    require(found == lengths, at, "spans of other lengths than their segment states")
+    require(not (cut and segment.spans[-1].tensor), at, "a tensor that was cut short")
+    if not head.spans:
+        require(not any(span.tensor for span in segment.spans), at, "a tensor that is not stated")
+
+
+def spans_within(length: int, head: SegmentHead) -> tuple[list[int], bool]:
+    """The lengths of the spans that a segment's bytes make up, and if the last one is cut short."""
+    whole, left = [], length
+    for span in head.spans:
+        if span > left:
+            break
+        whole.append(span)
+        left -= span
+    # What is left is all of a segment that states no spans, or the beginning of a span.
+    return (whole + [left], bool(head.spans)) if left else (whole, False)
+
+
+# --- Container: Footer ---
+
+HAS_SHA256 = 1
+PAGE_ENTRY_LENGTH = 24
+
+
+@dataclass
+class PageEntry:
+    at: int
+    first_byte: int
+    length: int
+    segments: int
+
+    @property
+    def end(self) -> int:
+        return self.at + SECTION_HEADER_LENGTH + padded(self.length)
+
+
+@dataclass
+class Footer:
+    at: int
+    length: int
+    tensors: int
+    blake3: bytes
+    sha256: bytes | None
+    pages: list[PageEntry]
+
+
+def read_footer(file: Reader, section: Section) -> Footer:
+    require_kind(section, FOOTER)
+    payload = Reader(read_payload(file, section), section.payload_at)
+    length, tensors, flags = payload.uint(8), payload.uint(8), payload.uint(4)
+    if flags & ~HAS_SHA256:
+        raise FormatError(INCOMPATIBLE, section.payload_at + 16, "unknown flags")
+    payload.uint(1)  # what the original was recognised as is a hint
+    payload.zeros(3)
+    footer = Footer(section.at, length, tensors, payload.take(32), None, [])
+    if flags & HAS_SHA256:
+        footer.sha256 = payload.take(32)
+    payload.string()  # the program that wrote the file
+    payload.string()  # the level
+    require(payload.left % PAGE_ENTRY_LENGTH == 0, payload.offset, "half a page's entry")
+    while payload.left:
+        footer.pages.append(PageEntry(*(payload.uint(size) for size in (8, 8, 4, 4))))
+    return footer
+
+
+# --- Container: Tail ---
+
+TAIL_LENGTH = 32
+TAIL_MAGIC = bytes.fromhex("89 77 7A 65 6E 64 0A 00")
+
+
+def read_tail(file: Reader) -> int:
+    """The offset of the footer's section."""
+    at = file.offset
+    tail = file.take(TAIL_LENGTH)
+    require(tail[24:] == TAIL_MAGIC, at + 24, "no tail")
+    require(tail[16:24] == xxh3(tail[:16]).to_bytes(8, "little"), at + 16, "the tail's checksum")
+    require(not any(tail[8:16]), at + 8, "not zero")
+    require(file.left == 0, file.offset, "bytes behind the tail")
+    return int.from_bytes(tail[:8], "little")
+
+
+# --- Codings: Raw, Constant, Zstd ---
+
+
+def decode_raw(block: Block, _contexts: Contexts) -> bytes:
+    block.parameters.zeros(12)
+    return block.body.take(block.decoded_length)
+
+
+def decode_constant(block: Block, _contexts: Contexts) -> bytes:
+    block.parameters.zeros(12)
+    return block.body.take(block.layout.length) * block.records
+
+
+def decode_zstd(block: Block, _contexts: Contexts) -> bytes:
+    block.parameters.zeros(12)
+    content = unpack_zstd(block)
+    if block.layout.length == 1:
+        return content
+    decoded = bytearray(len(content))
+    for group in range(block.layout.length):
+        first = group * block.records
+        decoded[group :: block.layout.length] = content[first : first + block.records]
+    return bytes(decoded)
+
+
+def unpack_zstd(block: Block) -> bytes:
+    try:
+        import zstandard
+    except ImportError:
+        raise ImportError("the zstd coding needs the package zstandard") from None
+    start, length = block.body.offset, block.decoded_length
+    frame = block.body.take(block.body.left)
+    try:
+        parameters = zstandard.get_frame_parameters(frame)
+        require(parameters.dict_id == 0, start, "a zstd frame with a dictionary")
+        stated = parameters.content_size
+        known = stated != zstandard.CONTENTSIZE_UNKNOWN
+        require(not known or stated == length, start, "a zstd frame of another length")
+        decompressor = zstandard.ZstdDecompressor()
+        content = decompressor.decompress(frame, max_output_size=length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(CORRUPT, start, f"zstd: {error}") from None
+    require(len(content) == length, start, "a zstd frame of another length")
+    return content
+
+
+# --- Codings: Floats ---
+
+
+@dataclass
+class Floats:
+    """Records that are floats and nothing else."""
+
+    per_record: int
+    bits: int
+    exponent_bits: int
+
+    @property
+    def mantissa_bits(self) -> int:
+        return self.bits - 1 - self.exponent_bits
+
+    @property
+    def rank_entry_length(self) -> int:
+        return 1 if self.exponent_bits <= 8 else 2
+
+
+def floats_of(layout: RecordLayout) -> Floats | None:
+    first = layout.fields[0]
+    only = len(layout.fields) == 1 and first.first_bit == 0 and first.end_bit == 8 * layout.length
+    if only and first.role == FLOAT and first.bits in (8, 16, 32, 64):
+        return Floats(first.count, first.bits, first.exponent_bits)
+    return None
+
+
+# --- Codings: Rank tables ---
+
+MAX_RANKS = 256
+
+
+def read_rank_table(payload: Reader, entries: int, floats: Floats) -> list[int]:
+    start = payload.offset
+    require(entries <= MAX_RANKS, start, f"a rank table of {entries} entries")
+    table = [payload.uint(floats.rank_entry_length) for _ in range(entries)]
+    require(len(set(table)) == entries, start, "an exponent that comes twice")
+    require(max(table, default=0) < 2**floats.exponent_bits, start, "an exponent too large")
+    return table
+
+
+# --- Codings: Strips ---
+
+GROUP = 64  # codes
+
+
+def read_codes(body: Reader, count: int, width: int) -> list[int]:
+    """The strips of some codes."""
+    codes = [0] * count
+    shift = 0
+    for bits in [8] * (width // 8) + [bits for bits in (4, 2, 1) if width & bits]:
+        strip = read_strip(body, count, bits)
+        codes = [code | part << shift for code, part in zip(codes, strip)]
+        shift += bits
+    return codes
+
+
+def read_strip(body: Reader, count: int, bits: int) -> list[int]:
+    start = body.offset
+    groups = -(-count // GROUP)
+    parts = []
+    for _ in range(groups):
+        parts += unpack_group(body.take(8 * bits), bits)
+    body.zeros(padded(groups * 8 * bits) - groups * 8 * bits)
+    require(not any(parts[count:]), start, "a strip that is not filled up with zeros")
+    return parts[:count]
+
+
+def unpack_group(group: bytes, bits: int) -> list[int]:
+    if bits == 1:
+        return [byte >> bit & 1 for byte in group for bit in range(8)]
+    return [byte >> shift & 2**bits - 1 for shift in range(0, 8, bits) for byte in group]
+
+
+# --- Codings: Planes ---
+
+MAX_PLANES = 6
+MAX_TAIL_WIDTH = 8
+SHARED_RANKS, ONE_NARROWING = 1, 2
+CHUNK = 1024  # elements
+NO_SIGN, SUBNORMALS = 0x40, 0x80
+
+
+@dataclass
+class Planes:
+    """The preamble of a block of planes."""
+
+    widths: list[int]
+    tail_width: int
+    flags: int
+    rank_entries: int
+    narrowing: int
+    subnormal_width: int
+    subnormals: int
+
+
+def parse_planes(parameters: Reader, floats: Floats, elements: int) -> Planes:
+    at = parameters.offset
+    widths, slots = [], parameters.uint(2)
+    while slots & 3:
+        widths.append(slots & 3)
+        slots >>= 2
+    planes = Planes(widths, *(parameters.uint(size) for size in (1, 1, 2, 1, 1, 4)))
+    require(slots == 0 and len(widths) <= MAX_PLANES, at, "widths behind the planes")
+    require(planes.tail_width <= MAX_TAIL_WIDTH, at + 2, "tail codes too wide")
+    require(planes.flags <= SHARED_RANKS | ONE_NARROWING, at + 3, "unknown flags")
+    if planes.flags & SHARED_RANKS:
+        require(planes.rank_entries == 0, at + 4, "two rank tables")
+    if not planes.flags & ONE_NARROWING:
+        require(planes.narrowing == 0, at + 6, "a narrowing that is not used")
+    require(planes.subnormal_width <= floats.mantissa_bits, at + 7, "subnormals' codes too wide")
+    require(planes.subnormals <= elements, at + 8, "more subnormals than elements")
+    return planes
+
+
+def decode_planes(block: Block, contexts: Contexts) -> bytes:
+    floats = floats_of(block.layout)
+    require(floats is not None, block.body.offset, "planes of records that are not floats")
+    elements = block.records * floats.per_record
+    planes = parse_planes(block.parameters, floats, elements)
+
+    body = block.body
+    escapes = [body.uint(4) for _ in planes.widths]
+    table = read_rank_table(body, planes.rank_entries, floats)
+    if planes.flags & SHARED_RANKS:
+        require(contexts.rank_table is not None, body.offset, "the segment has no rank table")
+        table = contexts.rank_table
+    chunks = -(-elements // CHUNK)
+    if planes.flags & ONE_NARROWING:
+        narrowings = [planes.narrowing] * chunks
+    else:
+        narrowings = list(body.take(chunks))
+    body.zeros(padded(body.position) - body.position)
+
+    residuals = read_residuals(body, elements, floats, narrowings)
+    subnormals = read_codes(body, planes.subnormals, planes.subnormal_width)
+    ranks = read_ranks(body, elements, planes, escapes)
+    exponents = [table[rank] if rank < len(table) else 0 for rank in ranks]
+    add_subnormals(residuals, exponents, narrowings, subnormals, body.offset)
+    return join_floats(residuals, exponents, floats, block.layout.byte_order)
+
+
+def read_residuals(body: Reader, elements: int, floats: Floats, narrowings: list[int]) -> list[int]:
+    """The residuals, without what only the subnormals' codes have."""
+    residuals = []
+    for narrowing in narrowings:
+        low_bits = narrowing & 0x3F
+        require(low_bits <= floats.mantissa_bits, body.start, "a chunk without low bits")
+        width = floats.mantissa_bits + 1 - low_bits - bool(narrowing & NO_SIGN)
+        chunk = read_codes(body, min(CHUNK, elements - len(residuals)), width)
+        residuals += (code << low_bits for code in chunk)
+    return residuals
+
+
+def read_ranks(body: Reader, elements: int, planes: Planes, escapes: list[int]) -> list[int]:
+    """Each element's rank: its code in the last plane that it comes to, or its tail code."""
+    ranks = [0] * elements
+    undecided = list(range(elements))
+    base = 0
+    for width, stated in zip(planes.widths, escapes):
+        escape = 2**width - 1
+        require(stated <= len(undecided), body.start, "more escapes than elements")
+        codes = read_codes(body, len(undecided), width)
+        for element, code in zip(undecided, codes):
+            ranks[element] = base + code
+        undecided = [element for element, code in zip(undecided, codes) if code == escape]
+        require(len(undecided) == stated, body.start, "other escapes than stated")
+        base += escape
+    for element, code in zip(undecided, read_codes(body, len(undecided), planes.tail_width)):
+        ranks[element] = (base + code) % 256
+    return ranks
+
+
+def add_subnormals(
+    residuals: list[int], exponents: list[int], narrowings: list[int], codes: list[int], offset: int
+) -> None:
+    """Gives the subnormals of some chunks their low bits back."""
+    takers = [
+        element
+        for element, exponent in enumerate(exponents)
+        if exponent == 0 and narrowings[element // CHUNK] & SUBNORMALS
+    ]
+    require(len(takers) == len(codes), offset, "other subnormals than stated")
+    for element, code in zip(takers, codes):
+        residuals[element] |= code
+
+
+def join_floats(
+    residuals: list[int], exponents: list[int], floats: Floats, byte_order: str
+) -> bytes:
+    mantissa_bits = floats.mantissa_bits
+    decoded = bytearray()
+    for residual, exponent in zip(residuals, exponents):
+        sign, mantissa = residual >> mantissa_bits, residual & 2**mantissa_bits - 1
+        value = sign << floats.bits - 1 | exponent << mantissa_bits | mantissa
+        decoded += value.to_bytes(floats.bits // 8, byte_order)
+    return bytes(decoded)
+
+
+CODINGS = {0x80: decode_raw, 0x81: decode_constant, 0x82: decode_zstd, 0x83: decode_planes}
+
+
+# --- Reading from front to back ---
+
+
+def decode(data: bytes) -> bytes:
+    """Restores the original of a whole .wz file, and checks all that the file says about it."""
+    file = Reader(data, at_end=INSUFFICIENT)
+    original = bytearray()
+    seen: list[tuple[SegmentPlace, SegmentHead]] = []
+    pages: list[tuple[PageEntry, Page]] = []
+
+    read_file_header(file)
+    section = next_known_section(file)
+    while section.kind == SEGMENT:
+        seen.append(read_segment(file, section, original))
+        section = next_known_section(file)
+    while section.kind == DIRECTORY_PAGE:
+        page = parse_page(Reader(read_payload(file, section), section.payload_at))
+        segments = len(page.segments)
+        pages.append((PageEntry(section.at, page.first_byte, section.length, segments), page))
+        section = read_section_header(file)
+    footer = read_footer(file, section)
+    tail_at = file.offset
+    require(read_tail(file) == footer.at, tail_at, "a tail that states another footer")
+
+    check_directory([page for _, page in pages], seen, footer.at)
+    check_footer(footer, pages, len(original))
+    check_hashes(footer, [page for _, page in pages], bytes(original))
+    return bytes(original)
+
+
+def read_segment(
+    file: Reader, section: Section, original: bytearray
+) -> tuple[SegmentPlace, SegmentHead]:
+    """Reads a segment's sections and adds what it decodes to to the original."""
+    at, first_byte = section.at, len(original)
+    head = parse_segment(Reader(read_payload(file, section), section.payload_at))
+    contexts = Contexts(head.layout)
+    section = read_section_header(file)
+    while section.kind == CONTEXT:
+        contexts.read(file, section)
+        section = read_section_header(file)
+
+    first_block_at = section.at
+    entries = []
+    while section.kind == BLOCK:
+        block = read_block(file, section, head.layout)
+        original += decode_block(section, block, contexts)
+        entries.append(entry_of(section, block))
+        check_segment_length(head, len(original) - first_byte, section.at)
+        section = read_section_header(file)
+
+    require_kind(section, BLOCK_TABLE)
+    table = parse_block_table(Reader(read_payload(file, section), section.payload_at))
+    require(table == entries, section.at, "a block table unlike the blocks before it")
+    length = len(original) - first_byte
+    return SegmentPlace(at, first_block_at, section.at, len(entries), length), head
+
+
+def check_directory(
+    pages: list[Page], seen: list[tuple[SegmentPlace, SegmentHead]], at: int
+) -> None:
+    """Compares the directory with the segments that were read."""
+    segments = [segment for page in pages for segment in page.segments]
+    places = [segment.place for segment in segments]
+    require(places == [place for place, _ in seen], at, "a directory unlike the segments before it")
+    for segment, (_, head) in zip(segments, seen):
+        check_spans(segment, head)
+    first_byte = 0
+    for page in pages:
+        require(bool(page.segments), at, "a directory page without segments")
+        require(page.first_byte == first_byte, at, "a directory page that begins elsewhere")
+        first_byte += page.length
+    names = [tensor.name for page in pages for tensor in page.tensors]
+    require(len(set(names)) == len(names), at, "a name that comes twice")
+
+
+def check_footer(footer: Footer, pages: list[tuple[PageEntry, Page]], length: int) -> None:
+    """Compares the footer with the original and the directory."""
+    require(footer.length == length, footer.at, "a footer that states another length")
+    tensors = sum(len(page.tensors) for _, page in pages)
+    require(footer.tensors == tensors, footer.at, "a footer that states other tensors")
+    entries = [entry for entry, _ in pages]
+    require(footer.pages == entries, footer.at, "a footer unlike the directory before it")
+
+
+def check_hashes(footer: Footer, pages: list[Page], original: bytes) -> None:
+    first_byte = 0
+    for span in (span for page in pages for segment in page.segments for span in segment.spans):
+        if span.tensor:
+            found = blake3(original[first_byte : first_byte + span.length])
+            require(found == span.tensor.blake3, footer.at, "a tensor's BLAKE3 differs")
+        first_byte += span.length
+    require(blake3(original) == footer.blake3, footer.at, "the original's BLAKE3 differs")
+    if footer.sha256 is not None:
+        found = hashlib.sha256(original).digest()
+        require(found == footer.sha256, footer.at, "the original's SHA-256 differs")
+
+
+# --- Reading: Random access ---
+
+
+def read_at(data: bytes, offset: int, length: int) -> bytes:
+    """The original's bytes from offset on. Reads and checks only what it needs for them."""
+    read_file_header(Reader(data, at_end=INSUFFICIENT))
+    footer = find_footer(data)
+    if not 0 <= offset <= offset + length <= footer.length:
+        raise ValueError(f"the original has {footer.length} bytes")
+    ends = [page.first_byte for page in footer.pages[1:]] + [footer.length]
+    found = bytearray()
+    for entry, end in zip(footer.pages, ends):
+        if entry.first_byte < offset + length and offset < end:
+            page = find_page(data, entry, end, footer)
+            first_byte = page.first_byte
+            for segment in page.segments:
+                first = max(offset - first_byte, 0)
+                last = min(offset + length - first_byte, segment.place.length)
+                if first < last:
+                    found += read_in_segment(data, segment, first, last)
+                first_byte += segment.place.length
+    return bytes(found)
+
+
+def reader_at(data: bytes, at: int) -> Reader:
+    """Reads a part of a file whose end has been seen: what leaves it is corrupt."""
+    require(at <= len(data) and at % ALIGNMENT == 0, at, "an offset where nothing can be")
+    return Reader(data, position=at)
+
+
+def find_footer(data: bytes) -> Footer:
+    tail_at = len(data) - TAIL_LENGTH
+    if tail_at < FILE_HEADER_LENGTH or data[-8:] != TAIL_MAGIC:
+        raise FormatError(INSUFFICIENT, len(data), "no tail at the end of the file")
+    footer_at = read_tail(Reader(data, position=tail_at))
+    require(FILE_HEADER_LENGTH <= footer_at < tail_at, tail_at, "a tail without its footer")
+    file = reader_at(data, footer_at)
+    footer = read_footer(file, read_section_header(file))
+    require(file.offset == tail_at, footer_at, "a footer that doesn't end at the tail")
+
+    places = [page.at for page in footer.pages] + [footer_at]
+    ends = [page.end for page in footer.pages]
+    require(ends == places[1:], footer_at, "pages that don't follow one another")
+    require(places[0] >= FILE_HEADER_LENGTH, footer_at, "a page in the file header")
+    firsts = [page.first_byte for page in footer.pages] + [footer.length]
+    require(firsts[0] == 0 and firsts == sorted(firsts), footer_at, "pages out of order")
+    return footer
+
+
+def find_page(data: bytes, entry: PageEntry, end: int, footer: Footer) -> Page:
+    file = reader_at(data, entry.at)
+    section = read_section_header(file)
+    require_kind(section, DIRECTORY_PAGE)
+    require(section.length == entry.length, entry.at, "a page of another length")
+    page = parse_page(Reader(read_payload(file, section), section.payload_at))
+    require(len(page.segments) == entry.segments, entry.at, "a page of other segments")
+    require(page.first_byte == entry.first_byte, entry.at, "a page that begins elsewhere")
+    require(page.first_byte + page.length == end, entry.at, "a page that ends elsewhere")
+
+    behind = FILE_HEADER_LENGTH
+    for place in (segment.place for segment in page.segments):
+        require(behind <= place.at < place.first_block_at, entry.at, "segments out of order")
+        behind = place.end
+    require(behind <= footer.pages[0].at, entry.at, "a segment behind the directory")
+    return page
+
+
+def read_in_segment(data: bytes, segment: PageSegment, first: int, last: int) -> bytes:
+    """The bytes `first` to `last` of what a segment decodes to."""
+    place = segment.place
+    file = reader_at(data, place.at)
+    section = read_section_header(file)
+    require_kind(section, SEGMENT)
+    head = parse_segment(Reader(read_payload(file, section), section.payload_at))
+    check_segment_length(head, place.length, place.at)
+    check_spans(segment, head)
+    contexts = Contexts(head.layout)
+    while file.offset < place.first_block_at:
+        section = read_section_header(file)
+        require_kind(section, CONTEXT)
+        contexts.read(file, section)
+    require(file.offset == place.first_block_at, place.at, "contexts that don't end at the blocks")
+
+    found = bytearray()
+    begin, at = 0, place.first_block_at
+    for entry in find_block_table(data, place, head.layout):
+        end = begin + entry.records * head.layout.length
+        if first < end and begin < last:
+            decoded = read_block_at(data, at, entry, contexts)
+            found += decoded[max(first - begin, 0) : last - begin]
+        begin, at = end, at + SECTION_HEADER_LENGTH + padded(entry.length)
+    return bytes(found)
+
+
+def find_block_table(data: bytes, place: SegmentPlace, layout: RecordLayout) -> list[TableEntry]:
+    file = reader_at(data, place.table_at)
+    section = read_section_header(file)
+    require_kind(section, BLOCK_TABLE)
+    table = parse_block_table(Reader(read_payload(file, section), section.payload_at))
+    require(len(table) == place.blocks, place.table_at, "a block table of other blocks")
+    blocks = sum(SECTION_HEADER_LENGTH + padded(entry.length) for entry in table)
+    table_at = place.first_block_at + blocks
+    require(table_at == place.table_at, place.table_at, "blocks that don't end at their table")
+    length = layout.length * sum(entry.records for entry in table)
+    require(length == place.length, place.table_at, "blocks that don't fill their segment")
+    return table
+
+
+def read_block_at(data: bytes, at: int, entry: TableEntry, contexts: Contexts) -> bytes:
+    file = reader_at(data, at)
+    section = read_section_header(file)
+    require_kind(section, BLOCK)
+    block = read_block(file, section, contexts.layout)
+    require(entry_of(section, block) == entry, at, "a block unlike its table entry")
+    return decode_block(section, block, contexts)
+
+
+# --- Appendix: Dtypes ---
+
+# Bits of an element. What else the dtypes mean doesn't affect decoding.
+DTYPE_BITS = {
+    **{1: 8, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 32, 8: 64, 9: 64},
+    **{16: 16, 17: 16, 18: 32, 19: 64, 20: 64},
+    **{24: 8, 25: 8, 26: 8, 27: 8, 28: 8},
+    **{32: 6, 33: 6, 34: 4},
+}
+
+
+def main(arguments: list[str]) -> int | str:
+    if len(arguments) not in (1, 2) or (len(arguments) == 1 and not arguments[0].endswith(".wz")):
+        return "usage: python decode.py FILE.wz [OUT]"
+    packed = Path(arguments[0])
+    restored = Path(arguments[1]) if len(arguments) == 2 else packed.with_suffix("")
+    try:
+        original = decode(packed.read_bytes())
+        with restored.open("xb") as out:
+            out.write(original)
+    except (FormatError, ImportError, OSError) as error:
+        return f"{packed}: {error}"
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
