@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use std::io;
 use std::path::Path;
 use std::time::Instant;
-use weightzip::{DecodeOptions, Summary};
+use weightzip::{Archive, DecodeOptions, Summary};
 
 /// Carries out verify.
 pub(crate) fn run(args: &Verify) -> Result<Status> {
@@ -64,9 +64,13 @@ fn check(args: &Verify, input: &Input) -> Result<Summary> {
         Input::Stdin => None,
         Input::Path(path) => Some(SourceFile::open(path)?),
     };
-    let total = source.as_ref().and_then(|s| job::original_size(s.file()));
+    let known = source.as_ref().and_then(|s| Archive::open(s.file()).ok());
+    let total = known.as_ref().map(|archive| archive.info().original_bytes);
     let bar = Bar::new(args.ui, escape::path(code::name(input)), total);
-    let options = DecodeOptions { progress: Some(bar.callback()), ..args.options.clone() };
+    // A SHA-256 is slow, so it is computed if there is something to compare it with.
+    let sha256 = args.sha256.is_some() || known.is_some_and(|a| a.info().sha256.is_some());
+    let progress = Some(bar.callback());
+    let options = DecodeOptions { progress, sha256, ..args.options.clone() };
     let summary = match &source {
         None => weightzip::decompress(io::stdin().lock(), io::sink(), &options),
         Some(source) => weightzip::decompress(source.file(), io::sink(), &options),

@@ -1,7 +1,7 @@
 //! Random access: tensors and rows of a `.wz` (spec: "Random access").
 
 use crate::codec::{self, Block, Coding, Context};
-use crate::container::directory::{Hash, Placed};
+use crate::container::directory::{self, Hash, Placed};
 use crate::container::footer::Info;
 use crate::container::index::{Opening, Step};
 use crate::container::section::{self, Section};
@@ -92,6 +92,7 @@ impl<S: Source> Archive<S> {
                 Step::Need(range) => opening.feed(range.start, read(&source, range)?),
             }
         };
+        directory::check_names(&segments)?;
         let (mut starts, mut tensors, mut by_name) = (Vec::new(), Vec::new(), HashMap::new());
         let mut start = 0;
         for (i, segment) in segments.iter().enumerate() {
@@ -99,10 +100,7 @@ impl<S: Source> Archive<S> {
             start += segment.bytes;
             for (j, span) in segment.spans.iter().enumerate() {
                 if let Some((tensor, _)) = &span.tensor {
-                    if by_name.insert(tensor.name.clone(), tensors.len()).is_some() {
-                        return Err(Error::corrupt("two tensors have the same name")
-                            .in_tensor(&tensor.name));
-                    }
+                    by_name.insert(tensor.name.clone(), tensors.len());
                     tensors.push((i, j));
                 }
             }
@@ -290,9 +288,8 @@ impl<S: Source> Archive<S> {
             at += entry.section().whole();
             start += bytes as u64;
         }
-        let lengths: Vec<u64> = placed.spans.iter().map(|s| s.bytes).collect();
-        if at != placed.table_at || start != placed.bytes || loaded.segment.clip(start)? != lengths
-        {
+        let same_place = (at, start) == (placed.table_at, placed.bytes);
+        if !same_place || !loaded.segment.agrees(start, &placed.spans)? {
             return Err(Error::corrupt("a segment's block table differs from the directory"));
         }
         Ok(loaded)

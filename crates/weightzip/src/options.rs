@@ -1,5 +1,6 @@
 //! What a caller can choose.
 
+use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { block_bytes: crate::container::MAX_BLOCK_BYTES, metadata_bytes: 1 << 28 }
+        Self { block_bytes: MAX_BLOCK_BYTES, metadata_bytes: MAX_METADATA_BYTES }
     }
 }
 

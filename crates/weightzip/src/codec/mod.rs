@@ -187,10 +187,13 @@ pub(crate) fn decode_unchecked(
             "a block's payload states another record count than its header",
         ));
     }
+    if block.coding != Coding::Planes && preamble[4..].iter().any(|&b| b != 0) {
+        return Err(Error::corrupt("a block's preamble has unknown bits"));
+    }
     match block.coding {
         Coding::Raw => raw::decode(body, out),
         Coding::Constant => constant::decode(layout, body, out),
-        Coding::Zstd => zstd::decode(layout, preamble, body, out),
+        Coding::Zstd => zstd::decode(layout, body, out),
         Coding::Planes => match layout.floats() {
             Some(floats) => planes::decode(floats, context, preamble, body, out),
             None => Err(Error::corrupt("plane coding of records that are not floats")),

@@ -65,19 +65,18 @@ impl Header {
             *preamble;
         let widths = Widths::from_wire(u16::from_le_bytes([w0, w1]), tail)
             .ok_or_else(|| bad("has impossible plane widths"))?;
-        if flags & !(SHARED_RANKS | UNIFORM_CHUNKS) != 0
-            || u32::from(subnormal_width) > float.mantissa_bits
-        {
+        let own = usize::from(u16::from_le_bytes([r0, r1]));
+        let unused =
+            (flags & UNIFORM_CHUNKS == 0 && chunk != 0) || (flags & SHARED_RANKS != 0 && own != 0);
+        let unknown = flags & !(SHARED_RANKS | UNIFORM_CHUNKS) != 0;
+        if unknown || unused || u32::from(subnormal_width) > float.mantissa_bits {
             return Err(bad("has unknown bits in its preamble"));
         }
         let exponent_bits = u8::try_from(float.exponent_bits).unwrap_or(u8::MAX);
         let whole = body.len();
         let counts: Vec<u32> =
             widths.planes().map(|_| take(body, 4).map(le_u32)).collect::<Result<_>>()?;
-        let own = take(
-            body,
-            RankTable::wire_len(usize::from(u16::from_le_bytes([r0, r1])), exponent_bits),
-        )?;
+        let own = take(body, RankTable::wire_len(own, exponent_bits))?;
         let ranks = RankTable::read_from(own, exponent_bits)
             .ok_or_else(|| bad("has an impossible rank table"))?;
         let narrowing = |&byte: &u8| Narrowing::from_wire(byte, float.mantissa_bits);

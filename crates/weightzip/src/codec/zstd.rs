@@ -1,6 +1,6 @@
 //! Coding `zstd` (spec: "Zstd"): byte groups, as in the seed paper (arXiv 2404.15198), one frame.
 
-use super::{PREAMBLE, preamble};
+use super::preamble;
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
 
@@ -23,15 +23,7 @@ pub(super) fn encode(layout: &RecordLayout, records: u32, data: &[u8]) -> Result
     Ok(payload)
 }
 
-pub(super) fn decode(
-    layout: &RecordLayout,
-    preamble: &[u8; PREAMBLE],
-    body: &[u8],
-    out: &mut [u8],
-) -> Result<()> {
-    if preamble[4..].iter().any(|&b| b != 0) {
-        return Err(Error::corrupt("a zstd block's preamble has unknown bits"));
-    }
+pub(super) fn decode(layout: &RecordLayout, body: &[u8], out: &mut [u8]) -> Result<()> {
     let size = usize::from(layout.bytes());
     let bad = |why: &str| Error::corrupt(format!("a zstd block {why}"));
     // Straight into memory of the right size: a frame that claims more just fails.

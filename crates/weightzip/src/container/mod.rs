@@ -22,3 +22,7 @@ pub const MAX_BLOCK_BYTES: usize = 8 << 20;
 
 /// Headers and payloads start at multiples of this.
 pub(crate) const ALIGN: u64 = 16;
+
+/// Largest payload of a section that is not a block: what a decoder takes by default, and so
+/// what an encoder makes at most.
+pub(crate) const MAX_METADATA_BYTES: usize = 256 << 20;

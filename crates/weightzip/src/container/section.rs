@@ -1,6 +1,6 @@
 //! Sections (spec: "Sections"): 16 bytes of header, the payload, zeros up to a multiple of 16.
 
-use super::ALIGN;
+use super::{ALIGN, MAX_METADATA_BYTES};
 use crate::error::{Error, Result};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -21,7 +21,7 @@ pub(crate) const FOOTER: u8 = 0x86;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) kind: u8,
-    /// A block's coding or a context's type; else 0.
+    /// A block's coding or a context's type; 0 in other known kinds.
     pub(crate) sub: u8,
     /// Bytes of the payload without its padding.
     pub(crate) len: u32,
@@ -32,8 +32,9 @@ pub(crate) struct Section {
 impl Section {
     /// The header of a section that is not a block.
     pub(crate) fn of(kind: u8, sub: u8, payload: &[u8]) -> Result<Self> {
-        let len = u32::try_from(payload.len())
-            .map_err(|_| Error::argument("the file's metadata takes more than 4 GiB"))?;
+        let len = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_METADATA_BYTES);
+        let len =
+            len.ok_or_else(|| Error::argument("the file's metadata takes more than 256 MiB"))?;
         let section = Self { kind, sub, len, check: 0 };
         Ok(Self { check: section.check_of(payload), ..section })
     }
@@ -83,6 +84,10 @@ impl Section {
     /// Checks a section that is not a block, and cuts the padding off its payload.
     pub(crate) fn open<'a>(&self, padded: &'a [u8]) -> Result<&'a [u8]> {
         let payload = self.unpad(padded)?;
+        let subless = matches!(self.kind, SEGMENT | TABLE | DIRECTORY | FOOTER);
+        if subless && self.sub != 0 {
+            return Err(Error::corrupt(format!("the {} has a sub that must be zero", self.name())));
+        }
         if self.check_of(payload) != self.check {
             return Err(Error::corrupt(format!("the {} differs from its checksum", self.name())));
         }

@@ -1,5 +1,6 @@
 //! Segments (spec: "Segments"): bytes that are coded with one record layout, in blocks.
 
+use super::directory::Entry;
 use super::wire::{Fields, put_varint};
 use crate::error::{Error, Result};
 use crate::record::{ByteOrder, Field, RecordLayout, Role};
@@ -35,28 +36,33 @@ impl Segment {
         self.spans.iter().for_each(|&len| put_varint(out, len));
     }
 
-    /// Lengths of its spans if it turns out to have `bytes`: the file may end early. A span that
-    /// is cut short is the last one.
-    pub(crate) fn clip(&self, bytes: u64) -> Result<Vec<u64>> {
-        let mut left = bytes;
+    /// Lengths of its spans if it turns out to have `bytes`, and whether the last one is cut
+    /// short, for the file may end early.
+    pub(crate) fn clip(&self, bytes: u64) -> Result<(Vec<u64>, bool)> {
         if self.spans.is_empty() {
-            return Ok(if bytes > 0 { vec![bytes] } else { Vec::new() });
+            return Ok((if bytes > 0 { vec![bytes] } else { Vec::new() }, false));
         }
-        let mut spans = Vec::new();
+        let (mut spans, mut left) = (Vec::new(), bytes);
         for &len in &self.spans {
             if len > left {
-                if left > 0 {
-                    spans.push(std::mem::take(&mut left));
-                }
-                break;
+                let cut = left > 0;
+                spans.extend(cut.then_some(left));
+                return Ok((spans, cut));
             }
             spans.push(len);
             left -= len;
         }
-        if left > 0 {
-            return Err(Error::corrupt("a segment has more bytes than its spans"));
+        match left {
+            0 => Ok((spans, false)),
+            _ => Err(Error::corrupt("a segment has more bytes than its spans")),
         }
-        Ok(spans)
+    }
+
+    /// Whether `entries` are the spans of this segment, if it has `bytes`.
+    pub(crate) fn agrees(&self, bytes: u64, entries: &[Entry]) -> Result<bool> {
+        let (spans, cut) = self.clip(bytes)?;
+        let nameless = !cut || entries.last().is_some_and(|e| e.tensor.is_none());
+        Ok(nameless && spans.iter().copied().eq(entries.iter().map(|e| e.bytes)))
     }
 
     pub(crate) fn read_from(payload: &[u8]) -> Result<Self> {
@@ -82,17 +88,20 @@ impl Segment {
 fn read_field(from: &mut Fields<'_>) -> Result<Field> {
     let (bit_offset, count, [width, role, exponent_bits, zero]) =
         (from.u16()?, from.u16()?, from.array()?);
-    let role = match (role, exponent_bits) {
-        (0, 0) => Role::Opaque,
-        (1, 0) => Role::Unsigned,
-        (2, 0) => Role::Signed,
-        (3, exponent_bits) => Role::Float { exponent_bits },
-        (role, _) => {
+    let role = match role {
+        0 => Role::Opaque,
+        1 => Role::Unsigned,
+        2 => Role::Signed,
+        3 => Role::Float { exponent_bits },
+        role => {
             return Err(Error::incompatible(format!(
                 "field role {role} is unknown; a newer weightzip may know it"
             )));
         }
     };
+    if role != (Role::Float { exponent_bits }) && exponent_bits != 0 {
+        return Err(from.bad("has exponent bits in a field that is no float"));
+    }
     if zero != 0 {
         return Err(from.bad("has a field with unknown bits"));
     }

@@ -1,6 +1,6 @@
 //! Reads a file from front to back, and checks that its index says what was seen.
 
-use super::directory::{Page, Placed};
+use super::directory::{self, Page, Placed};
 use super::footer::{Footer, Info, PageRef};
 use super::header::Version;
 use super::section::{self, Section};
@@ -23,14 +23,14 @@ pub(crate) enum Event {
     End(Info, Vec<Placed>),
 }
 
-/// A segment as it was seen; its spans have lengths, but no names yet.
+/// A segment as it was seen.
 struct Seen {
+    segment: Segment,
     at: u64,
     blocks_at: u64,
     table_at: u64,
     blocks: u64,
     bytes: u64,
-    spans: Vec<u64>,
 }
 
 /// The segment that is being read.
@@ -145,15 +145,9 @@ impl<R: Read> Stream<R> {
             return Err(Error::corrupt("the block table differs from the blocks before it"));
         }
         let Open { segment, at, blocks_at, bytes, .. } = open;
-        let spans = segment.clip(bytes)?;
-        self.seen.push(Seen {
-            at,
-            blocks_at,
-            table_at,
-            blocks: entries.len() as u64,
-            bytes,
-            spans,
-        });
+        segment.clip(bytes)?;
+        let blocks = entries.len() as u64;
+        self.seen.push(Seen { segment, at, blocks_at, table_at, blocks, bytes });
         Ok(Event::SegmentEnd)
     }
 
@@ -179,6 +173,7 @@ impl<R: Read> Stream<R> {
         }
         let footer = Footer::read_from(&self.payload(section)?)?;
         self.compare(&pages)?;
+        directory::check_names(&pages)?;
         let tensors = pages.iter().flat_map(|s| &s.spans).filter(|s| s.tensor.is_some()).count();
         if footer.pages != refs
             || footer.original_bytes != original_at
@@ -193,17 +188,18 @@ impl<R: Read> Stream<R> {
 
     /// The directory must say what was seen.
     fn compare(&self, pages: &[Placed]) -> Result<()> {
-        let same = |seen: &Seen, said: &Placed| {
-            (seen.at, seen.blocks_at, seen.table_at, seen.blocks, seen.bytes)
-                == (said.at, said.blocks_at, said.table_at, said.blocks, said.bytes)
-                && seen.spans.iter().copied().eq(said.spans.iter().map(|s| s.bytes))
-        };
-        if self.seen.len() == pages.len()
-            && self.seen.iter().zip(pages).all(|(seen, said)| same(seen, said))
-        {
-            return Ok(());
+        let differs = || Error::corrupt("the directory differs from the segments before it");
+        if self.seen.len() != pages.len() {
+            return Err(differs());
         }
-        Err(Error::corrupt("the directory differs from the segments before it"))
+        for (seen, said) in self.seen.iter().zip(pages) {
+            let was = (seen.at, seen.blocks_at, seen.table_at, seen.blocks, seen.bytes);
+            let is = (said.at, said.blocks_at, said.table_at, said.blocks, said.bytes);
+            if was != is || !seen.segment.agrees(seen.bytes, &said.spans)? {
+                return Err(differs());
+            }
+        }
+        Ok(())
     }
 
     fn tail(&mut self, footer_at: u64) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Writes a file from front to back.
 
-use super::directory::{Entry, Page, Placed};
+use super::directory::{self, Entry, Page, Placed};
 use super::footer::{Footer, PageRef};
 use super::section::{self, Section};
 use super::segment::Segment;
@@ -15,6 +15,7 @@ pub(crate) struct Writer<W> {
     to: W,
     at: u64,
     page: Page,
+    page_bytes: usize,
     pages: Vec<PageRef>,
     written: Vec<Page>,
     /// The segment that is open.
@@ -35,6 +36,7 @@ impl<W: Write> Writer<W> {
             to,
             at: 0,
             page: Page::default(),
+            page_bytes: 0,
             pages: Vec::new(),
             written: Vec::new(),
             open: None,
@@ -98,9 +100,11 @@ impl<W: Write> Writer<W> {
         table::write_to(&entries, &mut payload)?;
         self.section(section::TABLE, 0, |out| out.extend(payload))?;
         let bytes = spans.iter().map(|s| s.bytes).sum();
-        self.page.segments.push(Placed { at, blocks_at, table_at, blocks, bytes, spans });
+        let placed = Placed { at, blocks_at, table_at, blocks, bytes, spans };
+        self.page_bytes += placed.weight();
+        self.page.segments.push(placed);
         self.original_at += bytes;
-        if self.page.is_full() {
+        if self.page_bytes >= directory::PAGE_BYTES {
             self.close_page();
         }
         Ok(())
@@ -108,6 +112,7 @@ impl<W: Write> Writer<W> {
 
     /// Pages are written behind all segments, so that a reader can fetch them in one go.
     pub(crate) fn close_page(&mut self) {
+        self.page_bytes = 0;
         let next = Page { original_at: self.original_at, segments: Vec::new() };
         let page = std::mem::replace(&mut self.page, next);
         if !page.segments.is_empty() {

@@ -5,6 +5,8 @@
 //! leave holes. The header itself stays opaque, so that it comes back to the byte.
 
 use super::{Format, Layout, Scan};
+use crate::container::directory::MAX_DIMS;
+use crate::container::wire::MAX_STRING;
 use crate::dtype::Dtype;
 use crate::span::{Span, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -55,6 +57,10 @@ fn spans(json: &[u8]) -> Result<Vec<Span>, String> {
     let mut spans = vec![Span { range: 0..data, tensor: None }];
     let mut at = 0;
     for (name, entry) in tensors {
+        if name.len() as u64 > MAX_STRING || entry.shape.len() > MAX_DIMS {
+            return Err("a tensor has a name of more than a mebibyte, or more than 64 dimensions"
+                .to_owned());
+        }
         let dtype = Dtype::from_name(&entry.dtype)
             .ok_or_else(|| format!("tensor {name:?} has unknown dtype {:?}", entry.dtype))?;
         let bytes = dtype
@@ -198,6 +204,10 @@ mod tests {
             warning(&one(&format!(r#"{{"dtype":"U8","shape":{huge},"data_offsets":[0,4]}}"#)), 4)
                 .contains("impossible")
         );
+        let (name, dims) = ("n".repeat(1 << 20 | 1), vec!["1"; 65].join(","));
+        assert!(warning(&format!(r#"{{"{name}":{entry}}}"#), 4).contains("mebibyte"));
+        let deep = format!(r#"{{"dtype":"U8","shape":[{dims}],"data_offsets":[0,1]}}"#);
+        assert!(warning(&one(&deep), 1).contains("64 dimensions"));
         assert!(warning(r#"{"__metadata__":{"a":1}}"#, 0).contains("expected a string"));
         assert!(warning(r#"{"__metadata__":{"a":"1","a":"2"}}"#, 0).contains("twice"));
         assert!(warning("{", 3).contains("EOF"));

@@ -70,7 +70,7 @@ impl Digest {
     /// Lengths of the segment's spans as they turned out, and hashes of those that are whole.
     pub(super) fn end_segment(&mut self) -> (Vec<u64>, Vec<Hash>) {
         self.span.reset();
-        let spans = self.segment.clip(self.segment_bytes).unwrap_or_default();
+        let spans = self.segment.clip(self.segment_bytes).unwrap_or_default().0;
         (spans, std::mem::take(&mut self.hashes))
     }
 

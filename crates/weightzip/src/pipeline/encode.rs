@@ -141,12 +141,12 @@ impl<W: Write> Encoder<W> {
         let whole = loop {
             let wanted = plan.block_at(records) * size;
             let mut data = input.read(wanted)?;
-            if data.is_empty() && wanted > 0 {
-                break false;
-            }
             let short = (data.len() as u64) < wanted;
             let part = data.len() % usize::from(plan.layout.bytes());
             input.carry = data.split_off(data.len() - part);
+            if data.is_empty() && short {
+                break false;
+            }
             let shared = segment.get_or_insert_with(|| self.begin(&plan, &data));
             records += data.len() as u64 / size;
             if !data.is_empty() {

@@ -115,6 +115,19 @@ pub(super) fn vectors() -> Vec<Vector> {
             let dtype = page.windows(6).position(|w| w == b"part.0").unwrap() - 6;
             page[dtype] = 200;
         }),
+        edit("exponent_of_int", "exponent bits in a field that is no float", Corruption, &|p| {
+            p.nth(section::SEGMENT, 0).1[17] = 1;
+        }),
+        edit("sub_of_table", "a sub where there is none", Corruption, &|p| {
+            p.nth(section::TABLE, 0).0.sub = 1;
+        }),
+        edit("unused_preamble", "a preamble with bits that nothing uses", Corruption, &|p| {
+            p.nth(section::BLOCK, 0).1[9] ^= 0x80;
+        }),
+        edit("named_cut_span", "a tensor that its segment has not in full", Corruption, &|p| {
+            // The segment section states a byte more than there is.
+            p.nth(section::SEGMENT, 0).1[21] += 1;
+        }),
         edit("footer_flags", "unknown flags in the footer", Compatibility, &|p| {
             p.nth(section::FOOTER, 0).1[16] = 2
         }),
