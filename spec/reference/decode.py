@@ -301,15 +301,13 @@ class Contexts:
 
     def __init__(self, layout: RecordLayout):
         self.layout = layout
-        self.types = set()
         self.rank_table = None
 
     def read(self, file: Reader, section: Section) -> None:
         require(section.length <= MAX_CONTEXT_LENGTH, section.at, "a context too long")
         payload = Reader(read_payload(file, section), section.payload_at)
-        require(section.sub not in self.types, section.at, "a context that comes twice")
-        self.types.add(section.sub)
         if section.sub == RANK_TABLE:
+            require(self.rank_table is None, section.at, "two rank tables")
             self.rank_table = self.parse_rank_table(payload)
         elif section.sub & CRITICAL:
             raise FormatError(INCOMPATIBLE, section.at, f"unknown context {section.sub:02X}")
@@ -402,6 +400,7 @@ def entry_of(section: Section, block: Block) -> TableEntry:
 # --- Container: Directory ---
 
 MAX_NAME_LENGTH = 2**20
+MAX_DIMENSIONS = 64
 OPAQUE_SPAN = 0
 
 
@@ -485,10 +484,13 @@ def parse_span(payload: Reader, name_before: bytes) -> Span:
         return Span(length, None)
     if dtype not in DTYPE_BITS:
         raise FormatError(INCOMPATIBLE, start, f"unknown dtype {dtype}")
-    shape = [payload.varint() for _ in range(payload.varint())]
+    dimensions = payload.varint()
+    require(dimensions <= MAX_DIMENSIONS, start, "a tensor of too many dimensions")
+    shape = [payload.varint() for _ in range(dimensions)]
     shared = payload.varint()
     require(shared <= len(name_before), start, "shares more than the name before has")
     name = name_before[:shared] + payload.take(payload.varint())
+    as_text(name[:shared], start)
     as_text(name, start)
     require(len(name) <= MAX_NAME_LENGTH, start, "a name too long")
     bits = prod(shape) * DTYPE_BITS[dtype]
@@ -576,7 +578,8 @@ def read_tail(file: Reader) -> int:
     """The offset of the footer's section."""
     at = file.offset
     tail = file.take(TAIL_LENGTH)
-    require(tail[24:] == TAIL_MAGIC, at + 24, "no tail")
+    if tail[24:] != TAIL_MAGIC:
+        raise FormatError(INSUFFICIENT, at + 24, "no tail")
     require(tail[16:24] == xxh3(tail[:16]).to_bytes(8, "little"), at + 16, "the tail's checksum")
     require(not any(tail[8:16]), at + 8, "not zero")
     require(file.left == 0, file.offset, "bytes behind the tail")

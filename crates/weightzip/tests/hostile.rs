@@ -75,6 +75,19 @@ fn mangled_files_never_panic() {
 }
 
 #[test]
+fn what_once_broke_a_decoder_is_refused() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/regressions/decode_any");
+    let mut files = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let wz = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(decompress(&wz).is_err());
+        assert!(read_all(&wz).is_err());
+        files += 1;
+    }
+    assert!(files >= 3);
+}
+
+#[test]
 fn a_damaged_block_is_named() {
     let wz = compress(&sample());
     let archive = Archive::open(wz.as_slice()).unwrap();

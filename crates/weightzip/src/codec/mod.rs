@@ -338,22 +338,19 @@ mod tests {
 
     #[test]
     fn short_values_in_long_types_are_found() {
-        let values = || bell(1 << 15);
-        let bf16 = ratio(
-            Dtype::Bf16,
-            &values().flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect::<Vec<_>>(),
-        );
-        let as_f32: Vec<u8> =
-            values().flat_map(|v| half::bf16::from_f32(v).to_f32().to_le_bytes()).collect();
-        let as_f16: Vec<u8> = values()
-            .flat_map(|v| half::f16::from_f32(half::bf16::from_f32(v).to_f32()).to_le_bytes())
-            .collect();
-        let as_f64: Vec<u8> = values()
-            .flat_map(|v| f64::from(half::bf16::from_f32(v).to_f32()).to_le_bytes())
-            .collect();
+        let values = || bell(1 << 15).map(half::bf16::from_f32);
+        let bf16: Vec<u8> = values().flat_map(half::bf16::to_le_bytes).collect();
+        let as_f32: Vec<u8> = values().flat_map(|v| v.to_f32().to_le_bytes()).collect();
+        let as_f64: Vec<u8> = values().flat_map(|v| f64::from(v.to_f32()).to_le_bytes()).collect();
+        let as_f16: Vec<u8> =
+            values().flat_map(|v| half::f16::from_f32(v.to_f32()).to_le_bytes()).collect();
+        let bf16 = ratio(Dtype::Bf16, &bf16);
         assert!(bf16.0 == Coding::Planes && bf16.1 < 0.68, "{bf16:?}");
         assert!((ratio(Dtype::F32, &as_f32).1 - bf16.1 / 2.0).abs() < 0.002);
         assert!((ratio(Dtype::F64, &as_f64).1 - bf16.1 / 4.0).abs() < 0.002);
+        // FP8 has 3 mantissa bits; BF16 that holds it has 4 more, all zero.
+        let fp8: Vec<u8> = values().flat_map(|v| (v.to_bits() & 0xFFF0).to_le_bytes()).collect();
+        assert!((ratio(Dtype::Bf16, &fp8).1 - (bf16.1 - 0.25)).abs() < 0.002);
         let f16 = ratio(Dtype::F16, &as_f16).1;
         assert!(
             (f16 - bf16.1).abs() < 0.005,

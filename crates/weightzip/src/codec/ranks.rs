@@ -76,7 +76,8 @@ impl RankTable {
         }
     }
 
-    /// `None` if there are too many entries, one doesn't fit `exponent_bits`, or one comes twice.
+    /// `None` if there are too many entries, one doesn't fit `exponent_bits`, one comes
+    /// twice, or the last one is cut.
     pub(super) fn read_from(bytes: &[u8], exponent_bits: u8) -> Option<Self> {
         let size = Self::wire_len(1, exponent_bits);
         let wide = |b: &[u8]| u16::from_le_bytes([b[0], b.get(1).copied().unwrap_or(0)]);
@@ -85,6 +86,7 @@ impl RankTable {
         let fits = exponents.iter().all(|&e| {
             e >> exponent_bits == 0 && !std::mem::replace(&mut seen[usize::from(e)], true)
         });
-        (fits && exponents.len() <= 256).then_some(Self { exponents })
+        (fits && exponents.len() <= 256 && bytes.len().is_multiple_of(size))
+            .then_some(Self { exponents })
     }
 }

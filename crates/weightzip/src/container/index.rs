@@ -105,10 +105,10 @@ impl Opening {
     }
 
     fn inside(&self, range: &Range<u64>, end: u64) -> Result<()> {
-        let size = range.end.saturating_sub(range.start);
+        let size = range.end.checked_sub(range.start);
         if range.start >= header::LEN as u64
             && range.end <= end
-            && size <= self.limits.metadata_bytes as u64
+            && size.is_some_and(|size| size <= self.limits.metadata_bytes as u64)
         {
             return Ok(());
         }

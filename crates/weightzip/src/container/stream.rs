@@ -164,7 +164,9 @@ impl<R: Read> Stream<R> {
                 )
                 .at(at));
             }
-            original_at += page.segments.iter().map(|s| s.bytes).sum::<u64>();
+            let end = page.segments.iter().try_fold(original_at, |at, s| at.checked_add(s.bytes));
+            original_at =
+                end.ok_or_else(|| Error::corrupt("a directory page counts too far").at(at))?;
             pages.extend(page.segments);
             (at, section) = self.section()?;
         }
