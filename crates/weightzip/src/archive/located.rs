@@ -1,0 +1,137 @@
+//! A segment of an open file: its description, and where its blocks are.
+
+use crate::codec::{self, Block, Context};
+use crate::container::directory::Placed;
+use crate::container::section::{self, Section};
+use crate::container::segment::Segment;
+use crate::container::table;
+use crate::error::{Error, Result};
+use crate::options::{DecodeOptions, Limits};
+use crate::source::Source;
+use std::ops::Range;
+
+/// A segment's own description and block table.
+pub(super) struct Located {
+    segment: Segment,
+    context: Option<Context>,
+    pub(super) blocks: Vec<LocatedBlock>,
+}
+
+pub(super) struct LocatedBlock {
+    pub(super) entry: table::Entry,
+    /// Offset of its section in the file.
+    at: u64,
+    /// Where its bytes start in the segment.
+    pub(super) start: u64,
+    /// Bytes that it decodes to.
+    pub(super) bytes: usize,
+}
+
+impl Located {
+    /// Reads the segment that the directory places there, and checks that it says the same.
+    pub(super) fn read<S: Source>(source: &S, placed: &Placed, limits: &Limits) -> Result<Self> {
+        let limit = limits.metadata_bytes as u64;
+        let end = placed.end().unwrap_or(u64::MAX);
+        if placed.blocks_at - placed.at > limit || end - placed.table_at > limit {
+            return Err(Error::corrupt("a segment's description is beyond the limit"));
+        }
+        let head = read(source, placed.at..placed.blocks_at)?;
+        let mut sections = Sections(&head);
+        let segment = match sections.next()? {
+            Some((section, payload)) if section.kind == section::SEGMENT => {
+                Segment::read_from(payload)?
+            }
+            _ => return Err(Error::corrupt("the directory places a segment where none is")),
+        };
+        let mut context = None;
+        while let Some((section, payload)) = sections.next()? {
+            if section.kind != section::CONTEXT {
+                return Err(section.misplaced());
+            }
+            Context::add(&mut context, section.sub, payload, &segment.layout)?;
+        }
+        let tail = read(source, placed.table_at..end)?;
+        let entries = match Sections(&tail).next()? {
+            Some((section, payload)) if section.kind == section::TABLE => {
+                table::read_from(payload)?
+            }
+            _ => return Err(Error::corrupt("the directory places a block table where none is")),
+        };
+        let mut located = Self { segment, context, blocks: Vec::new() };
+        let (mut at, mut start) = (placed.blocks_at, 0);
+        for entry in entries {
+            let bytes =
+                codec::check_size(&located.segment.layout, entry.records, limits.block_bytes)?;
+            entry.section().check_len(limits.block_bytes + codec::PREAMBLE)?;
+            located.blocks.push(LocatedBlock { entry, at, start, bytes });
+            at += entry.section().whole();
+            start += bytes as u64;
+        }
+        let same_place = (at, start) == (placed.table_at, placed.bytes);
+        if !same_place || !located.segment.agrees(start, &placed.spans)? {
+            return Err(Error::corrupt("a segment's block table differs from the directory"));
+        }
+        Ok(located)
+    }
+
+    /// The block that has the segment's byte `at`, which must be one of it.
+    pub(super) fn block_of(&self, at: u64) -> usize {
+        self.blocks.partition_point(|b| b.start <= at).saturating_sub(1)
+    }
+
+    /// Reads a block and decodes it into `out`, which has its size.
+    pub(super) fn decode<S: Source>(
+        &self,
+        source: &S,
+        block: &LocatedBlock,
+        options: &DecodeOptions,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let expected = block.entry.section();
+        let whole = read(source, block.at..block.at + expected.whole())?;
+        let mut decode = |whole: &[u8]| {
+            let found = whole.first_chunk().map(Section::from_bytes).transpose()?;
+            if found != Some(expected) {
+                return Err(Error::corrupt(
+                    "a block's header differs from its entry in the block table",
+                ));
+            }
+            let payload = expected.unpad(&whole[section::LEN..])?.to_vec();
+            let table::Entry { coding, records, check, .. } = block.entry;
+            let block = Block { coding, records, check, payload };
+            let (layout, context) = (&self.segment.layout, self.context.as_ref());
+            match options.check_blocks {
+                true => codec::decode_block_into(layout, context, &block, out),
+                false => codec::decode_unchecked(layout, context, &block, out),
+            }
+        };
+        decode(&whole).map_err(|e| e.at(block.at))
+    }
+}
+
+/// Goes through sections that are in memory.
+struct Sections<'a>(&'a [u8]);
+
+impl<'a> Sections<'a> {
+    /// The next section that is not a block, and its checked payload.
+    fn next(&mut self) -> Result<Option<(Section, &'a [u8])>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let cut = || Error::corrupt("a section leaves the place that the directory gives it");
+        let (head, rest) = self.0.split_first_chunk().ok_or_else(cut)?;
+        let section = Section::from_bytes(head)?;
+        let padded = usize::try_from(section.padded()).unwrap_or(usize::MAX);
+        let (padded, rest) = rest.split_at_checked(padded).ok_or_else(cut)?;
+        self.0 = rest;
+        Ok(Some((section, section.open(padded)?)))
+    }
+}
+
+/// Reads a range whose length was checked.
+pub(super) fn read<S: Source>(source: &S, range: Range<u64>) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+    let read = source.read_at(range.start, &mut bytes);
+    read.map_err(|e| Error::io("can't read the input", e).at(range.start))?;
+    Ok(bytes)
+}

@@ -1,0 +1,212 @@
+//! Random access: tensors and rows of a `.wz` (spec: "Random access").
+
+mod located;
+mod tensor;
+
+pub use tensor::{Rows, Stored, Tensor};
+
+use crate::container::directory::{self, Placed};
+use crate::container::footer::Info;
+use crate::container::index::{Opening, Step};
+use crate::error::{Error, Result};
+use crate::options::DecodeOptions;
+use crate::source::Source;
+use located::{Located, read};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// An open `.wz`. Reads what is asked for: the directory when it is opened, a segment's block
+/// table when one of its tensors is first read, and blocks one by one.
+///
+/// ```
+/// use weightzip::{compress, Archive, Options};
+/// let json = br#"{"w":{"dtype":"BF16","shape":[3,2],"data_offsets":[0,12]}}"#;
+/// let mut file = (json.len() as u64).to_le_bytes().to_vec();
+/// file.extend(json);
+/// file.extend(0..12);
+/// let mut wz = Vec::new();
+/// compress(file.as_slice(), &mut wz, &Options::default())?;
+///
+/// let archive = Archive::open(wz)?;
+/// let mut row = [0; 4];
+/// archive.tensor("w")?.rows(1..2)?.read_into(&mut row)?;
+/// assert_eq!(row, [4, 5, 6, 7]);
+/// # Ok::<(), weightzip::Error>(())
+/// ```
+pub struct Archive<S> {
+    source: S,
+    options: DecodeOptions,
+    info: Info,
+    segments: Vec<Placed>,
+    /// Where each segment's bytes start in the original.
+    starts: Vec<u64>,
+    /// The tensors in file order; and by name.
+    tensors: Vec<Place>,
+    by_name: HashMap<String, usize>,
+    /// What was read of each segment.
+    located: Vec<OnceLock<Located>>,
+    /// The block that was decoded last, for small tensors share one.
+    last: Mutex<Option<LastBlock>>,
+}
+
+/// Where a tensor is.
+#[derive(Clone, Copy)]
+struct Place {
+    segment: usize,
+    span: usize,
+    /// Where its bytes start in the original.
+    start: u64,
+}
+
+struct LastBlock {
+    segment: usize,
+    block: usize,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl<S: Source> Archive<S> {
+    /// Opens a `.wz`: reads its header, tail, footer and directory, normally in two reads.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if it is no `.wz`, else what [`decompress`](crate::decompress) reports.
+    pub fn open(source: S) -> Result<Self> {
+        Self::open_with(source, DecodeOptions::default())
+    }
+
+    /// [`Archive::open`] with limits of one's own.
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub fn open_with(source: S, options: DecodeOptions) -> Result<Self> {
+        let size = source.size().map_err(|e| Error::io("can't read the input", e))?;
+        let mut opening = Opening::new(size, options.limits);
+        let (info, segments) = loop {
+            match opening.step()? {
+                Step::Ready(info, segments) => break (info, segments),
+                Step::Need(range) => opening.feed(range.start, read(&source, range)?),
+            }
+        };
+        directory::check_names(&segments)?;
+        let (mut starts, mut tensors, mut by_name) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut at = 0;
+        for (i, segment) in segments.iter().enumerate() {
+            starts.push(at);
+            for (j, span) in segment.spans.iter().enumerate() {
+                if let Some((tensor, _)) = &span.tensor {
+                    by_name.insert(tensor.name.clone(), tensors.len());
+                    tensors.push(Place { segment: i, span: j, start: at });
+                }
+                at += span.bytes;
+            }
+        }
+        if tensors.len() as u64 != info.tensors {
+            return Err(Error::corrupt("the footer counts other tensors than the directory"));
+        }
+        let located = segments.iter().map(|_| OnceLock::new()).collect();
+        let last = Mutex::new(None);
+        Ok(Self { source, options, info, segments, starts, tensors, by_name, located, last })
+    }
+
+    /// What the file says of itself.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The tensors, in file order.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_, S>> {
+        self.tensors.iter().filter_map(|&place| self.tensor_at(place))
+    }
+
+    fn tensor_at(&self, place: Place) -> Option<Tensor<'_, S>> {
+        let span = &self.segments[place.segment].spans[place.span];
+        let (info, blake3) = span.tensor.as_ref()?;
+        Some(Tensor {
+            archive: self,
+            info,
+            blake3: *blake3,
+            segment: place.segment,
+            range: place.start..place.start + span.bytes,
+        })
+    }
+
+    /// The tensor of a name.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if there is none.
+    pub fn tensor(&self, name: &str) -> Result<Tensor<'_, S>> {
+        let found = self.by_name.get(name).and_then(|&index| self.tensor_at(self.tensors[index]));
+        found.ok_or_else(|| Error::argument("there is no tensor of this name").in_tensor(name))
+    }
+
+    /// Fills `out` with the original's bytes from `offset` on. Decodes the blocks that have them.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if the original ends before, else what [`decompress`](crate::decompress) reports.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let end =
+            offset.checked_add(out.len() as u64).filter(|&end| end <= self.info.original_bytes);
+        let end = end.ok_or_else(|| {
+            Error::argument(format!("the original has {} bytes", self.info.original_bytes))
+        })?;
+        let (mut at, mut rest) = (offset, out);
+        while at < end {
+            let segment = self.starts.partition_point(|&start| start <= at) - 1;
+            let segment_end = self.starts[segment] + self.segments[segment].bytes;
+            let part = usize::try_from(segment_end.min(end) - at).unwrap_or(usize::MAX);
+            let (now, later) = rest.split_at_mut(part.min(rest.len()));
+            self.read_segment(segment, at - self.starts[segment], now)?;
+            at += part as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Fills `out` from `start` of a segment on.
+    fn read_segment(&self, segment: usize, start: u64, out: &mut [u8]) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let located = self.located(segment)?;
+        let (mut at, mut rest) = (start, out);
+        let mut index = located.block_of(start);
+        while !rest.is_empty() {
+            let block = &located.blocks[index];
+            let skip = usize::try_from(at - block.start).unwrap_or(usize::MAX);
+            let part = (block.bytes - skip).min(rest.len());
+            let (now, later) = rest.split_at_mut(part);
+            if part == block.bytes {
+                located.decode(&self.source, block, &self.options, now)?;
+            } else {
+                now.copy_from_slice(&self.cached(segment, index, located)?[skip..][..part]);
+            }
+            at += part as u64;
+            rest = later;
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// A block's bytes, kept for the next call.
+    fn cached(&self, segment: usize, block: usize, located: &Located) -> Result<Arc<Vec<u8>>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_ref().filter(|l| (l.segment, l.block) == (segment, block)) {
+            return Ok(Arc::clone(&last.bytes));
+        }
+        let mut bytes = vec![0; located.blocks[block].bytes];
+        located.decode(&self.source, &located.blocks[block], &self.options, &mut bytes)?;
+        let bytes = Arc::new(bytes);
+        *last = Some(LastBlock { segment, block, bytes: Arc::clone(&bytes) });
+        Ok(bytes)
+    }
+
+    /// The description and block table of a segment.
+    fn located(&self, index: usize) -> Result<&Located> {
+        if let Some(located) = self.located[index].get() {
+            return Ok(located);
+        }
+        let placed = &self.segments[index];
+        let located = Located::read(&self.source, placed, &self.options.limits);
+        let located = located.map_err(|e| e.at(placed.at))?;
+        Ok(self.located[index].get_or_init(|| located))
+    }
+}
