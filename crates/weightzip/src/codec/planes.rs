@@ -137,27 +137,28 @@ fn encode_words<T: Word>(
     let (mut codes, mut residuals) = (vec![0; elements], vec![T::default(); elements]);
     field::split(data, float, &ranks.rank_of(), &mut codes, &mut residuals);
 
-    let (chunks, strips, subnormals) =
-        encode_residuals(&codes, &mut residuals, ranks.rank(0), float.mantissa_bits);
-    let (plane_counts, planes) = encode_ranks(codes, &widths);
-    let mut header = Header {
+    let mantissa_bits = float.mantissa_bits;
+    let (chunks, subnormals) = narrow(&codes, &residuals, ranks.rank(0), mantissa_bits);
+    let subnormal_width = chunks.iter().filter(|c| c.keeps_subnormals).map(|c| c.dropped).max();
+    let subnormal_width = subnormal_width.unwrap_or(0);
+    let (counts, planes) = encode_ranks(codes, &widths);
+    let header = Header {
         widths,
         ranks: (!shared).then_some(ranks),
-        counts: plane_counts,
-        subnormal_width: 0,
-        subnormals: u32::try_from(subnormals.len()).ok()?,
+        counts,
         chunks,
+        subnormals: u32::try_from(subnormals.len()).ok()?,
+        subnormal_width: subnormal_width.to_le_bytes()[0],
     };
-    let mut subnormal_strips = Vec::new();
-    if !subnormals.is_empty() {
-        let kept = header.chunks.iter().filter(|c| c.keeps_subnormals);
-        let width = kept.map(|c| c.dropped).max().unwrap_or(0);
-        header.subnormal_width = width.to_le_bytes()[0];
-        strip::pack(&subnormals, width, &mut subnormal_strips);
-    }
     let mut payload = header.write_to(records, floats.exponent_bits);
-    payload.extend(strips);
-    payload.extend(subnormal_strips);
+    payload.reserve(data.len());
+    for (chunk, residuals) in header.chunks.iter().zip(residuals.chunks_mut(CHUNK)) {
+        if chunk.dropped > 0 {
+            residuals.iter_mut().for_each(|r| *r = *r >> chunk.dropped);
+        }
+        strip::pack(residuals, chunk.width(mantissa_bits), &mut payload);
+    }
+    strip::pack(&subnormals, subnormal_width, &mut payload);
     payload.extend(planes);
     Some(payload)
 }
@@ -186,28 +187,24 @@ fn choose_ranks(
     }
 }
 
-/// Chunks, their strips, and the low bits of subnormals in chunks that keep them.
-fn encode_residuals<T: Word>(
+/// The chunks' narrowings, and the low bits of subnormals in chunks that keep them.
+fn narrow<T: Word>(
     ranks: &[u8],
-    residuals: &mut [T],
+    residuals: &[T],
     zero_rank: Option<u8>,
     mantissa_bits: u32,
-) -> (Vec<Narrowing>, Vec<u8>, Vec<T>) {
-    let (mut chunks, mut strips, mut subnormals) = (Vec::new(), Vec::new(), Vec::new());
-    for (ranks, residuals) in ranks.chunks(CHUNK).zip(residuals.chunks_mut(CHUNK)) {
+) -> (Vec<Narrowing>, Vec<T>) {
+    let (mut chunks, mut subnormals) = (Vec::new(), Vec::new());
+    for (ranks, residuals) in ranks.chunks(CHUNK).zip(residuals.chunks(CHUNK)) {
         let narrowing = Narrowing::best(ranks, residuals, zero_rank, mantissa_bits);
         if narrowing.keeps_subnormals {
             let low = T::ones(narrowing.dropped);
-            let kept = ranks.iter().zip(&*residuals).filter(|(rank, _)| Some(**rank) == zero_rank);
+            let kept = ranks.iter().zip(residuals).filter(|(rank, _)| Some(**rank) == zero_rank);
             subnormals.extend(kept.map(|(_, &residual)| residual & low));
         }
-        if narrowing.dropped > 0 {
-            residuals.iter_mut().for_each(|r| *r = *r >> narrowing.dropped);
-        }
-        strip::pack(residuals, narrowing.width(mantissa_bits), &mut strips);
         chunks.push(narrowing);
     }
-    (chunks, strips, subnormals)
+    (chunks, subnormals)
 }
 
 /// Codes in each plane behind the first, and all strips, first plane first.
