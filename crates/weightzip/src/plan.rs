@@ -102,6 +102,11 @@ impl Segment {
         self.block.min(rest_of_row).min(rest)
     }
 
+    /// Whether its first span has no bytes.
+    pub(crate) fn starts_empty(&self) -> bool {
+        self.spans.first().is_some_and(|s| s.range.is_empty())
+    }
+
     /// Whether the plan has more than one block.
     pub(crate) fn is_long(&self) -> bool {
         self.bytes.is_none() || self.block_at(0) < self.records()

@@ -38,6 +38,9 @@ fn any_safetensors_comes_back_the_same_from_pipes_and_on_any_number_of_threads()
         let mut piped = Vec::new();
         let summary = weightzip::compress(Dribble(&file), &mut piped, &options(3)).unwrap();
         assert_eq!(piped, wz);
+        let found = weightzip::scan(&file).unwrap().spans.into_iter().filter_map(|s| s.tensor);
+        let archive = Archive::open(wz.as_slice()).unwrap();
+        assert!(found.eq(archive.tensors().map(|t| t.info().clone())));
         let (restored, restored_summary) = decompress(&wz).unwrap();
         assert!(restored == file);
         assert_eq!(

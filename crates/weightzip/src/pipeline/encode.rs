@@ -144,7 +144,8 @@ impl<W: Write> Encoder<W> {
             let short = (data.len() as u64) < wanted;
             let part = data.len() % usize::from(plan.layout.bytes());
             input.carry = data.split_off(data.len() - part);
-            if data.is_empty() && short {
+            // Nothing is left of the file; tensors without elements may still be where it ends.
+            if data.is_empty() && short && (records > 0 || !plan.starts_empty()) {
                 break false;
             }
             let shared = segment.get_or_insert_with(|| self.begin(&plan, &data));

@@ -1,0 +1,67 @@
+//! Any payload as a block: an error, or bytes that depend on nothing that the buffer held before.
+#![no_main]
+
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use weightzip::{Block, Coding, Context, RecordLayout, decode_block_into, encode_block};
+use weightzip_fuzz::arrange::any_layout;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Most bytes that a block is claimed to have.
+const MAX_BYTES: usize = 1 << 17;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = run(Unstructured::new(bytes));
+});
+
+fn run(mut u: Unstructured) -> Result<()> {
+    let layout = any_layout(&mut u)?;
+    let size = usize::from(layout.bytes());
+    let context = if u.arbitrary()? {
+        let first: Vec<u8> = u.arbitrary()?;
+        Context::of_first_block(&layout, &first[..first.len() / size * size])
+    } else {
+        None
+    };
+    let coding = *u.choose(&[Coding::Planes, Coding::Zstd, Coding::Constant, Coding::Raw])?;
+    let mut block = if u.arbitrary()? {
+        mutated(&mut u, &layout, context.as_ref())?
+    } else {
+        let records = u.int_in_range(1..=MAX_BYTES / size)? as u32;
+        let payload = [&records.to_le_bytes(), u.take_rest()].concat();
+        Block { coding, records, check: 0, payload }
+    };
+
+    let mut first = vec![0; block.records as usize * size];
+    let _ = decode_block_into(&layout, context.as_ref(), &block, &mut first);
+    // If all that was wrong is the checksum, there is nothing wrong now.
+    block.check = xxh3_64(&first);
+    let mut second = vec![0xFF; first.len()];
+    if decode_block_into(&layout, context.as_ref(), &block, &mut first).is_ok() {
+        let again = decode_block_into(&layout, context.as_ref(), &block, &mut second);
+        again.expect("a block that decodes does so again");
+        assert!(first == second, "a decoded block depends on what the buffer held");
+    }
+    Ok(())
+}
+
+/// A block as the encoder makes it, with some bytes changed.
+fn mutated(
+    u: &mut Unstructured,
+    layout: &RecordLayout,
+    context: Option<&Context>,
+) -> Result<Block> {
+    let size = usize::from(layout.bytes());
+    let changes: Vec<(u16, u8)> = u.arbitrary()?;
+    let times = u.int_in_range(1..=4)?;
+    let mut data = u.bytes(u.len())?.repeat(times);
+    data.truncate(data.len() / size * size);
+    data.resize(data.len().max(size), 0);
+    let mut block = encode_block(layout, context, &data).expect("any records can be coded");
+    for (at, xor) in changes {
+        // Behind the record count, which would only be refused.
+        let at = 4 + usize::from(at) % (block.payload.len() - 4);
+        block.payload[at] ^= xor;
+    }
+    Ok(block)
+}

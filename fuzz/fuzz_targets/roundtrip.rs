@@ -1,0 +1,54 @@
+//! Any bytes as records of any layout, in blocks of any size, and as files: all come back.
+#![no_main]
+
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use weightzip::{Context, Dtype, RecordLayout, decode_block_into, encode_block};
+use weightzip_fuzz::arrange::{any_layout, rest_repeated, safetensors, tensor};
+use weightzip_fuzz::compress_and_restore;
+
+/// Blocks that are coded of one input.
+const MAX_BLOCKS: usize = 16;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = run(Unstructured::new(bytes));
+});
+
+fn run(mut u: Unstructured) -> Result<()> {
+    match u.int_in_range(0..=2)? {
+        0 => {
+            let layout = any_layout(&mut u)?;
+            let shared = u.arbitrary()?;
+            let block = u.int_in_range(1..=usize::from(u16::MAX))?;
+            blocks(&layout, shared, block, &rest_repeated(u)?);
+        }
+        1 => {
+            let (dtype, row) = (*u.choose(Dtype::ALL)?, u.int_in_range(1..=1 << 18)?);
+            let data = rest_repeated(u)?;
+            compress_and_restore(&safetensors(&[tensor(dtype, row, &data)], ""));
+        }
+        _ => {
+            compress_and_restore(&rest_repeated(u)?);
+        }
+    }
+    Ok(())
+}
+
+/// Codes `data` in blocks of `records`, and decodes each into two buffers with different contents.
+fn blocks(layout: &RecordLayout, shared: bool, records: usize, data: &[u8]) {
+    let size = usize::from(layout.bytes());
+    let data = &data[..data.len() / size * size];
+    let mut chunks = data.chunks(records * size).take(MAX_BLOCKS).peekable();
+    let first = chunks.peek().filter(|_| shared);
+    let context = first.and_then(|first| Context::of_first_block(layout, first));
+    for chunk in chunks {
+        let block = encode_block(layout, context.as_ref(), chunk).expect("records can be coded");
+        assert!(block.payload.len() <= chunk.len() + 16, "a block grew by more than its preamble");
+        for fill in [0, 0xFF] {
+            let mut out = vec![fill; chunk.len()];
+            let decoded = decode_block_into(layout, context.as_ref(), &block, &mut out);
+            decoded.expect("own blocks decode");
+            assert!(out == chunk, "a {} block decodes to other bytes", block.coding.name());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Record layouts and model files from arbitrary bytes.
+
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use weightzip::{ByteOrder, Dtype, Field, RecordLayout, Role};
+
+/// A dtype's layout, or one of a few fields; opaque where the fields can't be.
+pub fn any_layout(u: &mut Unstructured) -> Result<RecordLayout> {
+    if u.ratio(3, 4)? {
+        return Ok(u.choose(Dtype::ALL)?.record_layout());
+    }
+    let order = if u.arbitrary()? { ByteOrder::Big } else { ByteOrder::Little };
+    let (mut fields, mut end) = (Vec::new(), 0);
+    for _ in 0..u.int_in_range(1..=3)? {
+        let (count, width) = (u.int_in_range(1..=4)?, *u.choose(&[8, 16, 32, 64, 1, 4, 13])?);
+        let exponent_bits = u.int_in_range(1..=11)?;
+        let float = Role::Float { exponent_bits };
+        let role = *u.choose(&[float, Role::Opaque, Role::Unsigned, Role::Signed])?;
+        let bit_offset = end + u.int_in_range(0..=1)? * u.int_in_range(0..=9)?;
+        end = bit_offset + count * u16::from(width);
+        fields.push(Field { bit_offset, count, width, role });
+    }
+    let bytes = end.div_ceil(8) + u.int_in_range(0..=1)?;
+    Ok(RecordLayout::new(bytes, order, fields).unwrap_or_else(|_| RecordLayout::opaque()))
+}
+
+/// The rest of the input as data, up to eight times over, so that it fills more than one block.
+pub fn rest_repeated(mut u: Unstructured) -> Result<Vec<u8>> {
+    let times = u.int_in_range(1..=8)?;
+    Ok(u.take_rest().repeat(times))
+}
+
+/// A tensor's dtype, shape and data.
+pub type Tensor = (Dtype, Vec<u64>, Vec<u8>);
+
+/// A tensor of any dtype that has as much of `data` as fits rows of `row` elements.
+pub fn tensor(dtype: Dtype, row: u64, data: &[u8]) -> Tensor {
+    let rows = data.len() as u64 * 8 / (dtype.bits() * row);
+    // Half bytes can't be: an even number of rows has none, for no dtype has odd bits; F6 needs four.
+    let rows = if dtype.bits() < 8 { rows / 4 * 4 } else { rows };
+    let bytes = dtype.bytes_of(&[rows, row]).expect("whole bytes");
+    let bytes = usize::try_from(bytes).expect("no more than the data");
+    (dtype, vec![rows, row], data[..bytes].to_vec())
+}
+
+/// A safetensors file of tensors that follow one another; with `metadata`, if it isn't empty.
+pub fn safetensors(tensors: &[Tensor], metadata: &str) -> Vec<u8> {
+    let (mut entries, mut data) = (Vec::new(), Vec::new());
+    if !metadata.is_empty() {
+        entries.push(format!("\"__metadata__\":{{\"note\":{metadata:?}}}"));
+    }
+    for (i, (dtype, shape, bytes)) in tensors.iter().enumerate() {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        data.extend(bytes);
+        entries.push(format!(
+            "\"layer.{i}\":{{\"dtype\":{:?},\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}",
+            dtype.name()
+        ));
+    }
+    let json = format!("{{{}}}", entries.join(","));
+    [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &data].concat()
+}
