@@ -102,6 +102,19 @@ fn tensors_and_rows_are_what_the_file_has() {
 }
 
 #[test]
+fn equal_data_gives_equal_blocks_wherever_it_stands() {
+    let data: Vec<u8> =
+        (0..70_000u32).flat_map(|i| (0x3C00 + (i * 7919 % 900) as u16).to_le_bytes()).collect();
+    let tensor = |name| (name, weightzip::Dtype::Bf16, [70u64, 1000], data.as_slice());
+    let (a, b) = (tensor("first"), tensor("the.second.of.them"));
+    let wz = compress(&common::safetensors(&[(a.0, a.1, &a.2, a.3), (b.0, b.1, &b.2, b.3)]));
+    let part = &wz[40_000..40_500];
+    let places: Vec<_> =
+        (0..wz.len() - part.len()).filter(|&at| wz[at..].starts_with(part)).collect();
+    assert_eq!(places.len(), 2, "{places:?}");
+}
+
+#[test]
 fn small_things_have_their_place() {
     let archive = Archive::open(compress(&sample())).unwrap();
     let scale = archive.tensor("a.scale").unwrap();

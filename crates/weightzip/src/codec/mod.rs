@@ -359,6 +359,28 @@ mod tests {
     }
 
     #[test]
+    fn every_pattern_of_short_floats_and_the_extremes_of_long_ones_come_back() {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        let f32s = [0, 1, 0x7F_FFFF, 0x80_0000, 0x7F7F_FFFF, 0x7F80_0000, 0x7F80_0001, 0x7FFF_FFFF];
+        let f64s = f32s.map(|bits| f64::from(f32::from_bits(bits)).to_bits() | u64::from(bits & 1));
+        let signs = |bits: &[u8], top: usize| -> Vec<u8> {
+            let flip = |(i, b): (usize, &u8)| if i % top == top - 1 { b | 0x80 } else { *b };
+            [bits, &bits.iter().enumerate().map(flip).collect::<Vec<_>>()].concat().repeat(100)
+        };
+        let f32s = signs(&f32s.iter().flat_map(|b: &u32| b.to_le_bytes()).collect::<Vec<_>>(), 4);
+        let f64s = signs(&f64s.iter().flat_map(|b| b.to_le_bytes()).collect::<Vec<_>>(), 8);
+        for dtype in Dtype::ALL {
+            let layout = dtype.record_layout();
+            for data in [&all, &f32s, &f64s] {
+                let block = encode_block(&layout, None, data).unwrap();
+                let mut out = vec![0x55; data.len()];
+                decode_block_into(&layout, None, &block, &mut out).unwrap();
+                assert!(out == **data, "{dtype:?}");
+            }
+        }
+    }
+
+    #[test]
     fn structure_has_its_coding() {
         assert_eq!(ratio(Dtype::F32, &[0; 4096]).0, Coding::Constant);
         assert_eq!(
