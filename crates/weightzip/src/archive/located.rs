@@ -60,9 +60,7 @@ impl Located {
         let mut located = Self { segment, context, blocks: Vec::new() };
         let (mut at, mut start) = (placed.blocks_at, 0);
         for entry in entries {
-            let bytes =
-                codec::check_size(&located.segment.layout, entry.records, limits.block_bytes)?;
-            entry.section().check_len(limits.block_bytes + codec::PREAMBLE)?;
+            let bytes = entry.decoded_len(&located.segment.layout, limits.block_bytes)?;
             located.blocks.push(LocatedBlock { entry, at, start, bytes });
             at += entry.section().whole();
             start += bytes as u64;

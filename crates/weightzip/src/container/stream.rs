@@ -123,15 +123,11 @@ impl<R: Read> Stream<R> {
         };
         let coding = Coding::from_wire_id(section.sub)?;
         let payload = read_payload(&mut self.from, &mut self.at, section, limit + codec::PREAMBLE)?;
-        let block =
-            Block { coding, records: codec::records_of(&payload)?, check: section.check, payload };
-        open.bytes += codec::check_size(&open.segment.layout, block.records, limit)? as u64;
-        open.entries.push(table::Entry {
-            len: section.len,
-            coding,
-            records: block.records,
-            check: block.check,
-        });
+        let (records, check) = (codec::records_of(&payload)?, section.check);
+        let entry = table::Entry { len: section.len, coding, records, check };
+        open.bytes += entry.decoded_len(&open.segment.layout, limit)? as u64;
+        open.entries.push(entry);
+        let block = Block { coding, records, check, payload };
         Ok(Event::Block(block, at))
     }
 

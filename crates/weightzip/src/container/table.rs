@@ -2,8 +2,9 @@
 
 use super::section::{BLOCK, LEN, Section};
 use super::wire::Fields;
-use crate::codec::Coding;
+use crate::codec::{self, Coding};
 use crate::error::{Error, Result};
+use crate::record::RecordLayout;
 
 /// Bytes per entry.
 const ENTRY: usize = 16;
@@ -25,6 +26,15 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn section(&self) -> Section {
         Section { kind: BLOCK, sub: self.coding.wire_id(), len: self.len, check: self.check }
+    }
+
+    /// Bytes that the block decodes to, if they are within `limit` and its payload isn't larger.
+    pub(crate) fn decoded_len(&self, layout: &RecordLayout, limit: usize) -> Result<usize> {
+        let bytes = codec::check_size(layout, self.records, limit)?;
+        if self.len as usize > bytes + codec::PREAMBLE {
+            return Err(Error::corrupt("a block's payload is larger than what it decodes to"));
+        }
+        Ok(bytes)
     }
 
     fn write_to(&self, out: &mut Vec<u8>) {

@@ -152,6 +152,9 @@ pub(super) fn vectors() -> Vec<Vector> {
         edit("block_too_large", "a block that would decode to more than 8 MiB", Corruption, &|p| {
             p.nth(section::BLOCK, 0).1[3] = 1
         }),
+        edit("payload_too_large", "a payload larger than what it decodes to", Corruption, &|p| {
+            p.nth(section::BLOCK, 0).1.resize(2600 + 32, 0);
+        }),
         edit("escapes", "a plane with other escapes than stated", Corruption, &|p| {
             p.nth(section::BLOCK, 0).1[16] ^= 1
         }),
