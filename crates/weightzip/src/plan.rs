@@ -21,6 +21,9 @@ const SMALL_RECORDS: u64 = BLOCK_RECORDS / 2;
 /// their neighbours, whatever their dtypes. Bounds what a file of tiny tensors can grow to.
 const TINY_BYTES: u64 = 512;
 
+/// Blocks from which on a shared context costs less than what it saves in each of them.
+const CONTEXT_BLOCKS: u64 = 4;
+
 /// Most spans in a segment.
 const MAX_SPANS: usize = 1024;
 
@@ -107,9 +110,9 @@ impl Segment {
         self.spans.first().is_some_and(|s| s.range.is_empty())
     }
 
-    /// Whether the plan has more than one block.
+    /// Whether the plan has so many blocks that a context pays.
     pub(crate) fn is_long(&self) -> bool {
-        self.bytes.is_none() || self.block_at(0) < self.records()
+        self.records() > self.block_at(0).saturating_mul(CONTEXT_BLOCKS - 1)
     }
 }
 
@@ -170,5 +173,92 @@ fn join_or_push(segments: &mut Vec<Segment>, next: Segment) {
     match segments.last_mut() {
         Some(last) if last.takes(&next) => last.join(next),
         _ => segments.push(next),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::span::TensorInfo;
+
+    fn spans(tensors: &[(Dtype, &[u64])]) -> Vec<Span> {
+        let mut at = 0;
+        let span = |(dtype, shape): &(Dtype, &[u64])| {
+            let start = at;
+            at += dtype.bytes_of(shape).unwrap();
+            let tensor =
+                TensorInfo { name: start.to_string(), dtype: *dtype, shape: shape.to_vec() };
+            Span { range: start..at, tensor: Some(tensor) }
+        };
+        tensors.iter().map(span).collect()
+    }
+
+    /// Records of each block of the one segment that `shape` makes.
+    fn blocks(dtype: Dtype, shape: &[u64]) -> Vec<u64> {
+        let [segment] = &segments(&spans(&[(dtype, shape)]))[..] else { panic!("one segment") };
+        let mut at = 0;
+        let next = || {
+            let block = segment.block_at(at);
+            at += block;
+            (block > 0).then_some(block)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn blocks_are_whole_rows_and_about_equal() {
+        assert_eq!(
+            blocks(Dtype::Bf16, &[1536, 384]),
+            [65_664, 65_664, 65_664, 65_664, 65_664, 65_664, 65_664, 65_664, 64_512]
+        );
+        assert_eq!(blocks(Dtype::F32, &[100_000]), [50_000, 50_000]);
+        assert_eq!(blocks(Dtype::F32, &[66_000]), [66_000]);
+        assert_eq!(blocks(Dtype::F8E4M3, &[512, 1024]), [131_072; 4]);
+    }
+
+    #[test]
+    fn a_long_row_is_split_evenly_and_no_block_crosses_a_row() {
+        assert_eq!(
+            blocks(Dtype::Bf16, &[2, 200_000]),
+            [66_667, 66_667, 66_666, 66_667, 66_667, 66_666]
+        );
+        assert_eq!(blocks(Dtype::Bf16, &[3, 90_000]), [90_000; 3]);
+    }
+
+    #[test]
+    fn rows_are_inner_dimensions_of_a_block_at_most() {
+        assert_eq!(row_of(&[]), 0);
+        assert_eq!(row_of(&[7]), 0);
+        assert_eq!(row_of(&[64, 128, 3, 3]), 128 * 9);
+        assert_eq!(row_of(&[8, 4096, 1024]), 1024);
+        assert_eq!(row_of(&[4, 100_000]), 100_000);
+        assert_eq!(row_of(&[4, u64::MAX, 2]), 2);
+    }
+
+    #[test]
+    fn small_neighbours_share_a_block_and_tiny_ones_an_opaque_segment() {
+        let sizes = |tensors: &[(Dtype, &[u64])]| -> Vec<(usize, bool)> {
+            segments(&spans(tensors))
+                .iter()
+                .map(|s| (s.spans.len(), s.layout.is_opaque()))
+                .collect()
+        };
+        let (large, small, tiny): (&[u64], &[u64], &[u64]) = (&[40_000], &[30_000], &[3]);
+        use Dtype::{Bf16, F32, I64};
+        assert_eq!(sizes(&[(Bf16, small), (Bf16, small), (Bf16, small)]), [(2, false), (1, false)]);
+        assert_eq!(sizes(&[(Bf16, small), (F32, small)]), [(1, false), (1, false)]);
+        assert_eq!(sizes(&[(Bf16, small), (Bf16, large), (Bf16, small)]), [(1, false); 3]);
+        assert_eq!(
+            sizes(&[(Bf16, tiny), (F32, tiny), (I64, tiny), (F32, large)]),
+            [(3, true), (1, false)]
+        );
+    }
+
+    #[test]
+    fn a_context_is_for_four_blocks_or_more() {
+        let long = |rows| segments(&spans(&[(Dtype::F32, &[rows, 65_536])]))[0].is_long();
+        assert_eq!([1, 2, 3, 4, 5].map(long), [false, false, false, true, true]);
+        assert!(!Segment::opaque(None).is_long());
     }
 }
