@@ -51,6 +51,13 @@ impl Context {
         (RANKS, payload)
     }
 
+    /// The context as a decoder will have it. An encoder works with this one, so that a fault in
+    /// writing it shows when blocks are decoded again.
+    pub(crate) fn read_back(&self, layout: &RecordLayout) -> Result<Option<Self>> {
+        let (id, payload) = self.to_wire(layout);
+        Self::from_wire(id, &payload, layout)
+    }
+
     /// Reads a context and adds it to those that the segment has: so far there is one type only.
     pub(crate) fn add(
         to: &mut Option<Self>,
@@ -67,7 +74,7 @@ impl Context {
     }
 
     /// The context of a wire id and payload; `None` if it is unknown and may be ignored.
-    pub(super) fn from_wire(id: u8, payload: &[u8], layout: &RecordLayout) -> Result<Option<Self>> {
+    fn from_wire(id: u8, payload: &[u8], layout: &RecordLayout) -> Result<Option<Self>> {
         match id {
             _ if payload.len() > MAX_CONTEXT_BYTES => {
                 Err(Error::corrupt("a context has more than 64 KiB"))

@@ -281,10 +281,7 @@ mod tests {
             assert_eq!(block, encode_block(&layout, context.as_ref(), &data).unwrap());
             assert!(block.payload.len() <= data.len() + PREAMBLE);
             // The decoder has only what the wire carries.
-            let context = context.map(|c| {
-                let (id, payload) = c.to_wire(&layout);
-                Context::from_wire(id, &payload, &layout).unwrap().unwrap()
-            });
+            let context = context.map(|c| c.read_back(&layout).unwrap().unwrap());
             for fill in [0, 0xFF] {
                 let mut out = vec![fill; data.len()];
                 decode_block_into(&layout, context.as_ref(), &block, &mut out).unwrap();

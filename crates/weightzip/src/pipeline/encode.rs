@@ -148,11 +148,15 @@ impl<W: Write> Encoder<W> {
             if data.is_empty() && short && (records > 0 || !plan.starts_empty()) {
                 break false;
             }
-            let shared = segment.get_or_insert_with(|| self.begin(&plan, &data));
+            let shared = match &segment {
+                Some(shared) => Arc::clone(shared),
+                None => self.begin(&plan, &data)?,
+            };
+            segment = Some(Arc::clone(&shared));
             records += data.len() as u64 / size;
             if !data.is_empty() {
                 self.work_bytes += data.len();
-                self.work.push(Work { segment: Arc::clone(shared), data });
+                self.work.push(Work { segment: shared, data });
                 self.events.push(Event::Block);
             }
             if short || wanted == 0 {
@@ -170,14 +174,15 @@ impl<W: Write> Encoder<W> {
         Ok(whole)
     }
 
-    fn begin(&mut self, plan: &plan::Segment, first: &[u8]) -> Arc<Shared> {
+    fn begin(&mut self, plan: &plan::Segment, first: &[u8]) -> Result<Arc<Shared>> {
         let spans = plan.spans.iter().map(|s| s.range.end - s.range.start).collect();
         let announced = Announced { layout: plan.layout.clone(), row: plan.row, spans };
         let context =
             if plan.is_long() { Context::of_first_block(&plan.layout, first) } else { None };
+        let context = context.map(|c| c.read_back(&plan.layout)).transpose()?.flatten();
         let shared = Arc::new(Shared { announced, context });
         self.events.push(Event::Begin(Arc::clone(&shared)));
-        shared
+        Ok(shared)
     }
 
     /// Codes what has gathered, and writes it.
@@ -266,8 +271,9 @@ impl Work {
         let block = codec::encode_block(&announced.layout, context.as_ref(), &self.data)?;
         if verify {
             let mut decoded = vec![0; self.data.len()];
-            codec::decode_block_into(&announced.layout, context.as_ref(), &block, &mut decoded)?;
-            if decoded != self.data {
+            let back =
+                codec::decode_block_into(&announced.layout, context.as_ref(), &block, &mut decoded);
+            if back.is_err() || decoded != self.data {
                 return Err(Error::new(
                     Kind::Corruption,
                     "a block doesn't decode to its input: please report this; the original is unharmed",
