@@ -8,12 +8,9 @@
 
 pub mod escape;
 pub mod field;
+pub mod level;
 pub mod strip;
 mod word;
 
+pub use level::level;
 pub use word::Word;
-
-/// The instruction set in use: `scalar`, for kernels of other levels do not exist yet.
-pub fn level() -> &'static str {
-    "scalar"
-}

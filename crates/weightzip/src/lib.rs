@@ -47,7 +47,7 @@ pub use survey::*;
 
 /// The instruction set that the kernels use: `scalar`, `avx2` or `avx512`.
 pub fn simd_level() -> &'static str {
-    weightzip_kernels::level()
+    weightzip_kernels::level().name()
 }
 
 /// Runs the README's example.
