@@ -24,13 +24,14 @@ fn run(mut u: Unstructured) -> Result<()> {
         None
     };
     let coding = *u.choose(&[Coding::Planes, Coding::Zstd, Coding::Constant, Coding::Raw])?;
-    let mut block = if u.arbitrary()? {
+    let (coding, records, payload) = if u.arbitrary()? {
         mutated(&mut u, &layout, context.as_ref())?
     } else {
         let records = u.int_in_range(1..=MAX_BYTES / size)? as u32;
         let payload = [&records.to_le_bytes(), u.take_rest()].concat();
-        Block { coding, records, check: 0, payload }
+        (coding, records, payload)
     };
+    let mut block = Block { coding, records, check: 0, payload: &payload };
 
     let mut first = vec![0; block.records as usize * size];
     let _ = decode_block_into(&layout, context.as_ref(), &block, &mut first);
@@ -50,18 +51,20 @@ fn mutated(
     u: &mut Unstructured,
     layout: &RecordLayout,
     context: Option<&Context>,
-) -> Result<Block> {
+) -> Result<(Coding, u32, Vec<u8>)> {
     let size = usize::from(layout.bytes());
     let changes: Vec<(u16, u8)> = u.arbitrary()?;
     let times = u.int_in_range(1..=4)?;
     let mut data = u.bytes(u.len())?.repeat(times);
     data.truncate(data.len() / size * size);
     data.resize(data.len().max(size), 0);
-    let mut block = encode_block(layout, context, &data).expect("any records can be coded");
+    let mut payload = Vec::new();
+    let block = encode_block(layout, context, &data, &mut payload);
+    let Block { coding, records, .. } = block.expect("any records can be coded");
     for (at, xor) in changes {
         // Behind the record count, which would only be refused.
-        let at = 4 + usize::from(at) % (block.payload.len() - 4);
-        block.payload[at] ^= xor;
+        let at = 4 + usize::from(at) % (payload.len() - 4);
+        payload[at] ^= xor;
     }
-    Ok(block)
+    Ok((coding, records, payload))
 }

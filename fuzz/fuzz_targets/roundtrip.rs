@@ -42,7 +42,9 @@ fn blocks(layout: &RecordLayout, shared: bool, records: usize, data: &[u8]) {
     let first = chunks.peek().filter(|_| shared);
     let context = first.and_then(|first| Context::of_first_block(layout, first));
     for chunk in chunks {
-        let block = encode_block(layout, context.as_ref(), chunk).expect("records can be coded");
+        let mut payload = Vec::new();
+        let block = encode_block(layout, context.as_ref(), chunk, &mut payload);
+        let block = block.expect("records can be coded");
         assert!(block.payload.len() <= chunk.len() + 16, "a block grew by more than its preamble");
         for fill in [0, 0xFF] {
             let mut out = vec![fill; chunk.len()];

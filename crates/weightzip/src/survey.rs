@@ -38,14 +38,14 @@ pub struct Estimate {
 /// [`Kind::Io`](crate::Kind::Io) and its like if the source can't be read.
 pub fn estimate<S: Source + ?Sized>(source: &S, spans: &[Span]) -> Result<Vec<Estimate>> {
     let sample = Sample::plan(spans);
-    let mut buffer = Vec::new();
+    let (mut buffer, mut payload) = (Vec::new(), Vec::new());
     let mut sums = Vec::with_capacity(spans.len());
     for (index, span) in spans.iter().enumerate() {
         let layout = layout_of(span);
         let mut sum = Sum::default();
         for range in sample.blocks(index, span) {
             read(source, &range, &mut buffer)?;
-            let block = encode_block(&layout, None, &buffer)?;
+            let block = encode_block(&layout, None, &buffer, &mut payload)?;
             let bytes = range.end - range.start;
             sum.sampled += bytes;
             sum.coded += block.payload.len() as u64;

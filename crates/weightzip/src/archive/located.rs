@@ -94,7 +94,7 @@ impl Located {
                     "a block's header differs from its entry in the block table",
                 ));
             }
-            let payload = expected.unpad(&whole[section::LEN..])?.to_vec();
+            let payload = expected.unpad(&whole[section::LEN..])?;
             let table::Entry { coding, records, check, .. } = block.entry;
             let block = Block { coding, records, check, payload };
             let (layout, context) = (&self.segment.layout, self.context.as_ref());

@@ -1,15 +1,18 @@
 //! Coding `constant` (spec: "Constant"): one record, repeated.
 
-use super::preamble;
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
 
-/// `None` unless all records are equal.
-pub(super) fn encode(layout: &RecordLayout, records: u32, data: &[u8]) -> Option<Vec<u8>> {
+/// Appends nothing and returns false unless all records are equal.
+pub(super) fn encode(layout: &RecordLayout, data: &[u8], payload: &mut Vec<u8>) -> bool {
     let size = usize::from(layout.bytes());
     let (record, rest) = data.split_at(size);
     // Equal to itself shifted by one record: a single comparison of two slices.
-    (data[..rest.len()] == *rest).then(|| [&preamble(records), record].concat())
+    let constant = data[..rest.len()] == *rest;
+    if constant {
+        payload.extend(record);
+    }
+    constant
 }
 
 pub(super) fn decode(layout: &RecordLayout, body: &[u8], out: &mut [u8]) -> Result<()> {

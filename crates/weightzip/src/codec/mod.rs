@@ -66,8 +66,8 @@ impl Coding {
 }
 
 /// A coded block, usable without the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block<'a> {
     /// How it is coded.
     pub coding: Coding,
     /// Records in it.
@@ -75,13 +75,14 @@ pub struct Block {
     /// XXH3-64 of the decoded bytes.
     pub check: u64,
     /// The coded bytes; at most 16 and their padding more than the decoded ones.
-    pub payload: Vec<u8>,
+    pub payload: &'a [u8],
 }
 
 /// Bytes at the start of every payload: the record count, then twelve that the coding owns.
 pub(crate) const PREAMBLE: usize = 16;
 
-/// Codes a block of whole records; the same records, layout and context give the same bytes.
+/// Codes a block of whole records into `payload`, in place of what is there; the same records,
+/// layout and context give the same bytes.
 ///
 /// Linear in `data`, which may have up to 8 MiB.
 ///
@@ -92,7 +93,8 @@ pub(crate) const PREAMBLE: usize = 16;
 /// use weightzip::{decode_block_into, encode_block, Dtype};
 /// let layout = Dtype::Bf16.record_layout();
 /// let weights: Vec<u8> = (0..1024u16).flat_map(|i| (0x3D00 + i % 700).to_le_bytes()).collect();
-/// let block = encode_block(&layout, None, &weights)?;
+/// let mut payload = Vec::new();
+/// let block = encode_block(&layout, None, &weights, &mut payload)?;
 /// assert!(block.payload.len() < weights.len() * 2 / 3);
 ///
 /// let mut out = vec![0; weights.len()];
@@ -100,11 +102,12 @@ pub(crate) const PREAMBLE: usize = 16;
 /// assert_eq!(out, weights);
 /// # Ok::<(), weightzip::Error>(())
 /// ```
-pub fn encode_block(
+pub fn encode_block<'a>(
     layout: &RecordLayout,
     context: Option<&Context>,
     data: &[u8],
-) -> Result<Block> {
+    payload: &'a mut Vec<u8>,
+) -> Result<Block<'a>> {
     let records = data.len() / usize::from(layout.bytes());
     let whole = records * usize::from(layout.bytes()) == data.len();
     let (true, true, Ok(records)) = (whole, data.len() <= MAX_BLOCK_BYTES, u32::try_from(records))
@@ -117,27 +120,38 @@ pub fn encode_block(
     if records == 0 {
         return Err(Error::argument("a block has at least one record"));
     }
-    let (coding, payload) = match constant::encode(layout, records, data) {
-        Some(payload) => (Coding::Constant, payload),
-        None => smallest(layout, context, records, data)?,
+    payload.clear();
+    payload.extend(preamble(records));
+    let coding = match constant::encode(layout, data, payload) {
+        true => Coding::Constant,
+        false => smallest(layout, context, data, payload)?,
     };
     Ok(Block { coding, records, check: xxh3_64(data), payload })
 }
 
-/// Floats try planes, everything else zstd; what doesn't get smaller stays raw.
+/// Floats try planes, everything else zstd; what doesn't get smaller stays raw. Appends to
+/// `payload`, which has the preamble.
 fn smallest(
     layout: &RecordLayout,
     context: Option<&Context>,
-    records: u32,
     data: &[u8],
-) -> Result<(Coding, Vec<u8>)> {
-    let coded = match layout.floats() {
-        Some(floats) => planes::encode(floats, context, records, data).map(|p| (Coding::Planes, p)),
-        None => Some((Coding::Zstd, zstd::encode(layout, records, data)?)),
+    payload: &mut Vec<u8>,
+) -> Result<Coding> {
+    let coding = match layout.floats() {
+        Some(floats) => planes::encode(floats, context, data, payload).then_some(Coding::Planes),
+        None => {
+            zstd::encode(layout, data, payload)?;
+            Some(Coding::Zstd)
+        }
     };
-    Ok(match coded {
-        Some((coding, payload)) if payload.len() < PREAMBLE + data.len() => (coding, payload),
-        _ => (Coding::Raw, raw::encode(records, data)),
+    Ok(match coding {
+        Some(coding) if payload.len() < PREAMBLE + data.len() => coding,
+        _ => {
+            payload.truncate(PREAMBLE);
+            payload[4..].fill(0);
+            raw::encode(data, payload);
+            Coding::Raw
+        }
     })
 }
 
@@ -152,7 +166,7 @@ fn smallest(
 pub fn decode_block_into(
     layout: &RecordLayout,
     context: Option<&Context>,
-    block: &Block,
+    block: &Block<'_>,
     out: &mut [u8],
 ) -> Result<()> {
     decode_unchecked(layout, context, block, out)?;
@@ -169,7 +183,7 @@ pub fn decode_block_into(
 pub(crate) fn decode_unchecked(
     layout: &RecordLayout,
     context: Option<&Context>,
-    block: &Block,
+    block: &Block<'_>,
     out: &mut [u8],
 ) -> Result<()> {
     if u64::from(block.records) * u64::from(layout.bytes()) != out.len() as u64 {
@@ -277,8 +291,9 @@ mod tests {
             let (first, data) = (any_records(u, &layout)?, any_records(u, &layout)?);
             let context =
                 if u.arbitrary()? { Context::of_first_block(&layout, &first) } else { None };
-            let block = encode_block(&layout, context.as_ref(), &data).unwrap();
-            assert_eq!(block, encode_block(&layout, context.as_ref(), &data).unwrap());
+            let (mut payload, mut again) = (Vec::new(), vec![7; 99]);
+            let block = encode_block(&layout, context.as_ref(), &data, &mut payload).unwrap();
+            assert_eq!(block, encode_block(&layout, context.as_ref(), &data, &mut again).unwrap());
             assert!(block.payload.len() <= data.len() + PREAMBLE);
             // The decoder has only what the wire carries.
             let context = context.map(|c| c.read_back(&layout).unwrap().unwrap());
@@ -296,15 +311,16 @@ mod tests {
         arbtest::arbtest(|u| {
             let layout = any_layout(u)?;
             let data = any_records(u, &layout)?;
-            let mut block = encode_block(&layout, None, &data).unwrap();
+            let mut payload = Vec::new();
+            let Block { records, check, .. } =
+                encode_block(&layout, None, &data, &mut payload).unwrap();
             for _ in 0..u.int_in_range(1..=4)? {
-                let at = u.choose_index(block.payload.len())?;
-                block.payload[at] ^= u.int_in_range(1..=255)? as u8;
+                let at = u.choose_index(payload.len())?;
+                payload[at] ^= u.int_in_range(1..=255)? as u8;
             }
-            block
-                .payload
-                .truncate(u.int_in_range(0..=block.payload.len() * 2)?.min(block.payload.len()));
-            block.coding = *u.choose(&Coding::ALL)?;
+            payload.truncate(u.int_in_range(0..=payload.len() * 2)?);
+            let coding = *u.choose(&Coding::ALL)?;
+            let block = Block { coding, records, check, payload: &payload };
             let mut out = vec![0; data.len()];
             if decode_block_into(&layout, None, &block, &mut out).is_ok() {
                 assert_eq!(out, data);
@@ -315,7 +331,8 @@ mod tests {
     }
 
     fn ratio(dtype: Dtype, data: &[u8]) -> (Coding, f64) {
-        let block = encode_block(&dtype.record_layout(), None, data).unwrap();
+        let mut payload = Vec::new();
+        let block = encode_block(&dtype.record_layout(), None, data, &mut payload).unwrap();
         (block.coding, block.payload.len() as f64 / data.len() as f64)
     }
 
@@ -369,7 +386,8 @@ mod tests {
         for dtype in Dtype::ALL {
             let layout = dtype.record_layout();
             for data in [&all, &f32s, &f64s] {
-                let block = encode_block(&layout, None, data).unwrap();
+                let mut payload = Vec::new();
+                let block = encode_block(&layout, None, data, &mut payload).unwrap();
                 let mut out = vec![0x55; data.len()];
                 decode_block_into(&layout, None, &block, &mut out).unwrap();
                 assert!(out == **data, "{dtype:?}");

@@ -2,11 +2,11 @@
 //! narrowed residuals. The idea of splitting exponent from the rest is the seed paper's byte
 //! grouping (arXiv 2404.15198); planes replace its entropy coder.
 
+use super::PREAMBLE;
 use super::context::Context;
 use super::narrow::{CHUNK, Narrowing};
 use super::ranks::RankTable;
 use super::widths::Widths;
-use super::{PREAMBLE, preamble};
 use crate::error::{Error, Result};
 use crate::record::FloatLayout;
 use weightzip_kernels::field::{self, EXPONENTS, Float};
@@ -30,11 +30,11 @@ struct Header {
 }
 
 impl Header {
-    fn write_to(&self, records: u32, exponent_bits: u8) -> Vec<u8> {
+    /// Fills in the preamble and appends what follows it.
+    fn write_to(&self, exponent_bits: u8, out: &mut Vec<u8>) {
         let wire: Vec<u8> = self.chunks.iter().map(|c| c.to_wire()).collect();
         let uniform = wire.windows(2).all(|w| w[0] == w[1]);
         let own = self.ranks.as_ref().map_or(0, RankTable::len);
-        let mut out = preamble(records).to_vec();
         out[4..6].copy_from_slice(&self.widths.to_wire().to_le_bytes());
         out[6] = self.widths.tail.to_le_bytes()[0];
         out[7] = if self.ranks.is_none() { SHARED_RANKS } else { 0 }
@@ -45,13 +45,12 @@ impl Header {
         out[12..16].copy_from_slice(&self.subnormals.to_le_bytes());
         self.counts.iter().for_each(|n| out.extend(n.to_le_bytes()));
         if let Some(ranks) = &self.ranks {
-            ranks.write_to(exponent_bits, &mut out);
+            ranks.write_to(exponent_bits, out);
         }
         if !uniform {
             out.extend(wire);
         }
         out.resize(out.len().next_multiple_of(strip::ALIGN), 0);
-        out
     }
 
     /// Reads the header of a block of `elements` and takes it off `body`.
@@ -107,27 +106,28 @@ impl Header {
     }
 }
 
-/// `None` if the block has more than 256 exponents.
+/// False if the block has more than 256 exponents.
 pub(super) fn encode(
     floats: FloatLayout,
     context: Option<&Context>,
-    records: u32,
     data: &[u8],
-) -> Option<Vec<u8>> {
-    match floats.bytes {
-        1 => encode_words::<u8>(floats, context, records, data),
-        2 => encode_words::<u16>(floats, context, records, data),
-        4 => encode_words::<u32>(floats, context, records, data),
-        _ => encode_words::<u64>(floats, context, records, data),
-    }
+    payload: &mut Vec<u8>,
+) -> bool {
+    let coded = match floats.bytes {
+        1 => encode_words::<u8>(floats, context, data, payload),
+        2 => encode_words::<u16>(floats, context, data, payload),
+        4 => encode_words::<u32>(floats, context, data, payload),
+        _ => encode_words::<u64>(floats, context, data, payload),
+    };
+    coded.is_some()
 }
 
 fn encode_words<T: Word>(
     floats: FloatLayout,
     context: Option<&Context>,
-    records: u32,
     data: &[u8],
-) -> Option<Vec<u8>> {
+    payload: &mut Vec<u8>,
+) -> Option<()> {
     let float = floats.bits();
     let mut counts = [0; EXPONENTS];
     field::count_exponents::<T>(data, float, &mut counts);
@@ -150,17 +150,16 @@ fn encode_words<T: Word>(
         subnormals: u32::try_from(subnormals.len()).ok()?,
         subnormal_width: subnormal_width.to_le_bytes()[0],
     };
-    let mut payload = header.write_to(records, floats.exponent_bits);
-    payload.reserve(data.len());
+    header.write_to(floats.exponent_bits, payload);
     for (chunk, residuals) in header.chunks.iter().zip(residuals.chunks_mut(CHUNK)) {
         if chunk.dropped > 0 {
             residuals.iter_mut().for_each(|r| *r = *r >> chunk.dropped);
         }
-        strip::pack(residuals, chunk.width(mantissa_bits), &mut payload);
+        strip::pack(residuals, chunk.width(mantissa_bits), payload);
     }
-    strip::pack(&subnormals, subnormal_width, &mut payload);
+    strip::pack(&subnormals, subnormal_width, payload);
     payload.extend(planes);
-    Some(payload)
+    Some(())
 }
 
 /// The table that makes the block smaller, the segment's or its own; whether it is the segment's;

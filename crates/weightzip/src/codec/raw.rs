@@ -1,10 +1,9 @@
 //! Coding `raw` (spec: "Raw").
 
-use super::preamble;
 use crate::error::{Error, Result};
 
-pub(super) fn encode(records: u32, data: &[u8]) -> Vec<u8> {
-    [&preamble(records), data].concat()
+pub(super) fn encode(data: &[u8], payload: &mut Vec<u8>) {
+    payload.extend_from_slice(data);
 }
 
 pub(super) fn decode(body: &[u8], out: &mut [u8]) -> Result<()> {

@@ -1,14 +1,12 @@
 //! Coding `zstd` (spec: "Zstd"): byte groups, as in the seed paper (arXiv 2404.15198), one frame.
 
-use super::preamble;
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
 
 /// The seed paper's level; higher ones gain little on what models carry beside weights.
 const LEVEL: i32 = 3;
 
-pub(super) fn encode(layout: &RecordLayout, records: u32, data: &[u8]) -> Result<Vec<u8>> {
-    let mut payload = preamble(records).to_vec();
+pub(super) fn encode(layout: &RecordLayout, data: &[u8], payload: &mut Vec<u8>) -> Result<()> {
     let size = usize::from(layout.bytes());
     let grouped;
     let input = if size == 1 {
@@ -20,7 +18,7 @@ pub(super) fn encode(layout: &RecordLayout, records: u32, data: &[u8]) -> Result
     let frame =
         zstd::bulk::compress(input, LEVEL).map_err(|e| Error::io("zstd can't compress", e))?;
     payload.extend(frame);
-    Ok(payload)
+    Ok(())
 }
 
 pub(super) fn decode(layout: &RecordLayout, body: &[u8], out: &mut [u8]) -> Result<()> {

@@ -16,11 +16,26 @@ pub(crate) enum Event {
     /// A segment starts.
     Segment(Segment, Option<Context>),
     /// A block of it, and the offset of its payload.
-    Block(Block, u64),
+    Block(Received, u64),
     /// It ends.
     SegmentEnd,
     /// The file ends; all segments as the directory has them.
     End(Info, Vec<Placed>),
+}
+
+/// A block that came in.
+pub(crate) struct Received {
+    coding: Coding,
+    pub(crate) records: u32,
+    check: u64,
+    payload: Vec<u8>,
+}
+
+impl Received {
+    pub(crate) fn block(&self) -> Block<'_> {
+        let &Self { coding, records, check, ref payload } = self;
+        Block { coding, records, check, payload }
+    }
 }
 
 /// A segment as it was seen.
@@ -127,7 +142,7 @@ impl<R: Read> Stream<R> {
         let entry = table::Entry { len: section.len, coding, records, check };
         open.bytes += entry.decoded_len(&open.segment.layout, limit)? as u64;
         open.entries.push(entry);
-        let block = Block { coding, records, check, payload };
+        let block = Received { coding, records, check, payload };
         Ok(Event::Block(block, at))
     }
 

@@ -75,7 +75,7 @@ impl<W: Write> Writer<W> {
         self.section(section::CONTEXT, id, |out| out.extend(payload))
     }
 
-    pub(crate) fn block(&mut self, block: &Block) -> Result<()> {
+    pub(crate) fn block(&mut self, block: &Block<'_>) -> Result<()> {
         let len = u32::try_from(block.payload.len())
             .map_err(|_| Error::argument("a block takes more than 4 GiB"))?;
         let entry =
@@ -86,7 +86,7 @@ impl<W: Write> Writer<W> {
         };
         open.entries.push(entry);
         self.put(&section.to_bytes())?;
-        self.put(&block.payload)?;
+        self.put(block.payload)?;
         self.pad(&section)
     }
 

@@ -3,11 +3,11 @@
 use super::digest::Digest;
 use super::runner::Runner;
 use super::{BYTES_PER_THREAD, MAX_STEPS, Summary};
-use crate::codec::{self, Block, Context};
+use crate::codec::{self, Context};
 use crate::container::directory::{Hash, Placed};
 use crate::container::footer::Info;
 use crate::container::segment::Segment;
-use crate::container::stream::{Event, Stream};
+use crate::container::stream::{Event, Received, Stream};
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
 use std::io::{Read, Write};
@@ -95,7 +95,7 @@ type Shared = Arc<(Segment, Option<Context>)>;
 /// A block to be decoded.
 struct Work {
     segment: Shared,
-    block: Block,
+    block: Received,
     /// Offset of its payload in the `.wz`.
     at: u64,
     /// Offset of its bytes in the original.
@@ -219,9 +219,19 @@ impl Work {
         let (segment, context) = &*self.segment;
         let mut out = vec![0; self.block.records as usize * usize::from(segment.layout.bytes())];
         if check {
-            codec::decode_block_into(&segment.layout, context.as_ref(), &self.block, &mut out)?;
+            codec::decode_block_into(
+                &segment.layout,
+                context.as_ref(),
+                &self.block.block(),
+                &mut out,
+            )?;
         } else {
-            codec::decode_unchecked(&segment.layout, context.as_ref(), &self.block, &mut out)?;
+            codec::decode_unchecked(
+                &segment.layout,
+                context.as_ref(),
+                &self.block.block(),
+                &mut out,
+            )?;
         }
         Ok(out)
     }

@@ -3,7 +3,7 @@
 use super::digest::Digest;
 use super::runner::Runner;
 use super::{BYTES_PER_THREAD, MAX_STEPS, Summary};
-use crate::codec::{self, Block, Context};
+use crate::codec::{self, Block, Coding, Context};
 use crate::container::directory::{Entry, Hash};
 use crate::container::footer::Footer;
 use crate::container::segment::Segment as Announced;
@@ -91,6 +91,21 @@ impl<R: Read> Input<R> {
 struct Work {
     segment: Arc<Shared>,
     data: Vec<u8>,
+}
+
+/// A block that was coded.
+struct Coded {
+    coding: Coding,
+    records: u32,
+    check: u64,
+    payload: Vec<u8>,
+}
+
+impl Coded {
+    fn block(&self) -> Block<'_> {
+        let &Self { coding, records, check, ref payload } = self;
+        Block { coding, records, check, payload }
+    }
 }
 
 struct Shared {
@@ -202,7 +217,7 @@ impl<W: Write> Encoder<W> {
                 Event::End(spans) => self.end_segment(&spans, hashes.next().unwrap_or_default())?,
                 Event::Block => {
                     if let Some((block, work)) = blocks.next() {
-                        self.writer.block(&block?)?;
+                        self.writer.block(&block?.block())?;
                         self.progress.iter().for_each(|p| p(work.data.len() as u64));
                     }
                 }
@@ -266,9 +281,11 @@ fn hash(digest: &mut Digest, events: &[Event], work: &[Work]) -> Vec<(Vec<u64>, 
 impl Work {
     /// The coded block; decoded again and compared while it is in cache, so that no fault of the
     /// encoder or the memory can lose data.
-    fn encode(&self, verify: bool) -> Result<Block> {
+    fn encode(&self, verify: bool) -> Result<Coded> {
+        let mut payload = Vec::new();
         let Shared { announced, context } = &*self.segment;
-        let block = codec::encode_block(&announced.layout, context.as_ref(), &self.data)?;
+        let block =
+            codec::encode_block(&announced.layout, context.as_ref(), &self.data, &mut payload)?;
         if verify {
             let mut decoded = vec![0; self.data.len()];
             let back =
@@ -280,6 +297,7 @@ impl Work {
                 ));
             }
         }
-        Ok(block)
+        let Block { coding, records, check, .. } = block;
+        Ok(Coded { coding, records, check, payload })
     }
 }

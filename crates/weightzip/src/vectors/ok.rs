@@ -83,7 +83,9 @@ fn cut_by_hand(
         let segment = Segment { layout: layout.clone(), row: 0, spans: vec![bytes] };
         writer.begin_segment(&segment, context.as_ref()).unwrap();
         for block in blocks {
-            writer.block(&codec::encode_block(layout, context.as_ref(), block).unwrap()).unwrap();
+            let mut payload = Vec::new();
+            let block = codec::encode_block(layout, context.as_ref(), block, &mut payload);
+            writer.block(&block.unwrap()).unwrap();
         }
         let info = TensorInfo { name: format!("part.{i}"), dtype: Dtype::U8, shape: vec![bytes] };
         let tensor = Some((info, *blake3::hash(&data).as_bytes()));
@@ -298,7 +300,8 @@ fn skippable() -> Vector {
     writer.begin_segment(&segment, None).unwrap();
     writer.section(section::CONTEXT, 0x33, |out| out.extend(b"a hint for some blocks")).unwrap();
     writer.open_blocks();
-    writer.block(&codec::encode_block(&layout, None, &data).unwrap()).unwrap();
+    let mut payload = Vec::new();
+    writer.block(&codec::encode_block(&layout, None, &data, &mut payload).unwrap()).unwrap();
     writer.end_segment(vec![Entry { bytes: data.len() as u64, tensor: None }]).unwrap();
     writer.section(0x7F, 9, |_| {}).unwrap();
     let footer = Footer {
