@@ -1,97 +1,208 @@
 //! Escape planes (spec: "Planes"): a plane has a code per rank that no earlier plane decided;
 //! its largest code sends the rank on to the next plane.
 
-use crate::Word;
+use crate::simd::{GROUP, Simd, kernel};
+use crate::strip::{Strips, array, array_mut};
 
 /// Codes that decide, in a plane of `width` bits: all but the escape.
-pub fn decided(width: u32) -> usize {
+pub const fn decided(width: u32) -> u8 {
     (1 << width) - 1
 }
 
-/// Elements that are done together: their escapes are the bits of a word.
-const GROUP: usize = 64;
+/// Bytes behind a buffer's ranks that a kernel may read and write: it does whole groups.
+pub const SLACK: usize = 2 * GROUP;
 
-/// Turns `ranks`, all of them at least `base`, into the codes of a plane of `width` bits, in
-/// place, and appends those that escape to `next`.
-pub fn peel(ranks: &mut [u8], base: u8, width: u32, next: &mut Vec<u8>) {
-    let escape = escape_code(width);
-    for ranks in ranks.chunks_mut(GROUP) {
-        let mut group = [0; GROUP];
-        group[..ranks.len()].copy_from_slice(ranks);
-        ranks.iter_mut().for_each(|rank| *rank = rank.wrapping_sub(base).min(escape));
-        let (mut escaped, mut count) = ([0; GROUP], 0);
-        for_each_equal(ranks, escape, |at| {
-            escaped[count] = group[at];
-            count += 1;
-        });
-        next.extend_from_slice(&escaped[..count]);
+/// A plane's packed codes.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    /// Its strips, [`packed_len`](crate::strip::packed_len) bytes.
+    pub packed: &'a [u8],
+    /// How many codes.
+    pub count: usize,
+    /// Bits per code, 1 to 3.
+    pub width: u32,
+    /// The rank of code 0.
+    pub base: u8,
+}
+
+/// The ones of the codes of a group that are there.
+#[inline(always)]
+fn present(count: usize, group: usize) -> u64 {
+    match count - group * GROUP {
+        left @ 0..GROUP => (1 << left) - 1,
+        _ => u64::MAX,
     }
 }
 
-/// Turns the codes of a plane of `width` bits back into ranks, in place; the escapes become the
-/// ranks of `next`, in order. Returns how many escapes there were, which must be `next.len()`:
-/// if it is not, the ranks mean nothing.
-pub fn fill(codes: &mut [u8], base: u8, width: u32, next: &[u8]) -> usize {
-    let (escape, mut used) = (escape_code(width), 0);
-    for codes in codes.chunks_mut(GROUP) {
-        let mut ranks = [0; GROUP];
-        for (rank, code) in ranks.iter_mut().zip(&*codes) {
-            *rank = code.wrapping_add(base);
-        }
-        for_each_equal(codes, escape, |at| {
-            ranks[at] = next.get(used).copied().unwrap_or(0);
-            used += 1;
-        });
-        codes.copy_from_slice(&ranks[..codes.len()]);
+kernel! {
+    /// Packs the first `count` of `ranks`, all at least `base`, as a plane of `width` bits, and
+    /// collects those that escape in `next`. Returns how many that are. `packed` has
+    /// [`packed_len`](crate::strip::packed_len) bytes, `ranks` and `next` have [`SLACK`] bytes more
+    /// than ranks.
+    ///
+    /// # Panics
+    /// If one is shorter.
+    pub fn peel(
+        ranks: &[u8],
+        count: usize,
+        base: u8,
+        width: u32,
+        packed: &mut [u8],
+        next: &mut [u8],
+    ) -> usize = peel_at
+}
+
+#[inline(always)]
+fn peel_at<S: Simd>(
+    simd: S,
+    ranks: &[u8],
+    count: usize,
+    base: u8,
+    width: u32,
+    packed: &mut [u8],
+    next: &mut [u8],
+) -> usize {
+    match width {
+        1 => peel_width::<S, 1>(simd, ranks, count, base, packed, next),
+        2 => peel_width::<S, 2>(simd, ranks, count, base, packed, next),
+        _ => peel_width::<S, 3>(simd, ranks, count, base, packed, next),
+    }
+}
+
+#[inline(always)]
+fn peel_width<S: Simd, const WIDTH: u32>(
+    simd: S,
+    ranks: &[u8],
+    count: usize,
+    base: u8,
+    packed: &mut [u8],
+    next: &mut [u8],
+) -> usize {
+    let (strips, mut escaped) = (Strips::of(count, WIDTH), 0);
+    let (base, escape) = (simd.splat(base), simd.splat(decided(WIDTH)));
+    for group in 0..count.div_ceil(GROUP) {
+        let here = simd.load(array(ranks, group * GROUP));
+        let present = present(count, group);
+        let codes = simd.keep(simd.min(simd.sub(here, base), escape), present);
+        strips.put_rest(simd, codes, group, packed);
+        let escapes = simd.eq(codes, escape);
+        simd.compress(here, escapes, array_mut(next, escaped));
+        escaped += escapes.count_ones() as usize;
+    }
+    if WIDTH & 1 != 0 {
+        let len = packed.len();
+        let used = crate::strip::packed_len(count, WIDTH & 2) + count.div_ceil(GROUP) * 8;
+        packed[used.min(len)..].fill(0);
+    }
+    escaped
+}
+
+kernel! {
+    /// Ranks of a plane's codes from code `first` on, a multiple of 64, as many as `ranks` has: a
+    /// code that escapes takes the next of `next` from `used` on. Returns how many of `next` are
+    /// used then; if that is more than `next` has but for its [`SLACK`], the ranks mean nothing.
+    ///
+    /// # Panics
+    /// If `ranks` is not whole groups, or the plane is shorter than it says.
+    pub fn fill(plane: Plane<'_>, first: usize, next: &[u8], used: usize, ranks: &mut [u8]) -> usize =
+        fill_at
+}
+
+#[inline(always)]
+fn fill_at<S: Simd>(
+    simd: S,
+    plane: Plane<'_>,
+    first: usize,
+    next: &[u8],
+    used: usize,
+    ranks: &mut [u8],
+) -> usize {
+    match plane.width {
+        1 => fill_width::<S, 1>(simd, plane, first, next, used, ranks),
+        2 => fill_width::<S, 2>(simd, plane, first, next, used, ranks),
+        _ => fill_width::<S, 3>(simd, plane, first, next, used, ranks),
+    }
+}
+
+#[inline(always)]
+fn fill_width<S: Simd, const WIDTH: u32>(
+    simd: S,
+    plane: Plane<'_>,
+    first: usize,
+    next: &[u8],
+    mut used: usize,
+    ranks: &mut [u8],
+) -> usize {
+    let strips = Strips::of(plane.count, WIDTH);
+    let (base, escape) = (simd.splat(plane.base), simd.splat(decided(WIDTH)));
+    let start = first / GROUP;
+    for (i, to) in ranks.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
+        let codes = strips.rest(simd, plane.packed, start + i);
+        let escapes = simd.eq(codes, escape) & present(plane.count, start + i);
+        let Some(from) = next.get(used..).and_then(<[u8]>::first_chunk) else {
+            return next.len();
+        };
+        simd.store(simd.expand(simd.add(codes, base), escapes, from), to);
+        used += escapes.count_ones() as usize;
     }
     used
-}
-
-/// Calls `each` with the places of the codes, at most a group, that are `code`, in order.
-#[inline(always)]
-fn for_each_equal(codes: &[u8], code: u8, mut each: impl FnMut(usize)) {
-    let mut equal = [0; GROUP];
-    for (equal, &other) in equal.iter_mut().zip(codes) {
-        *equal = u8::from(other == code);
-    }
-    let mut mask = 0;
-    for (i, eight) in equal.chunks_exact(8).enumerate() {
-        // The multiplication gathers the low bits of eight bytes in the top one.
-        let bits = u64::load_le(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        mask |= bits << (8 * i);
-    }
-    while mask != 0 {
-        each(mask.trailing_zeros() as usize);
-        mask &= mask - 1;
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "planes have 1 to 3 bits")]
-fn escape_code(width: u32) -> u8 {
-    decided(width) as u8
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::{Level, at_each_level};
+    use crate::strip::{packed_len, plane_len};
 
-    #[test]
-    fn fill_undoes_peel() {
+    fn peel_to(level: Level, ranks: &[u8], base: u8, width: u32) -> (Vec<u8>, Vec<u8>) {
+        let padded = [ranks, &[0; SLACK]].concat();
+        let mut packed = vec![0xAA; packed_len(ranks.len(), width)];
+        let mut next = vec![0; ranks.len() + SLACK];
+        let count = peel(level, &padded, ranks.len(), base, width, &mut packed, &mut next);
+        next.truncate(count);
+        (packed, next)
+    }
+
+    fn fill_undoes_peel(level: Level) {
         arbtest::arbtest(|u| {
             let (base, width) = (u.int_in_range(0..=200)?, u.int_in_range(1..=3)?);
             let ranks: Vec<u8> = u.arbitrary()?;
             let ranks: Vec<u8> = ranks.into_iter().map(|r| r.max(base)).collect();
-            let (mut codes, mut next) = (ranks.clone(), Vec::new());
-            peel(&mut codes, base, width, &mut next);
-            assert!(codes.iter().all(|&c| usize::from(c) <= decided(width)));
-            assert_eq!(fill(&mut codes, base, width, &next), next.len());
-            assert_eq!(codes, ranks);
+            let (packed, mut next) = peel_to(level, &ranks, base, width);
+            assert_eq!((packed.clone(), next.clone()), peel_to(Level::Scalar, &ranks, base, width));
+            let escapes = next.len();
+            next.resize(escapes + SLACK, 0);
+            let plane = Plane { packed: &packed, count: ranks.len(), width, base };
+            // In two parts, as a decoder does.
+            let mut back = vec![0; plane_len(ranks.len())];
+            let middle = plane_len(ranks.len() / 2).min(back.len());
+            let (first, second) = back.split_at_mut(middle);
+            let used = fill(level, plane, 0, &next, 0, first);
+            assert_eq!(fill(level, plane, middle, &next, used, second), escapes);
+            assert_eq!(back[..ranks.len()], ranks);
             Ok(())
         });
     }
 
-    #[test]
-    fn fill_counts_escapes_that_have_no_rank() {
-        assert_eq!(fill(&mut [3, 0, 3], 0, 2, &[9]), 2);
+    fn any_codes_give_the_same_ranks_or_are_found_to_want_more(level: Level) {
+        arbtest::arbtest(|u| {
+            let (base, width) = (u.arbitrary()?, u.int_in_range(1..=3)?);
+            let count = u.int_in_range(1..=300)?;
+            let mut packed = vec![0; packed_len(count, width)];
+            u.fill_buffer(&mut packed)?;
+            let has = u.int_in_range(0..=count)?;
+            let next: Vec<u8> = (0..has + SLACK).map(|i| i.to_le_bytes()[0] | 1).collect();
+            let plane = Plane { packed: &packed, count, width, base };
+            let fill_at = |level| {
+                let mut ranks = vec![0; plane_len(count)];
+                let used = fill(level, plane, 0, &next, 0, &mut ranks);
+                ranks.truncate(count);
+                (used, (used <= has).then_some(ranks))
+            };
+            assert_eq!(fill_at(level), fill_at(Level::Scalar));
+            Ok(())
+        });
     }
+
+    at_each_level!(fill_undoes_peel, any_codes_give_the_same_ranks_or_are_found_to_want_more);
 }

@@ -91,6 +91,29 @@ fn choose(wanted: Option<&str>) -> Level {
     allowed.unwrap_or(Level::Scalar)
 }
 
+/// Expands each test body, a function of a level, to a test per level that this CPU has.
+#[cfg(test)]
+macro_rules! at_each_level {
+    ($($body:ident),* $(,)?) => {
+        $crate::level::at_each_level!(@ scalar $($body)*);
+        $crate::level::at_each_level!(@ avx2 $($body)*);
+        $crate::level::at_each_level!(@ avx512 $($body)*);
+    };
+    (@ $level:ident $($body:ident)*) => {
+        mod $level {
+            $(#[test] fn $body() {
+                let name = stringify!($level);
+                match $crate::level::Level::all().into_iter().find(|l| l.name() == name) {
+                    Some(level) => super::$body(level),
+                    None => println!("skipped: this CPU has no {name}"),
+                }
+            })*
+        }
+    };
+}
+#[cfg(test)]
+pub(crate) use at_each_level;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,171 +5,254 @@
 //! bytes. In a group of `8 s` bytes of an `s`-bit strip, byte `j` has the codes `j`, `j + 8 s`,
 //! `j + 16 s`, ... from its low bits up, so that unpacking is shifts and masks at every SIMD width.
 //! A 1-bit strip alone is in plain order, bit `i` of byte `j` is code `8 j + i`: a mask register.
+//!
+//! Codes that are not packed are byte planes: plane `k` has byte `k` of every code.
 
-use crate::Word;
-
-/// Codes per group.
-pub const GROUP: usize = 64;
+use crate::simd::{GROUP, Simd, kernel};
 
 /// Strips start at multiples of this many bytes.
 pub const ALIGN: usize = 16;
 
-/// The strips of codes of `width` bits: their widths, in order.
-fn strips(width: u32) -> impl Iterator<Item = u32> {
-    let bytes = (width / 8) as usize;
-    std::iter::repeat_n(8, bytes).chain([4, 2, 1].into_iter().filter(move |s| width & s != 0))
-}
-
-/// Bytes that one strip of `strip` bits takes for `count` codes.
-fn strip_len(count: usize, strip: u32) -> usize {
-    (count.div_ceil(GROUP) * 8 * strip as usize).next_multiple_of(ALIGN)
+/// Bytes that one strip of `bits` bits takes for `count` codes.
+#[inline(always)]
+fn strip_len(count: usize, bits: u32) -> usize {
+    (count.div_ceil(GROUP) * 8 * bits as usize).next_multiple_of(ALIGN)
 }
 
 /// Bytes that `count` codes of `width` bits take.
+#[inline]
 pub fn packed_len(count: usize, width: u32) -> usize {
-    strips(width).map(|s| strip_len(count, s)).sum()
+    let bytes = (width / 8) as usize;
+    let part = |bits| if width & bits != 0 { strip_len(count, bits) } else { 0 };
+    bytes * strip_len(count, 8) + part(4) + part(2) + part(1)
 }
 
-/// Packs `codes`, of which only the low `width` bits may be set, behind `out`.
-pub fn pack<T: Word>(codes: &[T], width: u32, out: &mut Vec<u8>) {
-    let mut shift = 0;
-    for strip in strips(width) {
-        let start = out.len();
-        out.resize(start + strip_len(codes.len(), strip), 0);
-        let groups = out[start..].chunks_exact_mut(8 * strip as usize);
-        for (group, codes) in groups.zip(codes.chunks(GROUP)) {
-            pack_group(&low_bytes(codes, shift), strip, group);
+/// Bytes of a byte plane for `count` codes: whole groups.
+pub const fn plane_len(count: usize) -> usize {
+    count.next_multiple_of(GROUP)
+}
+
+/// Byte planes of one length, one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Planes<'a> {
+    /// All of them.
+    pub bytes: &'a [u8],
+    /// The length of one, whole groups.
+    pub len: usize,
+}
+
+/// Where the strips of packed codes start.
+#[derive(Clone, Copy)]
+pub(crate) struct Strips {
+    width: u32,
+    byte_len: usize,
+    fours: usize,
+    twos: usize,
+    ones: usize,
+}
+
+impl Strips {
+    #[inline(always)]
+    pub(crate) fn of(count: usize, width: u32) -> Self {
+        let byte_len = strip_len(count, 8);
+        let fours = (width / 8) as usize * byte_len;
+        let twos = fours + if width & 4 != 0 { strip_len(count, 4) } else { 0 };
+        let ones = twos + if width & 2 != 0 { strip_len(count, 2) } else { 0 };
+        Self { width, byte_len, fours, twos, ones }
+    }
+
+    /// How many whole bytes a code has.
+    #[inline(always)]
+    pub(crate) fn whole(self) -> usize {
+        (self.width / 8) as usize
+    }
+
+    /// Byte `k`, a whole one, of the codes of a group.
+    #[inline(always)]
+    pub(crate) fn byte<S: Simd>(self, simd: S, packed: &[u8], k: usize, group: usize) -> S::Bytes {
+        simd.load(array(packed, k * self.byte_len + group * GROUP))
+    }
+
+    /// What a group's codes have above their whole bytes.
+    #[inline(always)]
+    pub(crate) fn rest<S: Simd>(self, simd: S, packed: &[u8], group: usize) -> S::Bytes {
+        let (mut rest, mut at) = (simd.splat(0), 0);
+        if self.width & 4 != 0 {
+            rest = simd.spread4(array(packed, self.fours + group * 32));
+            at = 4;
         }
-        shift += strip;
+        if self.width & 2 != 0 {
+            let two = simd.spread2(array(packed, self.twos + group * 16));
+            rest = if at == 0 { two } else { simd.or(rest, simd.shl(two, at)) };
+            at += 2;
+        }
+        if self.width & 1 != 0 {
+            let one = simd.spread1(u64::from_le_bytes(*array(packed, self.ones + group * 8)));
+            rest = if at == 0 { one } else { simd.or(rest, simd.shl(one, at)) };
+        }
+        rest
     }
-}
 
-/// The eight bits from `shift` on of up to 64 codes; zeros behind them.
-#[inline(always)]
-fn low_bytes<T: Word>(codes: &[T], shift: u32) -> [u8; GROUP] {
-    let mut bytes = [0; GROUP];
-    for (byte, &code) in bytes.iter_mut().zip(codes) {
-        *byte = (code >> shift).low_byte();
-    }
-    bytes
-}
-
-/// Fills a group that is all zeros; higher bits of `codes` than the strip has are ignored.
-#[inline(always)]
-fn pack_group(codes: &[u8; GROUP], strip: u32, out: &mut [u8]) {
-    match strip {
-        8 => out.copy_from_slice(codes),
-        4 => pack_parts::<4>(codes, out),
-        2 => pack_parts::<2>(codes, out),
-        _ => {
-            for (out, codes) in out.iter_mut().zip(codes.chunks_exact(8)) {
-                // The multiplication gathers the low bits of eight bytes in the top one.
-                let bits = u64::load_le(codes) & 0x0101_0101_0101_0101;
-                *out = bits.wrapping_mul(0x0102_0408_1020_4080).to_be_bytes()[0];
-            }
+    /// Packs what a group's codes have above their whole bytes.
+    #[inline(always)]
+    pub(crate) fn put_rest<S: Simd>(self, simd: S, rest: S::Bytes, group: usize, out: &mut [u8]) {
+        let mut at = 0;
+        if self.width & 4 != 0 {
+            let four = simd.and(rest, simd.splat(15));
+            simd.gather4(four, array_mut(out, self.fours + group * 32));
+            at = 4;
+        }
+        if self.width & 2 != 0 {
+            let two = simd.and(simd.shr(rest, at), simd.splat(3));
+            simd.gather2(two, array_mut(out, self.twos + group * 16));
+            at += 2;
+        }
+        if self.width & 1 != 0 {
+            let one = simd.gather1(simd.shr(rest, at));
+            *array_mut(out, self.ones + group * 8) = one.to_le_bytes();
         }
     }
 }
 
-#[inline(always)]
-fn pack_parts<const STRIP: usize>(codes: &[u8; GROUP], out: &mut [u8]) {
-    for (i, part) in codes.chunks_exact(8 * STRIP).enumerate() {
-        for (out, code) in out.iter_mut().zip(part) {
-            *out |= (code & ((1 << STRIP) - 1)) << (STRIP * i);
-        }
-    }
-}
-
-/// Unpacks `codes.len()` codes of `width` bits from `packed`, which [`packed_len`] measures.
+/// The `N` bytes at `at`.
 ///
 /// # Panics
-/// If `packed` is shorter than that.
-pub fn unpack<T: Word>(packed: &[u8], width: u32, codes: &mut [T]) {
-    let (mut rest, mut shift) = (packed, 0);
-    if width == 0 {
-        codes.fill(T::default());
-    }
-    for strip in strips(width) {
-        let (this, behind) = rest.split_at(strip_len(codes.len(), strip));
-        for (group, codes) in this.chunks_exact(8 * strip as usize).zip(codes.chunks_mut(GROUP)) {
-            let bytes = unpack_group(group, strip);
-            if shift == 0 {
-                codes.iter_mut().zip(bytes).for_each(|(code, byte)| *code = T::from(byte));
-            } else {
-                codes
-                    .iter_mut()
-                    .zip(bytes)
-                    .for_each(|(code, byte)| *code |= T::from(byte) << shift);
-            }
-        }
-        rest = behind;
-        shift += strip;
-    }
+/// If they are not there: lengths are checked before a kernel is called.
+#[inline(always)]
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    &bytes[at..at + N].as_chunks().0[0]
+}
+
+/// The `N` bytes at `at`, to be written.
+///
+/// # Panics
+/// As [`array`].
+#[inline(always)]
+pub(crate) fn array_mut<const N: usize>(bytes: &mut [u8], at: usize) -> &mut [u8; N] {
+    &mut bytes[at..at + N].as_chunks_mut().0[0]
+}
+
+kernel! {
+    /// Packs `width` bits from bit `shift` on of `count` codes in byte planes; higher bits must be
+    /// zero, also those of codes that fill the last group. `out` has [`packed_len`] bytes.
+    ///
+    /// # Panics
+    /// If `out` or a plane is too short.
+    pub fn pack(planes: Planes<'_>, count: usize, shift: u32, width: u32, out: &mut [u8]) = pack_at
 }
 
 #[inline(always)]
-fn unpack_group(group: &[u8], strip: u32) -> [u8; GROUP] {
-    let mut codes = [0; GROUP];
-    match strip {
-        8 => codes.copy_from_slice(group),
-        4 => unpack_parts::<4>(group, &mut codes),
-        2 => unpack_parts::<2>(group, &mut codes),
-        _ => {
-            for (codes, &byte) in codes.chunks_exact_mut(8).zip(group) {
-                // Eight copies of the byte, of which each keeps its own bit.
-                let bits =
-                    u64::from(byte).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-                let ones = bits.wrapping_add(0x7F7F_7F7F_7F7F_7F7F) >> 7 & 0x0101_0101_0101_0101;
-                ones.store_le(codes);
-            }
+fn pack_at<S: Simd>(
+    simd: S,
+    planes: Planes<'_>,
+    count: usize,
+    shift: u32,
+    width: u32,
+    out: &mut [u8],
+) {
+    let (strips, groups) = (Strips::of(count, width), count.div_ceil(GROUP));
+    for (k, shift) in (0..strips.whole()).zip((shift..).step_by(8)) {
+        let strip = &mut out[k * strips.byte_len..][..strips.byte_len];
+        for (group, to) in strip.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
+            simd.store(shifted(simd, planes, shift, group), to);
         }
     }
-    codes
+    if !width.is_multiple_of(8) {
+        for group in 0..groups {
+            let rest = shifted(simd, planes, shift + width / 8 * 8, group);
+            strips.put_rest(simd, rest, group, out);
+        }
+        // An odd number of groups leaves a strip of ones half a row short.
+        if width & 1 != 0 {
+            out[strips.ones..][groups * 8..strip_len(count, 1)].fill(0);
+        }
+    }
+}
+
+/// Eight bits from bit `shift` on of a group's codes.
+#[inline(always)]
+fn shifted<S: Simd>(simd: S, planes: Planes<'_>, shift: u32, group: usize) -> S::Bytes {
+    let (at, shift) = ((shift / 8) as usize * planes.len + group * GROUP, shift % 8);
+    let low = simd.load(array(planes.bytes, at));
+    if shift == 0 {
+        return low;
+    }
+    let above = at + planes.len;
+    let high = if above < planes.bytes.len() {
+        simd.load(array(planes.bytes, above))
+    } else {
+        simd.splat(0)
+    };
+    simd.select(simd.splat(0xFF >> shift), simd.shr(low, shift), simd.shl(high, 8 - shift))
+}
+
+kernel! {
+    /// Unpacks `count` codes of `width` bits, of which `packed` has [`packed_len`] bytes, to byte
+    /// planes of [`plane_len`] bytes each.
+    ///
+    /// # Panics
+    /// If `packed` or `planes` is too short.
+    pub fn unpack(packed: &[u8], count: usize, width: u32, planes: &mut [u8]) = unpack_at
 }
 
 #[inline(always)]
-fn unpack_parts<const STRIP: usize>(group: &[u8], codes: &mut [u8; GROUP]) {
-    for (i, part) in codes.chunks_exact_mut(8 * STRIP).enumerate() {
-        for (code, byte) in part.iter_mut().zip(group) {
-            *code = byte >> (STRIP * i) & ((1 << STRIP) - 1);
-        }
+fn unpack_at<S: Simd>(simd: S, packed: &[u8], count: usize, width: u32, planes: &mut [u8]) {
+    let (strips, len) = (Strips::of(count, width), plane_len(count));
+    let whole = strips.whole();
+    planes[..whole * len].copy_from_slice(&packed[..whole * len]);
+    let (rest, zeros) =
+        planes[whole * len..].split_at_mut(if width.is_multiple_of(8) { 0 } else { len });
+    for (group, to) in rest.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
+        simd.store(strips.rest(simd, packed, group), to);
     }
+    zeros.fill(0);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::{Level, at_each_level};
 
-    fn round_trip<T: Word + std::fmt::Debug>(codes: &[T], width: u32) {
-        let mut packed = vec![7];
-        pack(codes, width, &mut packed);
-        assert_eq!(packed.len() - 1, packed_len(codes.len(), width));
-        let mut back = vec![T::ones(T::BITS); codes.len()];
-        unpack(&packed[1..], width, &mut back);
-        assert_eq!(back, codes);
+    /// Byte planes of codes of `width` bits, and the codes.
+    fn planes_of(codes: &[u64], bytes: usize) -> Vec<u8> {
+        let len = plane_len(codes.len());
+        let mut planes = vec![0; bytes * len];
+        for (i, code) in codes.iter().enumerate() {
+            (0..bytes).for_each(|k| planes[k * len + i] = code.to_le_bytes()[k]);
+        }
+        planes
     }
 
-    #[test]
-    fn any_codes_of_any_width_come_back() {
+    fn any_codes_of_any_width_come_back(level: Level) {
         arbtest::arbtest(|u| {
-            let width = u.int_in_range(0..=64)?;
+            let (shift, width): (u32, u32) = (u.int_in_range(0..=20)?, u.int_in_range(0..=44)?);
+            let bytes = (shift + width).div_ceil(8).max(1) as usize;
             let codes: Vec<u64> = u.arbitrary()?;
-            let codes: Vec<u64> = codes.into_iter().map(|c| c & u64::ones(width)).collect();
-            round_trip(&codes, width);
-            if width <= 8 {
-                round_trip(&codes.iter().map(|c| c.low_byte()).collect::<Vec<_>>(), width);
-            }
+            let codes: Vec<u64> = codes.into_iter().map(|c| c & ((1 << width) - 1)).collect();
+            let shifted: Vec<u64> = codes.iter().map(|c| c << shift).collect();
+            let bytes = planes_of(&shifted, bytes);
+            let planes = Planes { bytes: &bytes, len: plane_len(codes.len()).max(1) };
+            let pack_at = |level| {
+                let mut out = vec![0xAA; packed_len(codes.len(), width)];
+                pack(level, planes, codes.len(), shift, width, &mut out);
+                out
+            };
+            let packed = pack_at(level);
+            assert_eq!(packed, pack_at(Level::Scalar));
+            let wanted = planes_of(&codes, width.div_ceil(8) as usize);
+            let mut back = vec![0x55; wanted.len()];
+            unpack(level, &packed, codes.len(), width, &mut back);
+            assert_eq!(back, wanted);
             Ok(())
         });
     }
 
-    #[test]
-    fn layout_is_as_the_spec_says() {
+    fn layout_is_as_the_spec_says(level: Level) {
         let one = |at: usize, code: u8, width| {
             let mut codes = [0u8; GROUP];
             codes[at] = code;
-            let mut out = Vec::new();
-            pack(&codes, width, &mut out);
+            let mut out = vec![0; packed_len(GROUP, width)];
+            pack(level, Planes { bytes: &codes, len: GROUP }, GROUP, 0, width, &mut out);
             out
         };
         assert_eq!(one(10, 1, 1)[1], 1 << 2);
@@ -178,4 +261,6 @@ mod tests {
         let three = one(17, 0b110, 3);
         assert_eq!((three.len(), three[1], three[16 + 2]), (32, 0b10 << 2, 1 << 1));
     }
+
+    at_each_level!(any_codes_of_any_width_come_back, layout_is_as_the_spec_says);
 }

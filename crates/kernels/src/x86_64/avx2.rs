@@ -1,0 +1,319 @@
+//! Groups in two registers of AVX2. What it lacks, bytes that expand, compress or look up across
+//! lanes, is done by shuffles with tables.
+
+use super::{BEFORE, PLACES, intrinsics};
+use crate::level::Avx2;
+use crate::simd::{GROUP, Simd};
+use std::arch::x86_64::*;
+
+type Bytes = [__m256i; 2];
+
+/// An intrinsic of two registers for each half of two groups.
+macro_rules! halves {
+    ($intrinsic:ident, $a:expr, $b:expr) => {
+        intrinsics! { [$intrinsic($a[0], $b[0]), $intrinsic($a[1], $b[1])] }
+    };
+}
+
+/// The bytes, pairs or fours of two groups in turn, by two intrinsics that do so in each lane.
+macro_rules! zip {
+    ($self:expr, $low:ident, $high:ident, $a:expr, $b:expr) => {{
+        let (low, high) = (halves!($low, $a, $b), halves!($high, $a, $b));
+        ($self.join(low[0], high[0]), $self.join(low[1], high[1]))
+    }};
+}
+
+/// 256 bytes, sixteen by sixteen, and which sixteens are in use.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    parts: [[u8; 16]; 16],
+    first: usize,
+    end: usize,
+    /// The first byte of `first`.
+    start: u8,
+}
+
+impl Avx2 {
+    /// 0xFF where the mask has ones.
+    #[inline(always)]
+    fn mask(self, mask: u64) -> Bytes {
+        let [a, b, c, d, e, f, g, h] = mask.to_le_bytes();
+        [self.half_mask([a, b, c, d]), self.half_mask([e, f, g, h])]
+    }
+
+    #[inline(always)]
+    fn half_mask(self, mask: [u8; 4]) -> __m256i {
+        intrinsics! {
+            let all = _mm256_set1_epi32(i32::from_le_bytes(mask));
+            let byte = _mm256_setr_epi64x(
+                0,
+                0x0101_0101_0101_0101,
+                0x0202_0202_0202_0202,
+                0x0303_0303_0303_0303,
+            );
+            let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64.cast_signed());
+            let bits = _mm256_and_si256(_mm256_shuffle_epi8(all, byte), bit);
+            _mm256_cmpeq_epi8(bits, bit)
+        }
+    }
+
+    /// Sixteen bytes expanded from the start of `next`, and the order that they were brought to,
+    /// whose top bits say where nothing was found.
+    #[inline(always)]
+    fn expand_sixteen(self, ones: [u8; 2], next: &[u8]) -> (__m128i, __m128i) {
+        let (low, high) = (&next[..8], &next[ones[0].count_ones() as usize..][..8]);
+        let low_order = &BEFORE[0][usize::from(ones[0])];
+        let high_order = &BEFORE[1][usize::from(ones[1])];
+        intrinsics! {
+            let order = _mm_unpacklo_epi64(
+                _mm_loadl_epi64(low_order.as_ptr().cast()),
+                _mm_loadl_epi64(high_order.as_ptr().cast()),
+            );
+            let bytes = _mm_unpacklo_epi64(
+                _mm_loadl_epi64(low.as_ptr().cast()),
+                _mm_loadl_epi64(high.as_ptr().cast()),
+            );
+            (_mm_shuffle_epi8(bytes, order), order)
+        }
+    }
+
+    /// [`expand`](Simd::expand) of a register.
+    #[inline(always)]
+    fn expand_half(self, v: __m256i, mask: u32, next: &[u8]) -> __m256i {
+        let [a, b, c, d] = mask.to_le_bytes();
+        let after = (mask & 0xFFFF).count_ones() as usize;
+        let (low, low_order) = self.expand_sixteen([a, b], next);
+        let (high, high_order) = self.expand_sixteen([c, d], &next[after..]);
+        intrinsics! {
+            let found = _mm256_set_m128i(high, low);
+            _mm256_blendv_epi8(found, v, _mm256_set_m128i(high_order, low_order))
+        }
+    }
+
+    /// Lower and higher halves of the lanes of `low` and `high`, in order.
+    #[inline(always)]
+    fn join(self, low: __m256i, high: __m256i) -> Bytes {
+        intrinsics! {
+            [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)]
+        }
+    }
+
+    /// Even and odd units, which a shuffle by `order` brings to the halves of each lane.
+    #[inline(always)]
+    fn unzip(self, a: Bytes, b: Bytes, order: &[u8; 16]) -> (Bytes, Bytes) {
+        let (a, b) = (self.sort(a, order), self.sort(b, order));
+        ([a[0], b[0]], [a[1], b[1]])
+    }
+
+    #[inline(always)]
+    fn sort(self, v: Bytes, order: &[u8; 16]) -> Bytes {
+        intrinsics! {
+            let order = _mm256_broadcastsi128_si256(_mm_loadu_si128(order.as_ptr().cast()));
+            let (low, high) = (_mm256_shuffle_epi8(v[0], order), _mm256_shuffle_epi8(v[1], order));
+            self.join(
+                _mm256_permute4x64_epi64::<0b11_01_10_00>(low),
+                _mm256_permute4x64_epi64::<0b11_01_10_00>(high),
+            )
+        }
+    }
+}
+
+/// `n` of the mask's ones come before byte `8 i`.
+#[inline(always)]
+fn ones_before(mask: u64, i: usize) -> usize {
+    (mask & ((1u64 << (8 * i)) - 1)).count_ones() as usize
+}
+
+impl Simd for Avx2 {
+    type Bytes = Bytes;
+    type Table = Table;
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8; GROUP]) -> Bytes {
+        let (low, high) = bytes.split_at(32);
+        intrinsics! {
+            [_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())]
+        }
+    }
+    #[inline(always)]
+    fn store(self, v: Bytes, bytes: &mut [u8; GROUP]) {
+        let (low, high) = bytes.split_at_mut(32);
+        intrinsics! {
+            _mm256_storeu_si256(low.as_mut_ptr().cast(), v[0]);
+            _mm256_storeu_si256(high.as_mut_ptr().cast(), v[1]);
+        }
+    }
+    #[inline(always)]
+    fn splat(self, byte: u8) -> Bytes {
+        [intrinsics! { _mm256_set1_epi8(byte.cast_signed()) }; 2]
+    }
+    #[inline(always)]
+    fn and(self, a: Bytes, b: Bytes) -> Bytes {
+        halves!(_mm256_and_si256, a, b)
+    }
+    #[inline(always)]
+    fn or(self, a: Bytes, b: Bytes) -> Bytes {
+        halves!(_mm256_or_si256, a, b)
+    }
+    #[inline(always)]
+    fn select(self, mask: Bytes, a: Bytes, b: Bytes) -> Bytes {
+        let kept = halves!(_mm256_andnot_si256, mask, b);
+        self.or(self.and(mask, a), kept)
+    }
+    #[inline(always)]
+    fn add(self, a: Bytes, b: Bytes) -> Bytes {
+        halves!(_mm256_add_epi8, a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Bytes, b: Bytes) -> Bytes {
+        halves!(_mm256_sub_epi8, a, b)
+    }
+    #[inline(always)]
+    fn min(self, a: Bytes, b: Bytes) -> Bytes {
+        halves!(_mm256_min_epu8, a, b)
+    }
+    #[inline(always)]
+    fn shl(self, v: Bytes, n: u32) -> Bytes {
+        intrinsics! {
+            let n = _mm_cvtsi32_si128(n.cast_signed());
+            [_mm256_sll_epi16(v[0], n), _mm256_sll_epi16(v[1], n)]
+        }
+    }
+    #[inline(always)]
+    fn shr(self, v: Bytes, n: u32) -> Bytes {
+        intrinsics! {
+            let n = _mm_cvtsi32_si128(n.cast_signed());
+            [_mm256_srl_epi16(v[0], n), _mm256_srl_epi16(v[1], n)]
+        }
+    }
+    #[inline(always)]
+    fn eq(self, a: Bytes, b: Bytes) -> u64 {
+        let equal = halves!(_mm256_cmpeq_epi8, a, b);
+        let [low, high] =
+            intrinsics! { [_mm256_movemask_epi8(equal[0]), _mm256_movemask_epi8(equal[1])] };
+        u64::from(high.cast_unsigned()) << 32 | u64::from(low.cast_unsigned())
+    }
+    #[inline(always)]
+    fn keep(self, v: Bytes, mask: u64) -> Bytes {
+        self.and(v, self.mask(mask))
+    }
+    #[inline(always)]
+    fn spread1(self, bits: u64) -> Bytes {
+        self.and(self.mask(bits), self.splat(1))
+    }
+    #[inline(always)]
+    fn spread2(self, bytes: &[u8; 16]) -> Bytes {
+        let codes = intrinsics! {
+            let all = _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes.as_ptr().cast()));
+            [
+                _mm256_srlv_epi64(all, _mm256_setr_epi64x(0, 0, 2, 2)),
+                _mm256_srlv_epi64(all, _mm256_setr_epi64x(4, 4, 6, 6)),
+            ]
+        };
+        self.and(codes, self.splat(3))
+    }
+    #[inline(always)]
+    fn spread4(self, bytes: &[u8; 32]) -> Bytes {
+        let codes = intrinsics! {
+            let all = _mm256_loadu_si256(bytes.as_ptr().cast());
+            [all, _mm256_srli_epi64::<4>(all)]
+        };
+        self.and(codes, self.splat(15))
+    }
+    #[inline(always)]
+    fn gather1(self, v: Bytes) -> u64 {
+        self.eq(self.and(v, self.splat(1)), self.splat(1))
+    }
+    #[inline(always)]
+    fn gather2(self, v: Bytes, bytes: &mut [u8; 16]) {
+        intrinsics! {
+            let low = _mm256_sllv_epi64(v[0], _mm256_setr_epi64x(0, 0, 2, 2));
+            let high = _mm256_sllv_epi64(v[1], _mm256_setr_epi64x(4, 4, 6, 6));
+            let both = _mm256_or_si256(low, high);
+            let all = _mm_or_si128(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), all);
+        }
+    }
+    #[inline(always)]
+    fn gather4(self, v: Bytes, bytes: &mut [u8; 32]) {
+        intrinsics! {
+            let all = _mm256_or_si256(v[0], _mm256_slli_epi64::<4>(v[1]));
+            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), all);
+        }
+    }
+    #[inline(always)]
+    fn expand(self, v: Bytes, mask: u64, next: &[u8; GROUP]) -> Bytes {
+        let [a, b, c, d, e, f, g, h] = mask.to_le_bytes();
+        let (low, high) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let rest = &next[low.count_ones() as usize..];
+        [self.expand_half(v[0], low, next), self.expand_half(v[1], high, rest)]
+    }
+    #[inline(always)]
+    fn compress(self, v: Bytes, mask: u64, out: &mut [u8; GROUP]) {
+        let mut bytes = [0; GROUP];
+        self.store(v, &mut bytes);
+        for (i, (eight, octet)) in
+            bytes.as_chunks::<8>().0.iter().zip(mask.to_le_bytes()).enumerate()
+        {
+            let to = &mut out[ones_before(mask, i)..][..8];
+            let places = &PLACES[usize::from(octet)];
+            intrinsics! {
+                let places = _mm_loadl_epi64(places.as_ptr().cast());
+                let moved = _mm_shuffle_epi8(_mm_loadl_epi64(eight.as_ptr().cast()), places);
+                _mm_storel_epi64(to.as_mut_ptr().cast(), moved);
+            }
+        }
+    }
+    #[inline(always)]
+    fn table(self, bytes: &[u8; 256], used: usize) -> Table {
+        let mut parts = [[0; 16]; 16];
+        parts.copy_from_slice(bytes.as_chunks::<16>().0);
+        let end = used.min(256).div_ceil(16);
+        let first = parts[..end].iter().position(|part| *part != [0; 16]).unwrap_or(end);
+        let start = u8::try_from(16 * first).unwrap_or(0);
+        Table { parts, first, end, start }
+    }
+    #[inline(always)]
+    fn lookup(self, table: &Table, v: Bytes) -> Bytes {
+        let mut found = self.splat(0);
+        let mut from = self.sub(v, self.splat(table.start));
+        for part in &table.parts[table.first..table.end] {
+            let part = intrinsics! {
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(part.as_ptr().cast()))
+            };
+            for (found, from) in found.iter_mut().zip(&mut from) {
+                intrinsics! {
+                    // Places from 16 on get their top bit set, which makes the shuffle give zero.
+                    let place = _mm256_adds_epu8(*from, _mm256_set1_epi8(0x70));
+                    *found = _mm256_or_si256(*found, _mm256_shuffle_epi8(part, place));
+                    *from = _mm256_sub_epi8(*from, _mm256_set1_epi8(16));
+                }
+            }
+        }
+        found
+    }
+    #[inline(always)]
+    fn zip8(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {
+        zip!(self, _mm256_unpacklo_epi8, _mm256_unpackhi_epi8, a, b)
+    }
+    #[inline(always)]
+    fn zip16(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {
+        zip!(self, _mm256_unpacklo_epi16, _mm256_unpackhi_epi16, a, b)
+    }
+    #[inline(always)]
+    fn zip32(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {
+        zip!(self, _mm256_unpacklo_epi32, _mm256_unpackhi_epi32, a, b)
+    }
+    #[inline(always)]
+    fn unzip8(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {
+        self.unzip(a, b, &[0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15])
+    }
+    #[inline(always)]
+    fn unzip16(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {
+        self.unzip(a, b, &[0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15])
+    }
+    #[inline(always)]
+    fn unzip32(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {
+        self.unzip(a, b, &[0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15])
+    }
+}
