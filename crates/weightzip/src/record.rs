@@ -1,6 +1,7 @@
 //! How the codec sees data: records of fields (spec: "Record layout").
 
 use crate::error::{Error, Result};
+use weightzip_kernels::field::Float;
 
 /// What the bits of a field mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,39 +152,17 @@ impl RecordLayout {
     }
 
     /// If the record is floats of one kind and nothing else: that kind.
-    pub(crate) fn floats(&self) -> Option<FloatLayout> {
+    pub(crate) fn floats(&self) -> Option<Float> {
         let [Field { bit_offset: 0, count, width, role: Role::Float { exponent_bits } }] =
             self.fields[..]
         else {
             return None;
         };
         let whole = u32::from(width) * u32::from(count) == u32::from(self.bytes) * 8;
-        (whole && matches!(width, 8 | 16 | 32 | 64)).then_some(FloatLayout {
-            bytes: width / 8,
+        (whole && matches!(width, 8 | 16 | 32 | 64)).then_some(Float {
+            bytes: usize::from(width / 8),
+            exponent_bits: u32::from(exponent_bits),
             big_endian: self.order == ByteOrder::Big,
-            exponent_bits,
         })
-    }
-}
-
-/// Floats back to back: the view that the plane coding takes of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FloatLayout {
-    /// 1, 2, 4 or 8.
-    pub(crate) bytes: u8,
-    pub(crate) big_endian: bool,
-    /// 1 to 11.
-    pub(crate) exponent_bits: u8,
-}
-
-impl FloatLayout {
-    pub(crate) fn bits(self) -> weightzip_kernels::field::Float {
-        let exponent_bits = u32::from(self.exponent_bits);
-        let mantissa_bits = u32::from(self.bytes) * 8 - 1 - exponent_bits;
-        weightzip_kernels::field::Float {
-            exponent_bits,
-            mantissa_bits,
-            big_endian: self.big_endian,
-        }
     }
 }

@@ -3,16 +3,15 @@
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
 
-/// Appends nothing and returns false unless all records are equal.
-pub(super) fn encode(layout: &RecordLayout, data: &[u8], payload: &mut Vec<u8>) -> bool {
+/// Whether all records are equal.
+pub(super) fn is_constant(layout: &RecordLayout, data: &[u8]) -> bool {
     let size = usize::from(layout.bytes());
-    let (record, rest) = data.split_at(size);
     // Equal to itself shifted by one record: a single comparison of two slices.
-    let constant = data[..rest.len()] == *rest;
-    if constant {
-        payload.extend(record);
-    }
-    constant
+    data[size..] == data[..data.len() - size]
+}
+
+pub(super) fn encode(layout: &RecordLayout, data: &[u8], payload: &mut Vec<u8>) {
+    payload.extend(&data[..usize::from(layout.bytes())]);
 }
 
 pub(super) fn decode(layout: &RecordLayout, body: &[u8], out: &mut [u8]) -> Result<()> {

@@ -14,15 +14,15 @@ const MAX_CONTEXT_BYTES: usize = 64 << 10;
 /// A segment's context: the rank table that its blocks may use instead of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// As it goes on the wire: the exponents of the first block.
-    seen: RankTable,
     /// Completed, so that every exponent of up to eight bits has a rank.
-    pub(super) ranks: RankTable,
+    pub(super) ranks: Box<RankTable>,
+    /// Its entries that go on the wire: the exponents of the first block.
+    seen: usize,
 }
 
 impl Context {
-    fn new(seen: RankTable, exponent_bits: u8) -> Self {
-        Self { ranks: seen.clone().completed(exponent_bits), seen }
+    fn new(seen: RankTable, exponent_bits: u32) -> Self {
+        Self { seen: seen.len(), ranks: Box::new(seen.completed(exponent_bits)) }
     }
 
     /// The context of a segment that starts with the block `first`, and has more; `None` if its
@@ -32,13 +32,7 @@ impl Context {
     pub fn of_first_block(layout: &RecordLayout, first: &[u8]) -> Option<Self> {
         let floats = layout.floats()?;
         let mut counts = [0; EXPONENTS];
-        let float = floats.bits();
-        match floats.bytes {
-            1 => field::count_exponents::<u8>(first, float, &mut counts),
-            2 => field::count_exponents::<u16>(first, float, &mut counts),
-            4 => field::count_exponents::<u32>(first, float, &mut counts),
-            _ => field::count_exponents::<u64>(first, float, &mut counts),
-        }
+        field::count_exponents(floats, first, &mut counts);
         Some(Self::new(RankTable::of(&counts)?, floats.exponent_bits))
     }
 
@@ -46,7 +40,7 @@ impl Context {
     pub(crate) fn to_wire(&self, layout: &RecordLayout) -> (u8, Vec<u8>) {
         let mut payload = Vec::new();
         if let Some(floats) = layout.floats() {
-            self.seen.write_to(floats.exponent_bits, &mut payload);
+            self.ranks.write_first(self.seen, floats.exponent_bits, &mut payload);
         }
         (RANKS, payload)
     }

@@ -17,7 +17,7 @@ pub use context::Context;
 use crate::container::MAX_BLOCK_BYTES;
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
-use xxhash_rust::xxh3::xxh3_64;
+use weightzip_kernels::xxh3::xxh3_64;
 
 /// How a block is coded; ids have the critical bit, for a block can't be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,39 +120,48 @@ pub fn encode_block<'a>(
     if records == 0 {
         return Err(Error::argument("a block has at least one record"));
     }
-    payload.clear();
-    payload.extend(preamble(records));
-    let coding = match constant::encode(layout, data, payload) {
-        true => Coding::Constant,
-        false => smallest(layout, context, data, payload)?,
-    };
-    Ok(Block { coding, records, check: xxh3_64(data), payload })
+    // First, for it reads from front to back: what follows finds the data in cache.
+    let check = xxh3_64(data);
+    let (coding, start) = smallest(layout, context, records, data, payload)?;
+    Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
-/// Floats try planes, everything else zstd; what doesn't get smaller stays raw. Appends to
-/// `payload`, which has the preamble.
+/// Equal records are constant; floats try planes, everything else zstd; what doesn't get smaller
+/// stays raw. Returns where the block's payload starts in `payload`.
 fn smallest(
     layout: &RecordLayout,
     context: Option<&Context>,
+    records: u32,
     data: &[u8],
     payload: &mut Vec<u8>,
-) -> Result<Coding> {
-    let coding = match layout.floats() {
-        Some(floats) => planes::encode(floats, context, data, payload).then_some(Coding::Planes),
-        None => {
-            zstd::encode(layout, data, payload)?;
-            Some(Coding::Zstd)
+) -> Result<(Coding, usize)> {
+    if constant::is_constant(layout, data) {
+        begin(records, payload);
+        constant::encode(layout, data, payload);
+        return Ok((Coding::Constant, 0));
+    }
+    if let Some(floats) = layout.floats() {
+        let start = planes::encode(floats, context, records, data, payload);
+        if let Some(start) = start.filter(|start| payload.len() - start < PREAMBLE + data.len()) {
+            return Ok((Coding::Planes, start));
         }
-    };
-    Ok(match coding {
-        Some(coding) if payload.len() < PREAMBLE + data.len() => coding,
-        _ => {
-            payload.truncate(PREAMBLE);
-            payload[4..].fill(0);
-            raw::encode(data, payload);
-            Coding::Raw
+    } else {
+        begin(records, payload);
+        zstd::encode(layout, data, payload)?;
+        if payload.len() < PREAMBLE + data.len() {
+            return Ok((Coding::Zstd, 0));
         }
-    })
+    }
+    begin(records, payload);
+    raw::encode(data, payload);
+    Ok((Coding::Raw, 0))
+}
+
+/// Starts a payload: the preamble with its record count.
+fn begin(records: u32, payload: &mut Vec<u8>) {
+    payload.clear();
+    payload.extend(records.to_le_bytes());
+    payload.resize(PREAMBLE, 0);
 }
 
 /// Decodes `block` into `out`, which must have exactly its bytes, and compares the checksum.
@@ -233,13 +242,6 @@ pub(crate) fn check_size(layout: &RecordLayout, records: u32, limit: usize) -> R
             "a block of {bytes} decoded bytes is beyond the limit of {limit}"
         ))),
     }
-}
-
-/// A payload's start: the preamble with its record count.
-fn preamble(records: u32) -> [u8; PREAMBLE] {
-    let mut bytes = [0; PREAMBLE];
-    bytes[..4].copy_from_slice(&records.to_le_bytes());
-    bytes
 }
 
 #[cfg(test)]

@@ -2,10 +2,7 @@
 //! not stored. Finds values that hold fewer bits than their dtype, such as BF16 stored as FP32.
 
 use crate::error::{Error, Result};
-use weightzip_kernels::Word;
-
-/// Elements per chunk.
-pub(super) const CHUNK: usize = 1024;
+use weightzip_kernels::field::Found;
 
 /// What is left out of a chunk's residuals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,30 +18,15 @@ pub(super) struct Narrowing {
 }
 
 impl Narrowing {
-    /// The narrowing that saves most; `zero_rank` is the rank of exponent zero, if it has one.
-    pub(super) fn best<T: Word>(
-        ranks: &[u8],
-        residuals: &[T],
-        zero_rank: Option<u8>,
-        mantissa_bits: u32,
-    ) -> Self {
-        let (mut all, mut normal, mut zero_exponents) = (T::default(), T::default(), 0);
-        let zero_rank = zero_rank.map_or(u16::MAX, u16::from);
-        for (&rank, &residual) in ranks.iter().zip(residuals) {
-            let is_zero = u16::from(rank) == zero_rank;
-            all |= residual;
-            normal |= if is_zero { T::default() } else { residual };
-            zero_exponents += usize::from(is_zero);
-        }
-        let zeros =
-            |word: T| (word & T::ones(mantissa_bits)).widen().trailing_zeros().min(mantissa_bits);
-        let (in_all, in_normal) = (zeros(all), zeros(normal));
+    /// The narrowing that saves most, of a chunk of `count` elements.
+    pub(super) fn best(found: &Found, count: usize, mantissa_bits: u32) -> Self {
+        let zeros = |word: u64| word.trailing_zeros().min(mantissa_bits);
+        let (in_all, in_normal) = (zeros(found.all), zeros(found.normal));
         let keeps_subnormals =
-            (in_normal - in_all) as usize * residuals.len() > in_normal as usize * zero_exponents;
-        let unsigned = all >> mantissa_bits == T::default();
+            (in_normal - in_all) as usize * count > in_normal as usize * found.zeros;
         Self {
             dropped: if keeps_subnormals { in_normal } else { in_all },
-            unsigned,
+            unsigned: found.all >> mantissa_bits == 0,
             keeps_subnormals,
         }
     }

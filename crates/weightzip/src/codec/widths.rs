@@ -19,38 +19,52 @@ pub(super) struct Widths {
 }
 
 impl Widths {
-    /// The cheapest widths for ranks that occur `counts[rank]` times; the last count is not zero.
+    /// The cheapest widths for ranks that occur `counts[rank]` times; the last rank must get a
+    /// code, whatever its count.
     ///
     /// Exact, by dynamic programming over (planes so far, first undecided rank). Of equal
-    /// choices the one with fewer planes wins, then the one with the narrower next plane.
+    /// choices the one with fewer planes wins, then the one with the narrower last plane.
     pub(super) fn best(counts: &[u32]) -> Self {
+        /// First undecided ranks that planes can lead to, and 0.
+        const RANKS: usize = MAX_PLANES * ((1 << MAX_WIDTH) - 1) + 1;
+        let mut left = [0; RANKS];
+        let mut sum = counts.iter().map(|&n| n as usize).sum::<usize>();
+        for (rank, left) in left.iter_mut().enumerate() {
+            *left = sum;
+            sum -= counts.get(rank).map_or(0, |&n| n as usize);
+        }
         let ranks = counts.len();
-        let mut left = vec![0; ranks + 1];
-        for rank in (0..ranks).rev() {
-            left[rank] = left[rank + 1] + counts[rank] as usize;
-        }
-        let tail_from = |rank: usize| {
-            let tail = bits_for(ranks - rank);
-            Self { planes: [0; MAX_PLANES], tail, bytes: strip::packed_len(left[rank], tail) }
+        let with_tail = |mut widths: Self, rank: usize| {
+            widths.tail = bits_for(ranks - rank);
+            widths.bytes += strip::packed_len(left[rank], widths.tail);
+            widths
         };
-        let mut best: Vec<Self> = (0..=ranks).map(tail_from).collect();
-        for plane in (0..MAX_PLANES).rev() {
-            best = (0..=ranks)
-                .map(|rank| {
-                    let wider = (1..=MAX_WIDTH).map(|width| {
-                        let next = best[ranks.min(rank + escape::decided(width))];
-                        next.behind_plane(plane, width, left[rank])
-                    });
-                    wider.fold(tail_from(rank), |a, b| if b.bytes < a.bytes { b } else { a })
-                })
-                .collect();
+        let none = Self { planes: [0; MAX_PLANES], tail: 0, bytes: 0 };
+        let mut paths = [None; RANKS];
+        paths[0] = Some(none);
+        let mut best = with_tail(none, 0);
+        for plane in 0..MAX_PLANES {
+            let mut longer: [Option<Self>; RANKS] = [None; RANKS];
+            for (rank, path) in paths[..ranks.min(RANKS)].iter().enumerate() {
+                let Some(path) = path else { continue };
+                for width in 1..=MAX_WIDTH {
+                    let next = ranks.min(rank + usize::from(escape::decided(width)));
+                    let path = path.with_plane(plane, width, left[rank]);
+                    if longer[next].is_none_or(|other| path.bytes < other.bytes) {
+                        longer[next] = Some(path);
+                        let whole = with_tail(path, next);
+                        best = if whole.bytes < best.bytes { whole } else { best };
+                    }
+                }
+            }
+            paths = longer;
         }
-        best[0]
+        best
     }
 
-    /// These widths with a plane of `count` codes before them.
-    fn behind_plane(mut self, plane: usize, width: u32, count: usize) -> Self {
-        self.planes[plane] = u8::try_from(width).unwrap_or(u8::MAX);
+    /// These widths and another plane, of `count` codes.
+    fn with_plane(mut self, plane: usize, width: u32, count: usize) -> Self {
+        self.planes[plane] = width.to_le_bytes()[0];
         self.bytes += strip::packed_len(count, width) + size_of::<u32>();
         self
     }
