@@ -14,11 +14,22 @@ pub fn checksums(wz: &mut [u8]) {
     let Some(tail) = wz.len().checked_sub(TAIL).filter(|&tail| tail >= HEADER) else {
         return;
     };
+    let footer = frame_checksums(&mut wz[..tail]);
+    wz[tail..tail + 8].copy_from_slice(&(footer as u64).to_le_bytes());
+    let check = xxh3_64(&wz[tail..tail + 16]).to_le_bytes();
+    wz[tail + 16..tail + 24].copy_from_slice(&check);
+}
+
+/// [`checksums`] of a frame, which has no tail; says where the last footer is, else 0.
+pub fn frame_checksums(wz: &mut [u8]) -> usize {
+    if wz.len() < HEADER {
+        return 0;
+    }
     let check = xxh3_64(&wz[..12]).to_le_bytes();
     wz[12..HEADER].copy_from_slice(&check[..4]);
 
     let (mut at, mut footer) = (HEADER, 0);
-    while let Some(end) = end_of_section(&wz[..tail], at) {
+    while let Some(end) = end_of_section(wz, at) {
         match wz[at] {
             BLOCK => {}
             kind => {
@@ -29,10 +40,7 @@ pub fn checksums(wz: &mut [u8]) {
         }
         at = end.next_multiple_of(16);
     }
-
-    wz[tail..tail + 8].copy_from_slice(&(footer as u64).to_le_bytes());
-    let check = xxh3_64(&wz[tail..tail + 16]).to_le_bytes();
-    wz[tail + 16..tail + 24].copy_from_slice(&check);
+    footer
 }
 
 /// Where the payload of the section at `at` ends, without padding; `None` if that isn't inside.

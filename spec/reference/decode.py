@@ -5,7 +5,7 @@ comes before speed. Only the zstd coding needs a package (zstandard).
 
     python decode.py FILE.wz [OUT]
 
-restores FILE.wz to OUT, or to FILE. `decode` and `read_at` are for importing.
+restores FILE.wz to OUT, or to FILE. `decode`, `read_at` and `decode_frame` are for importing.
 """
 
 import hashlib
@@ -116,7 +116,10 @@ VERSION = (0, 1)
 FILE_HEADER_LENGTH = 16
 
 
-def read_file_header(file: Reader) -> None:
+FRAME = 1
+
+
+def read_file_header(file: Reader, flags: int = 0) -> None:
     header = file.take(FILE_HEADER_LENGTH)
     require(header[:8] == MAGIC, 0, "not a weightzip file")
     checksum = xxh3(header[:12]).to_bytes(8, "little")[:4]
@@ -124,8 +127,11 @@ def read_file_header(file: Reader) -> None:
     major, minor = header[8], header[9]
     if (major, minor) != VERSION:
         raise FormatError(INCOMPATIBLE, 8, f"the file needs version {major}.{minor}")
-    if any(header[10:12]):
+    found = int.from_bytes(header[10:12], "little")
+    if found & ~FRAME:
         raise FormatError(INCOMPATIBLE, 10, "unknown flags")
+    if found != flags:
+        raise FormatError(INCOMPATIBLE, 10, "a frame, not a file" if found else "a file, not a frame")
 
 
 # --- Container: Sections ---
@@ -584,6 +590,22 @@ def read_tail(file: Reader) -> int:
     require(not any(tail[8:16]), at + 8, "not zero")
     require(file.left == 0, file.offset, "bytes behind the tail")
     return int.from_bytes(tail[:8], "little")
+
+
+# --- Frames ---
+
+
+def decode_frame(data: bytes) -> bytes:
+    """The records of a frame."""
+    file = Reader(data, at_end=INSUFFICIENT)
+    records = bytearray()
+    read_file_header(file, FRAME)
+    section = read_section_header(file)
+    require_kind(section, SEGMENT)
+    _, head = read_segment(file, section, records)
+    require(head.spans == [len(records)], section.at, "other bytes than the frame states")
+    file.finish()
+    return bytes(records)
 
 
 # --- Codings: Raw, Constant, Zstd ---

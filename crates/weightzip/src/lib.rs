@@ -7,6 +7,7 @@
 //!
 //! - [`compress`] and [`decompress`]: whole files, from any reader into any writer.
 //! - [`Archive`]: tensors and rows of a `.wz`, at random.
+//! - [`compress_frame`] and [`decompress_frame_into`]: records in memory, without a file's names and hashes.
 //! - [`encode_block`] and [`decode_block_into`]: blocks without the container.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -16,14 +17,17 @@
 
 mod archive;
 mod codec;
+mod coded;
 mod container;
 mod dtype;
 mod error;
 mod formats;
+mod frame;
 mod options;
 mod pipeline;
 mod plan;
 mod record;
+mod runner;
 mod source;
 mod span;
 mod survey;
@@ -38,8 +42,9 @@ pub use container::header::{Version, is_weightzip};
 pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};
 pub use formats::{Format, Layout, scan};
+pub use frame::{FrameOptions, compress_frame, decompress_frame_into, frame_len};
 pub use options::{DecodeOptions, Level, Limits, Options, Progress};
-pub use pipeline::{Summary, compress, decompress};
+pub use pipeline::{Stages, Summary, compress, decompress};
 pub use record::{ByteOrder, Field, RecordLayout, Role};
 pub use source::Source;
 pub use span::{Span, TensorInfo};

@@ -51,13 +51,22 @@ pub struct Options {
     pub verify: bool,
     /// Store the original's SHA-256 too (model hubs name files by it).
     pub sha256: bool,
+    /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
+    pub timings: bool,
     /// Told of every finished piece.
     pub progress: Option<Progress>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { level: Level::Default, threads: 0, verify: true, sha256: false, progress: None }
+        Self {
+            level: Level::Default,
+            threads: 0,
+            verify: true,
+            sha256: false,
+            timings: false,
+            progress: None,
+        }
     }
 }
 
@@ -85,6 +94,8 @@ pub struct DecodeOptions {
     pub check_blocks: bool,
     /// Also compute the SHA-256 of what is decoded.
     pub sha256: bool,
+    /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
+    pub timings: bool,
     /// Bounds on memory.
     pub limits: Limits,
     /// Told of every finished piece.
@@ -97,6 +108,7 @@ impl Default for DecodeOptions {
             threads: 0,
             check_blocks: true,
             sha256: false,
+            timings: false,
             limits: Limits::default(),
             progress: None,
         }

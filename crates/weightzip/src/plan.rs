@@ -6,16 +6,13 @@ use crate::record::RecordLayout;
 use crate::span::Span;
 
 /// Records that a block is made for.
-const BLOCK_RECORDS: u64 = 64 << 10;
-
-/// Bytes that a block of records is made for at least.
-const MIN_BLOCK: u64 = 128 << 10;
+const BLOCK_RECORDS: u64 = 128 << 10;
 
 /// Bytes of a block of opaque data.
 pub(crate) const OPAQUE_BLOCK: u64 = 1 << 20;
 
 /// Tensors of fewer records share a block with neighbours of their dtype.
-const SMALL_RECORDS: u64 = BLOCK_RECORDS / 2;
+const SMALL_RECORDS: u64 = 32 << 10;
 
 /// Bytes up to which tensors are not worth a record layout: they share an opaque segment with
 /// their neighbours, whatever their dtypes. Bounds what a file of tiny tensors can grow to.
@@ -60,6 +57,13 @@ impl Segment {
         let row = if layout.is_opaque() { 0 } else { row_of(shape) };
         let block = block_records(&layout, row, records);
         Self { layout, row, block, spans: vec![span.clone()], bytes: Some(bytes) }
+    }
+
+    /// Records without a name, in one dimension.
+    pub(crate) fn nameless(layout: &RecordLayout, bytes: u64) -> Self {
+        let block = block_records(layout, 0, bytes / u64::from(layout.bytes()));
+        let (layout, bytes) = (layout.clone(), Some(bytes));
+        Self { layout, row: 0, block, spans: Vec::new(), bytes }
     }
 
     fn len(&self) -> u64 {
@@ -116,16 +120,15 @@ impl Segment {
     }
 }
 
-/// Records per block of a tensor: whole rows nearest 64 Ki records, all blocks about equal; a
+/// Records per block of a tensor: whole rows nearest 128 Ki records, all blocks about equal; a
 /// longer row is split evenly.
 pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64) -> u64 {
     if layout.is_opaque() {
-        return OPAQUE_BLOCK;
+        return OPAQUE_BLOCK / u64::from(layout.bytes());
     }
-    // Records of a byte: more of them, for a block's own bytes weigh twice as much; records of
-    // many bytes: fewer, so that a block stays within a megabyte or so.
+    // Records of many bytes: fewer, so that a block stays within a megabyte or so.
     let size = u64::from(layout.bytes());
-    let target = BLOCK_RECORDS.max(MIN_BLOCK / size).min(OPAQUE_BLOCK / size).max(1);
+    let target = BLOCK_RECORDS.min(OPAQUE_BLOCK / size).max(1);
     let parts =
         |whole: u64| whole.saturating_add(target / 2).checked_div(target).unwrap_or(1).max(1);
     if row > target + target / 2 {
@@ -135,7 +138,7 @@ pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64) -> u6
     rows.div_ceil(parts(records)).max(1) * row.max(1)
 }
 
-/// Records per row: the most inner dimensions that together have at most 64 Ki elements, but at
+/// Records per row: the most inner dimensions that together have at most 128 Ki elements, but at
 /// least the last one; the first dimension counts the rows.
 fn row_of(shape: &[u64]) -> u64 {
     let Some((&last, outer)) = shape.get(1..).and_then(<[u64]>::split_last) else {
@@ -210,20 +213,21 @@ mod tests {
     fn blocks_are_whole_rows_and_about_equal() {
         assert_eq!(
             blocks(Dtype::Bf16, &[1536, 384]),
-            [65_664, 65_664, 65_664, 65_664, 65_664, 65_664, 65_664, 65_664, 64_512]
+            [118_272, 118_272, 118_272, 118_272, 116_736]
         );
-        assert_eq!(blocks(Dtype::F32, &[100_000]), [50_000, 50_000]);
-        assert_eq!(blocks(Dtype::F32, &[66_000]), [66_000]);
+        assert_eq!(blocks(Dtype::F32, &[200_000]), [100_000, 100_000]);
+        assert_eq!(blocks(Dtype::F32, &[132_000]), [132_000]);
         assert_eq!(blocks(Dtype::F8E4M3, &[512, 1024]), [131_072; 4]);
+        assert_eq!(blocks(Dtype::C64, &[512, 1024]), [131_072; 4]);
     }
 
     #[test]
     fn a_long_row_is_split_evenly_and_no_block_crosses_a_row() {
         assert_eq!(
-            blocks(Dtype::Bf16, &[2, 200_000]),
-            [66_667, 66_667, 66_666, 66_667, 66_667, 66_666]
+            blocks(Dtype::Bf16, &[2, 400_000]),
+            [133_334, 133_334, 133_332, 133_334, 133_334, 133_332]
         );
-        assert_eq!(blocks(Dtype::Bf16, &[3, 90_000]), [90_000; 3]);
+        assert_eq!(blocks(Dtype::Bf16, &[3, 180_000]), [180_000; 3]);
     }
 
     #[test]
@@ -246,7 +250,7 @@ mod tests {
         };
         let (large, small, tiny): (&[u64], &[u64], &[u64]) = (&[40_000], &[30_000], &[3]);
         use Dtype::{Bf16, F32, I64};
-        assert_eq!(sizes(&[(Bf16, small), (Bf16, small), (Bf16, small)]), [(2, false), (1, false)]);
+        assert_eq!(sizes(&[(Bf16, small); 5]), [(4, false), (1, false)]);
         assert_eq!(sizes(&[(Bf16, small), (F32, small)]), [(1, false), (1, false)]);
         assert_eq!(sizes(&[(Bf16, small), (Bf16, large), (Bf16, small)]), [(1, false); 3]);
         assert_eq!(
@@ -257,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_context_is_for_four_blocks_or_more() {
-        let long = |rows| segments(&spans(&[(Dtype::F32, &[rows, 65_536])]))[0].is_long();
+        let long = |rows| segments(&spans(&[(Dtype::F32, &[rows, 131_072])]))[0].is_long();
         assert_eq!([1, 2, 3, 4, 5].map(long), [false, false, false, true, true]);
         assert!(!Segment::opaque(None).is_long());
     }

@@ -1,9 +1,10 @@
 //! Positional reads, so that one archive serves files, memory and remote ranges.
 
 use std::io;
+use std::ops::Range;
 
-/// Something with a length that can be read at any offset.
-pub trait Source {
+/// Something with a length that can be read at any offset, by several threads at once.
+pub trait Source: Sync {
     /// Length in bytes.
     ///
     /// # Errors
@@ -15,6 +16,12 @@ pub trait Source {
     /// # Errors
     /// `UnexpectedEof` if the source ends before `buf` is full.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// The bytes of a range, if they are in memory: what is in them is then decoded without a copy.
+    /// `None` if they are not, or the source ends before.
+    fn lend(&self, _range: Range<u64>) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl Source for std::fs::File {
@@ -48,10 +55,14 @@ impl Source for [u8] {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).ok();
-        let part = start.and_then(|s| self.get(s..s.checked_add(buf.len())?));
+        let end = offset.checked_add(buf.len() as u64);
+        let part = end.and_then(|end| self.lend(offset..end));
         buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+
+    fn lend(&self, range: Range<u64>) -> Option<&[u8]> {
+        self.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
     }
 }
 
@@ -63,6 +74,10 @@ impl Source for Vec<u8> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.as_slice().read_at(offset, buf)
     }
+
+    fn lend(&self, range: Range<u64>) -> Option<&[u8]> {
+        self.as_slice().lend(range)
+    }
 }
 
 impl<S: Source + ?Sized> Source for &S {
@@ -72,5 +87,9 @@ impl<S: Source + ?Sized> Source for &S {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         (**self).read_at(offset, buf)
+    }
+
+    fn lend(&self, range: Range<u64>) -> Option<&[u8]> {
+        (**self).lend(range)
     }
 }

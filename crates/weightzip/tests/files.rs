@@ -125,6 +125,8 @@ fn small_things_have_their_place() {
     assert!(scale.read_into(&mut [0; 5]).is_err());
     let empty = archive.tensor("d.empty").unwrap();
     empty.read_into(&mut []).unwrap();
+    assert!(empty.read().unwrap().is_empty());
+    assert_eq!(scale.read().unwrap(), 1.5f32.to_le_bytes());
     assert_eq!(empty.blake3(), *blake3::hash(b"").as_bytes());
     assert!(empty.rows(0..1).is_err());
     let missing = archive.tensor("a.scales").err().unwrap();

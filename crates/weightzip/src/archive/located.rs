@@ -1,13 +1,14 @@
 //! A segment of an open file: its description, and where its blocks are.
 
-use crate::codec::{self, Block, Context};
+use crate::codec::{self, Context};
 use crate::container::directory::Placed;
-use crate::container::section::{self, Section};
+use crate::container::section::{self, Section, Sections};
 use crate::container::segment::Segment;
 use crate::container::table;
 use crate::error::{Error, Result};
 use crate::options::{DecodeOptions, Limits};
 use crate::source::Source;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// A segment's own description and block table.
@@ -27,6 +28,13 @@ pub(super) struct LocatedBlock {
     pub(super) bytes: usize,
 }
 
+impl LocatedBlock {
+    /// Where its bytes end in the segment.
+    pub(super) fn end(&self) -> u64 {
+        self.start + self.bytes as u64
+    }
+}
+
 impl Located {
     /// Reads the segment that the directory places there, and checks that it says the same.
     pub(super) fn read<S: Source>(source: &S, placed: &Placed, limits: &Limits) -> Result<Self> {
@@ -36,24 +44,25 @@ impl Located {
             return Err(Error::corrupt("a segment's description is beyond the limit"));
         }
         let head = read(source, placed.at..placed.blocks_at)?;
-        let mut sections = Sections(&head);
+        let mut sections = Sections::new(placed.at, &head, misplaced);
         let segment = match sections.next()? {
-            Some((section, payload)) if section.kind == section::SEGMENT => {
-                Segment::read_from(payload)?
+            Some((section, padded)) if section.kind == section::SEGMENT => {
+                Segment::read_from(section.open(padded)?)?
             }
             _ => return Err(Error::corrupt("the directory places a segment where none is")),
         };
         let mut context = None;
-        while let Some((section, payload)) = sections.next()? {
+        while let Some((section, padded)) = sections.next()? {
+            let payload = section.open(padded)?;
             if section.kind != section::CONTEXT {
                 return Err(section.misplaced());
             }
             Context::add(&mut context, section.sub, payload, &segment.layout)?;
         }
         let tail = read(source, placed.table_at..end)?;
-        let entries = match Sections(&tail).next()? {
-            Some((section, payload)) if section.kind == section::TABLE => {
-                table::read_from(payload)?
+        let entries = match Sections::new(placed.table_at, &tail, misplaced).next()? {
+            Some((section, padded)) if section.kind == section::TABLE => {
+                table::read_from(section.open(padded)?)?
             }
             _ => return Err(Error::corrupt("the directory places a block table where none is")),
         };
@@ -86,8 +95,7 @@ impl Located {
         out: &mut [u8],
     ) -> Result<()> {
         let expected = block.entry.section();
-        let whole = read(source, block.at..block.at + expected.whole())?;
-        let mut decode = |whole: &[u8]| {
+        let decode = |whole: &[u8]| {
             let found = whole.first_chunk().map(Section::from_bytes).transpose()?;
             if found != Some(expected) {
                 return Err(Error::corrupt(
@@ -95,35 +103,44 @@ impl Located {
                 ));
             }
             let payload = expected.unpad(&whole[section::LEN..])?;
-            let table::Entry { coding, records, check, .. } = block.entry;
-            let block = Block { coding, records, check, payload };
+            let block = block.entry.block(payload);
             let (layout, context) = (&self.segment.layout, self.context.as_ref());
             match options.check_blocks {
                 true => codec::decode_block_into(layout, context, &block, out),
                 false => codec::decode_unchecked(layout, context, &block, out),
             }
         };
-        decode(&whole).map_err(|e| e.at(block.at))
+        let range = block.at..block.at + expected.whole();
+        with_bytes(source, range, decode).map_err(|e| e.at(block.at))
     }
 }
 
-/// Goes through sections that are in memory.
-struct Sections<'a>(&'a [u8]);
+thread_local! {
+    /// What blocks are read into that their source can't lend.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
-impl<'a> Sections<'a> {
-    /// The next section that is not a block, and its checked payload.
-    fn next(&mut self) -> Result<Option<(Section, &'a [u8])>> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        let cut = || Error::corrupt("a section leaves the place that the directory gives it");
-        let (head, rest) = self.0.split_first_chunk().ok_or_else(cut)?;
-        let section = Section::from_bytes(head)?;
-        let padded = usize::try_from(section.padded()).unwrap_or(usize::MAX);
-        let (padded, rest) = rest.split_at_checked(padded).ok_or_else(cut)?;
-        self.0 = rest;
-        Ok(Some((section, section.open(padded)?)))
+/// Uses the bytes of a range whose length was checked, without a copy if the source lends them.
+fn with_bytes<S: Source>(
+    source: &S,
+    range: Range<u64>,
+    work: impl FnOnce(&[u8]) -> Result<()>,
+) -> Result<()> {
+    if let Some(bytes) = source.lend(range.clone()) {
+        return work(bytes);
     }
+    let mut buffer = BUFFER.take();
+    let len = usize::try_from(range.end - range.start).unwrap_or(0);
+    buffer.resize(buffer.len().max(len), 0);
+    let read = source.read_at(range.start, &mut buffer[..len]);
+    let read = read.map_err(|e| Error::io("can't read the input", e).at(range.start));
+    let done = read.and_then(|()| work(&buffer[..len]));
+    BUFFER.set(buffer);
+    done
+}
+
+fn misplaced() -> Error {
+    Error::corrupt("a section leaves the place that the directory gives it")
 }
 
 /// Reads a range whose length was checked.

@@ -10,8 +10,9 @@ use crate::container::footer::Info;
 use crate::container::index::{Opening, Step};
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
+use crate::runner::{Runner, try_fill};
 use crate::source::Source;
-use located::{Located, read};
+use located::{Located, LocatedBlock, read};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -172,18 +173,40 @@ impl<S: Source> Archive<S> {
         while !rest.is_empty() {
             let block = &located.blocks[index];
             let skip = usize::try_from(at - block.start).unwrap_or(usize::MAX);
-            let part = (block.bytes - skip).min(rest.len());
-            let (now, later) = rest.split_at_mut(part);
-            if part == block.bytes {
-                located.decode(&self.source, block, &self.options, now)?;
+            let end = at + rest.len() as u64;
+            let whole = match skip {
+                0 => located.blocks[index..].partition_point(|b| b.end() <= end),
+                _ => 0,
+            };
+            let part = match whole.checked_sub(1) {
+                Some(last) => located.blocks[index + last].end() - at,
+                None => (block.bytes - skip).min(rest.len()) as u64,
+            };
+            let (now, later) = rest.split_at_mut(usize::try_from(part).unwrap_or(usize::MAX));
+            if whole > 0 {
+                self.decode(located, &located.blocks[index..index + whole], now)?;
             } else {
-                now.copy_from_slice(&self.cached(segment, index, located)?[skip..][..part]);
+                now.copy_from_slice(&self.cached(segment, index, located)?[skip..][..now.len()]);
             }
-            at += part as u64;
+            at += part;
             rest = later;
-            index += 1;
+            index += whole.max(1);
         }
         Ok(())
+    }
+
+    /// Decodes whole blocks that follow one another.
+    fn decode(&self, located: &Located, blocks: &[LocatedBlock], out: &mut [u8]) -> Result<()> {
+        let runner = Runner::new(if blocks.len() == 1 { 1 } else { self.options.threads })?;
+        let decode = |block: &LocatedBlock, out: &mut [u8]| {
+            located.decode(&self.source, block, &self.options, out)
+        };
+        match runner {
+            Runner::Inline => try_fill(blocks, out, false, &|b| b.start, &decode),
+            Runner::Pool(pool) => {
+                pool.install(|| try_fill(blocks, out, true, &|b| b.start, &decode))
+            }
+        }
     }
 
     /// A block's bytes, kept for the next call.

@@ -47,6 +47,21 @@ impl<'a, S: Source> Tensor<'a, S> {
         read_exactly(self.archive, self.range(), self.info, out)
     }
 
+    /// All its elements, in memory of their own: large tensors are on huge pages where the system
+    /// has them.
+    ///
+    /// # Errors
+    /// As [`Archive::read_at`], with the tensor's name.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        // Its blocks bound what it can have, before memory is taken.
+        self.archive.located(self.segment).map_err(|e| e.in_tensor(&self.info.name))?;
+        let bytes = usize::try_from(self.bytes())
+            .map_err(|_| Error::argument("the tensor doesn't fit in memory"))?;
+        let mut out = weightzip_kernels::pages::zeroed(bytes);
+        self.read_into(&mut out)?;
+        Ok(out)
+    }
+
     /// A range of the first dimension.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
-//! The first 16 bytes of a file (spec: "File header").
+//! The first 16 bytes of a file or frame (spec: "File header").
 
 use crate::error::{Error, Result};
 use std::fmt;
-use xxhash_rust::xxh3::xxh3_64;
+use weightzip_kernels::xxh3::xxh3_64;
 
 /// As in PNG: a byte that is not ASCII, and line ends that careless transfers change.
 pub(crate) const MAGIC: [u8; 8] = [0x89, b'W', b'Z', 0x0D, 0x0A, 0x1A, 0x0A, 0x00];
@@ -44,15 +44,37 @@ pub fn is_weightzip(prefix: &[u8]) -> bool {
     prefix.starts_with(&MAGIC)
 }
 
-pub(crate) fn write_to(out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend(MAGIC);
-    out.extend([Version::CURRENT.major, Version::CURRENT.minor, 0, 0]);
-    let check = xxh3_64(&out[start..]).to_le_bytes();
-    out.extend(&check[..4]);
+/// What follows the header; the values are its flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// A file: segments, directory, footer, tail.
+    File = 0,
+    /// A frame: one segment.
+    Frame = 1,
 }
 
-pub(crate) fn read_from(bytes: &[u8; LEN]) -> Result<Version> {
+pub(crate) fn bytes(holds: Holds) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..11].copy_from_slice(&[Version::CURRENT.major, Version::CURRENT.minor, holds as u8]);
+    let check = xxh3_64(&bytes[..12]).to_le_bytes();
+    bytes[12..].copy_from_slice(&check[..4]);
+    bytes
+}
+
+/// The header of what starts with these bytes.
+pub(crate) fn of(start: &[u8]) -> Result<&[u8; LEN]> {
+    start.first_chunk().ok_or_else(|| {
+        let why = match is_weightzip(start) {
+            true => Error::short("the file ends within its header"),
+            false => Error::argument("this is not a .wz file"),
+        };
+        why.at(0)
+    })
+}
+
+/// Checks a header; one that doesn't hold what is wanted is incompatible.
+pub(crate) fn read_from(bytes: &[u8; LEN], wanted: Holds) -> Result<Version> {
     let (body, check) = bytes.split_at(12);
     if !is_weightzip(body) {
         return Err(Error::argument("this is not a .wz file: its first bytes are others").at(0));
@@ -69,11 +91,11 @@ pub(crate) fn read_from(bytes: &[u8; LEN]) -> Result<Version> {
         ))
         .at(8));
     }
-    if body[10..] != [0, 0] {
-        return Err(Error::incompatible(
-            "the file header has flags that this version doesn't know",
-        )
-        .at(10));
+    match (&body[10..], wanted) {
+        ([0, 0], Holds::File) | ([1, 0], Holds::Frame) => Ok(version),
+        ([1, 0], Holds::File) => Err("this is a frame, not a file: the library decompresses it"),
+        ([0, 0], Holds::Frame) => Err("this is a file, not a frame: decompress it as a file"),
+        _ => Err("the file header has flags that this version doesn't know"),
     }
-    Ok(version)
+    .map_err(|why| Error::incompatible(why).at(10))
 }

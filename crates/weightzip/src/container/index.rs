@@ -3,8 +3,9 @@
 
 use super::directory::{Page, Placed};
 use super::footer::{Footer, Info, PageRef};
+use super::header::{self, Holds};
 use super::section::{self, Section};
-use super::{header, tail};
+use super::tail;
 use crate::error::{Error, Result};
 use crate::options::Limits;
 use std::ops::Range;
@@ -45,7 +46,7 @@ impl Opening {
             }
             return Ok(Step::Need(start));
         };
-        let version = header::read_from(bytes)?;
+        let version = header::read_from(bytes, Holds::File)?;
         let tail = self.size.saturating_sub(tail::LEN as u64)..self.size;
         let Some(bytes) = self.get(&tail).and_then(<[u8]>::first_chunk) else {
             if self.size < start.end + tail::LEN as u64 {

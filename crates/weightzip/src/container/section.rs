@@ -72,6 +72,20 @@ impl Section {
         LEN as u64 + self.padded()
     }
 
+    /// [`Section::whole`] for what is in memory.
+    pub(crate) fn whole_len(&self) -> usize {
+        LEN + (self.len as usize).next_multiple_of(LEN)
+    }
+
+    /// Fills `room` with the whole section.
+    pub(crate) fn write_to(&self, payload: &[u8], room: &mut [u8]) {
+        let (head, rest) = room.split_at_mut(LEN);
+        let (body, padding) = rest.split_at_mut(payload.len());
+        head.copy_from_slice(&self.to_bytes());
+        body.copy_from_slice(payload);
+        padding.fill(0);
+    }
+
     /// Refuses a payload of more than `limit` bytes.
     pub(crate) fn check_len(&self, limit: usize) -> Result<()> {
         if self.len as usize <= limit {
@@ -130,5 +144,40 @@ impl Section {
                 "a section of type {kind:#04x} stands where none can be skipped"
             )),
         }
+    }
+}
+
+/// Goes through sections that are in memory, one behind another.
+pub(crate) struct Sections<'a> {
+    rest: &'a [u8],
+    /// Offset of the next one in the file.
+    at: u64,
+    /// What it means if one leaves the memory.
+    cut: fn() -> Error,
+}
+
+impl<'a> Sections<'a> {
+    pub(crate) fn new(at: u64, bytes: &'a [u8], cut: fn() -> Error) -> Self {
+        Self { rest: bytes, at, cut }
+    }
+
+    /// Offset of the next section.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The next section and its padded payload; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(Section, &'a [u8])>> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let cut = || (self.cut)().at(self.at);
+        let (head, rest) = self.rest.split_first_chunk().ok_or_else(cut)?;
+        let section = Section::from_bytes(head).map_err(|e| e.at(self.at))?;
+        let padded = usize::try_from(section.padded()).unwrap_or(usize::MAX);
+        let (padded, rest) = rest.split_at_checked(padded).ok_or_else(cut)?;
+        self.rest = rest;
+        self.at += section.whole();
+        Ok(Some((section, padded)))
     }
 }

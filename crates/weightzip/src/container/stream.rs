@@ -2,21 +2,22 @@
 
 use super::directory::{self, Page, Placed};
 use super::footer::{Footer, Info, PageRef};
-use super::header::Version;
+use super::header::{self, Holds, Version};
 use super::section::{self, Section};
 use super::segment::Segment;
-use super::{header, table, tail};
-use crate::codec::{self, Block, Coding, Context};
+use super::{table, tail};
+use crate::codec::{self, Coding, Context};
 use crate::error::{Error, Result};
 use crate::options::Limits;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::ops::Range;
 
 /// What comes next in a file.
 pub(crate) enum Event {
     /// A segment starts.
     Segment(Segment, Option<Context>),
-    /// A block of it, and the offset of its payload.
-    Block(Received, u64),
+    /// A block of it.
+    Block(Received),
     /// It ends.
     SegmentEnd,
     /// The file ends; all segments as the directory has them.
@@ -25,17 +26,12 @@ pub(crate) enum Event {
 
 /// A block that came in.
 pub(crate) struct Received {
-    coding: Coding,
-    pub(crate) records: u32,
-    check: u64,
-    payload: Vec<u8>,
-}
-
-impl Received {
-    pub(crate) fn block(&self) -> Block<'_> {
-        let &Self { coding, records, check, ref payload } = self;
-        Block { coding, records, check, payload }
-    }
+    pub(crate) entry: table::Entry,
+    /// Bytes that it decodes to.
+    pub(crate) bytes: usize,
+    /// Where its payload is in what [`Stream::take`] gives, and in the file.
+    pub(crate) payload: Range<usize>,
+    pub(crate) at: u64,
 }
 
 /// A segment as it was seen.
@@ -58,40 +54,26 @@ struct Open {
 }
 
 pub(crate) struct Stream<R> {
-    from: R,
+    input: Input<R>,
     limits: Limits,
     version: Version,
-    /// Offset behind what was read.
-    at: u64,
-    /// A section header that was read ahead.
-    ahead: Option<Section>,
+    /// A section header that was read ahead, and its offset.
+    ahead: Option<(u64, Section)>,
     open: Option<Open>,
     seen: Vec<Seen>,
 }
 
 impl<R: Read> Stream<R> {
-    pub(crate) fn new(mut from: R, limits: Limits) -> Result<Self> {
-        let mut start = Vec::new();
-        read_up_to(&mut from, header::LEN as u64, &mut start)?;
-        let Some(bytes) = start.first_chunk() else {
-            let known = header::is_weightzip(&start);
-            let why = if known {
-                Error::short("the file ends within its header")
-            } else {
-                Error::argument("this is not a .wz file")
-            };
-            return Err(why.at(0));
-        };
-        let version = header::read_from(bytes)?;
-        Ok(Self {
-            from,
-            limits,
-            version,
-            at: header::LEN as u64,
-            ahead: None,
-            open: None,
-            seen: Vec::new(),
-        })
+    pub(crate) fn new(from: R, limits: Limits) -> Result<Self> {
+        let mut input = Input { from, buffer: Vec::new(), start: 0, end: 0, at: 0 };
+        let start = input.take(header::LEN as u64)?;
+        let version = header::read_from(header::of(&input.buffer[start])?, Holds::File)?;
+        Ok(Self { input, limits, version, ahead: None, open: None, seen: Vec::new() })
+    }
+
+    /// The bytes that the blocks of the events so far refer to, in exchange for a buffer.
+    pub(crate) fn take(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        self.input.exchange(spare)
     }
 
     /// The next event; not to be called behind [`Event::End`].
@@ -114,16 +96,16 @@ impl<R: Read> Stream<R> {
     }
 
     fn begin(&mut self, section: Section, at: u64) -> Result<Event> {
-        let segment = Segment::read_from(&self.payload(section)?)?;
+        let segment = Segment::read_from(self.payload(section)?)?;
         let mut context = None;
         let blocks_at = loop {
             let (at, section) = self.section()?;
             if section.kind != section::CONTEXT {
-                self.ahead = Some(section);
+                self.ahead = Some((at, section));
                 break at;
             }
             let payload = self.payload(section)?;
-            Context::add(&mut context, section.sub, &payload, &segment.layout)
+            Context::add(&mut context, section.sub, payload, &segment.layout)
                 .map_err(|e| e.at(at))?;
         };
         self.open =
@@ -132,26 +114,28 @@ impl<R: Read> Stream<R> {
     }
 
     fn block(&mut self, section: Section) -> Result<Event> {
-        let (at, limit) = (self.at, self.limits.block_bytes);
+        let limit = self.limits.block_bytes;
         let Some(open) = &mut self.open else {
             return Err(section.misplaced());
         };
-        let coding = Coding::from_wire_id(section.sub)?;
-        let payload = read_payload(&mut self.from, &mut self.at, section, limit + codec::PREAMBLE)?;
-        let (records, check) = (codec::records_of(&payload)?, section.check);
-        let entry = table::Entry { len: section.len, coding, records, check };
-        open.bytes += entry.decoded_len(&open.segment.layout, limit)? as u64;
+        Coding::from_wire_id(section.sub)?;
+        section.check_len(limit + codec::PREAMBLE)?;
+        let at = self.input.at;
+        let padded = self.input.take(section.padded())?;
+        let payload = section.unpad(&self.input.buffer[padded.clone()])?;
+        let entry = table::Entry::of_section(&section, payload)?;
+        let bytes = entry.decoded_len(&open.segment.layout, limit)?;
+        let payload = padded.start..padded.start + payload.len();
+        open.bytes += bytes as u64;
         open.entries.push(entry);
-        let block = Received { coding, records, check, payload };
-        Ok(Event::Block(block, at))
+        Ok(Event::Block(Received { entry, bytes, payload, at }))
     }
 
     fn end_segment(&mut self, section: Section, table_at: u64) -> Result<Event> {
-        let payload = self.payload(section)?;
         let Some(open) = self.open.take() else {
             return Err(section.misplaced());
         };
-        let entries = table::read_from(&payload)?;
+        let entries = table::read_from(self.payload(section)?)?;
         if entries != open.entries {
             return Err(Error::corrupt("the block table differs from the blocks before it"));
         }
@@ -166,7 +150,7 @@ impl<R: Read> Stream<R> {
     fn end(&mut self, mut section: Section, mut at: u64) -> Result<Event> {
         let (mut pages, mut refs, mut original_at) = (Vec::new(), Vec::new(), 0);
         while section.kind == section::DIRECTORY {
-            let page = Page::read_from(&self.payload(section)?).map_err(|e| e.at(at))?;
+            let page = Page::read_from(self.payload(section)?).map_err(|e| e.at(at))?;
             let segments = u32::try_from(page.segments.len()).unwrap_or(u32::MAX);
             refs.push(PageRef { at, original_at, len: section.len, segments });
             if page.original_at != original_at {
@@ -184,7 +168,7 @@ impl<R: Read> Stream<R> {
         if section.kind != section::FOOTER {
             return Err(section.misplaced().at(at));
         }
-        let footer = Footer::read_from(&self.payload(section)?)?;
+        let footer = Footer::read_from(self.payload(section)?)?;
         self.compare(&pages)?;
         directory::check_names(&pages)?;
         let tensors = pages.iter().flat_map(|s| &s.spans).filter(|s| s.tensor.is_some()).count();
@@ -195,7 +179,7 @@ impl<R: Read> Stream<R> {
             return Err(Error::corrupt("the footer differs from the directory before it").at(at));
         }
         self.tail(at)?;
-        let (info, _) = footer.into_info(self.version, self.at);
+        let (info, _) = footer.into_info(self.version, self.input.at);
         Ok(Event::End(info, pages))
     }
 
@@ -216,64 +200,86 @@ impl<R: Read> Stream<R> {
     }
 
     fn tail(&mut self, footer_at: u64) -> Result<()> {
-        let mut bytes = Vec::new();
-        self.at += read_up_to(&mut self.from, tail::LEN as u64 + 1, &mut bytes)?;
-        match <&[u8; tail::LEN]>::try_from(bytes.as_slice()) {
-            Ok(tail) if tail::read_from(tail, self.at)? == footer_at => Ok(()),
+        let range = self.input.take(tail::LEN as u64 + 1)?;
+        let (bytes, at) = (&self.input.buffer[range], self.input.at);
+        match <&[u8; tail::LEN]>::try_from(bytes) {
+            Ok(tail) if tail::read_from(tail, at)? == footer_at => Ok(()),
             Ok(_) => Err(Error::corrupt("the tail differs from the footer's place")),
             Err(_) if bytes.len() < tail::LEN => Err(Error::short("the file ends within its tail")),
             Err(_) => Err(Error::corrupt("bytes follow the tail")),
         }
-        .map_err(|e| e.at(self.at))
+        .map_err(|e| e.at(at))
     }
 
     /// The next section's header, and its offset.
     fn section(&mut self) -> Result<(u64, Section)> {
-        if let Some(section) = self.ahead.take() {
-            return Ok((self.at - section::LEN as u64, section));
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(ahead);
         }
-        let at = self.at;
-        let mut bytes = Vec::new();
-        self.at += read_up_to(&mut self.from, section::LEN as u64, &mut bytes)?;
+        let at = self.input.at;
+        let header = self.input.take(section::LEN as u64)?;
+        let header = self.input.buffer[header].first_chunk();
         let header =
-            bytes.first_chunk().ok_or_else(|| Error::short("the file is cut short").at(self.at))?;
+            header.ok_or_else(|| Error::short("the file is cut short").at(self.input.at))?;
         Ok((at, Section::from_bytes(header).map_err(|e| e.at(at))?))
     }
 
     /// The checked payload of a section that is not a block.
-    fn payload(&mut self, section: Section) -> Result<Vec<u8>> {
-        let padded =
-            read_padded(&mut self.from, &mut self.at, section, self.limits.metadata_bytes)?;
-        section.open(&padded).map(<[u8]>::to_vec)
+    fn payload(&mut self, section: Section) -> Result<&[u8]> {
+        section.check_len(self.limits.metadata_bytes)?;
+        let padded = self.input.take(section.padded())?;
+        section.open(&self.input.buffer[padded])
     }
 }
 
-fn read_payload<R: Read>(
-    from: &mut R,
-    at: &mut u64,
-    section: Section,
-    limit: usize,
-) -> Result<Vec<u8>> {
-    let mut padded = read_padded(from, at, section, limit)?;
-    let len = section.unpad(&padded)?.len();
-    padded.truncate(len);
-    Ok(padded)
+/// Bytes that are asked for at a time, if fewer are needed.
+const READ: usize = 64 << 10;
+
+/// What was read of a file. It stays in the buffer, where blocks can be decoded from, until the
+/// buffer is exchanged.
+struct Input<R> {
+    from: R,
+    /// Longer than what is in it.
+    buffer: Vec<u8>,
+    /// What was read but not taken.
+    start: usize,
+    end: usize,
+    /// Offset of `start` in the file.
+    at: u64,
 }
 
-fn read_padded<R: Read>(
-    from: &mut R,
-    at: &mut u64,
-    section: Section,
-    limit: usize,
-) -> Result<Vec<u8>> {
-    section.check_len(limit)?;
-    let mut padded = Vec::new();
-    *at += read_up_to(from, section.padded(), &mut padded)?;
-    Ok(padded)
-}
+impl<R: Read> Input<R> {
+    /// The place of the next `len` bytes in the buffer, or of as many as there are. The buffer
+    /// grows with what is really read.
+    fn take(&mut self, len: u64) -> Result<Range<usize>> {
+        let wanted = self.start.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
+        let ahead = wanted.max(self.start + READ);
+        while self.end < wanted {
+            if self.end == self.buffer.len() {
+                self.buffer.resize((2 * self.end).max(READ).min(ahead), 0);
+            }
+            let room = self.buffer.len().min(ahead);
+            match self.from.read(&mut self.buffer[self.end..room]) {
+                Ok(0) => break,
+                Ok(n) => self.end += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("can't read the input", e)),
+            }
+        }
+        let taken = self.start..self.end.min(wanted);
+        self.start = taken.end;
+        self.at += taken.len() as u64;
+        Ok(taken)
+    }
 
-/// Appends `len` bytes, or as many as there are: memory grows with what is really read.
-fn read_up_to<R: Read>(from: &mut R, len: u64, into: &mut Vec<u8>) -> Result<u64> {
-    let read = from.by_ref().take(len).read_to_end(into);
-    read.map(|n| n as u64).map_err(|e| Error::io("can't read the input", e))
+    /// Gives the buffer away; what is not taken yet goes on in `spare`.
+    fn exchange(&mut self, mut spare: Vec<u8>) -> Vec<u8> {
+        let rest = &self.buffer[self.start..self.end];
+        if spare.len() < rest.len() {
+            spare.resize(rest.len(), 0);
+        }
+        spare[..rest.len()].copy_from_slice(rest);
+        (self.start, self.end) = (0, rest.len());
+        std::mem::replace(&mut self.buffer, spare)
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::section::{BLOCK, LEN, Section};
 use super::wire::Fields;
-use crate::codec::{self, Coding};
+use crate::codec::{self, Block, Coding};
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
 
@@ -24,6 +24,26 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    pub(crate) fn of(block: &Block<'_>) -> Result<Self> {
+        let &Block { coding, records, check, payload } = block;
+        let len = u32::try_from(payload.len());
+        let len = len.map_err(|_| Error::argument("a block takes more than 4 GiB"))?;
+        Ok(Self { len, coding, records, check })
+    }
+
+    /// What a table must say of a block that is there.
+    pub(crate) fn of_section(section: &Section, payload: &[u8]) -> Result<Self> {
+        let coding = Coding::from_wire_id(section.sub)?;
+        let records = codec::records_of(payload)?;
+        Ok(Self { len: section.len, coding, records, check: section.check })
+    }
+
+    /// The block that has this entry and a payload.
+    pub(crate) fn block<'a>(&self, payload: &'a [u8]) -> Block<'a> {
+        let &Self { coding, records, check, .. } = self;
+        Block { coding, records, check, payload }
+    }
+
     pub(crate) fn section(&self) -> Section {
         Section { kind: BLOCK, sub: self.coding.wire_id(), len: self.len, check: self.check }
     }

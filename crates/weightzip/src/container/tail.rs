@@ -1,7 +1,7 @@
 //! The last 32 bytes of a file (spec: "Tail"): where a reader that can seek begins.
 
 use crate::error::{Error, Result};
-use xxhash_rust::xxh3::xxh3_64;
+use weightzip_kernels::xxh3::xxh3_64;
 
 /// Bytes of the tail.
 pub(crate) const LEN: usize = 32;

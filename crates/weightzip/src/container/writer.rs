@@ -2,17 +2,21 @@
 
 use super::directory::{self, Entry, Page, Placed};
 use super::footer::{Footer, PageRef};
+use super::header::{self, Holds};
 use super::section::{self, Section};
 use super::segment::Segment;
-use super::{header, table, tail};
-use crate::codec::{Block, Context};
+use super::{table, tail};
+use crate::codec::Context;
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
-use std::io::Write;
+use std::io::{BufWriter, Write};
+
+/// Bytes that are gathered before they are written; blocks are mostly larger.
+const BUFFER: usize = 64 << 10;
 
 /// A file that is being written: segments, then [`Writer::finish`].
-pub(crate) struct Writer<W> {
-    to: W,
+pub(crate) struct Writer<W: Write> {
+    to: BufWriter<W>,
     at: u64,
     page: Page,
     page_bytes: usize,
@@ -33,7 +37,7 @@ struct Open {
 impl<W: Write> Writer<W> {
     pub(crate) fn new(to: W) -> Result<Self> {
         let mut writer = Self {
-            to,
+            to: BufWriter::with_capacity(BUFFER, to),
             at: 0,
             page: Page::default(),
             page_bytes: 0,
@@ -43,9 +47,7 @@ impl<W: Write> Writer<W> {
             original_at: 0,
             scratch: Vec::new(),
         };
-        let mut bytes = Vec::new();
-        header::write_to(&mut bytes);
-        writer.put(&bytes)?;
+        writer.put(&header::bytes(Holds::File))?;
         Ok(writer)
     }
 
@@ -75,19 +77,13 @@ impl<W: Write> Writer<W> {
         self.section(section::CONTEXT, id, |out| out.extend(payload))
     }
 
-    pub(crate) fn block(&mut self, block: &Block<'_>) -> Result<()> {
-        let len = u32::try_from(block.payload.len())
-            .map_err(|_| Error::argument("a block takes more than 4 GiB"))?;
-        let entry =
-            table::Entry { len, coding: block.coding, records: block.records, check: block.check };
-        let section = entry.section();
+    /// Blocks as their table entries and their sections, one behind another.
+    pub(crate) fn blocks(&mut self, entries: &[table::Entry], sections: &[u8]) -> Result<()> {
         let Some(open) = &mut self.open else {
             return Err(Error::argument("a block belongs into a segment"));
         };
-        open.entries.push(entry);
-        self.put(&section.to_bytes())?;
-        self.put(block.payload)?;
-        self.pad(&section)
+        open.entries.extend(entries);
+        self.put(sections)
     }
 
     /// Closes the open segment, whose bytes are `spans`.

@@ -1,15 +1,17 @@
 //! `.wz` in, original out.
 
-use super::digest::Digest;
-use super::runner::Runner;
-use super::{BYTES_PER_THREAD, MAX_STEPS, Summary};
+use super::digest::{Digest, Run, SpanHashes};
+use super::stages::{Stage, Timers};
+use super::{MAX_PARTS, Summary, batch_bytes};
 use crate::codec::{self, Context};
-use crate::container::directory::{Hash, Placed};
+use crate::container::directory::Placed;
 use crate::container::footer::Info;
 use crate::container::segment::Segment;
 use crate::container::stream::{Event, Received, Stream};
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
+use crate::runner::{Runner, try_fill};
+use rayon::ThreadPool;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -27,41 +29,185 @@ pub fn decompress<R: Read, W: Write>(
     writer: W,
     options: &DecodeOptions,
 ) -> Result<Summary> {
-    let mut stream = Stream::new(reader, options.limits)?;
-    let mut decoder = Decoder {
-        writer,
-        options,
-        runner: Runner::new(options.threads)?,
-        digest: Digest::new(options.sha256),
+    let timers = Timers::new(options.timings);
+    let runner = Runner::new(options.threads)?;
+    let stream = timers.time(Stage::Read, || Stream::new(reader, options.limits))?;
+    let feeder = Feeder {
+        stream,
         segment: None,
-        steps: Vec::new(),
-        work: Vec::new(),
-        work_bytes: 0,
-        hashes: Vec::new(),
+        original_at: 0,
+        batch_bytes: batch_bytes(&runner),
+        ended: false,
     };
-    loop {
-        match stream.next() {
-            Ok(Event::End(info, segments)) => {
-                decoder.flush().map_err(|e| e.named(&segments))?;
-                return decoder.finish(info, &segments);
-            }
-            Ok(event) => decoder.take(event)?,
-            // Blocks that came before may be the better witness.
-            Err(e) => return Err(decoder.flush().err().map_or(e, |earlier| earlier.error)),
-        }
-        if decoder.is_full() {
-            decoder.flush().map_err(|e| e.named(&rest(&mut stream)))?;
-        }
+    let decoder = Decoder {
+        feeder,
+        writer,
+        digest: Digest::new(options.sha256),
+        hashes: Vec::new(),
+        options,
+        timers: &timers,
+    };
+    match &runner {
+        Runner::Inline => decoder.inline(),
+        Runner::Pool(pool) => decoder.overlapped(pool),
     }
 }
 
-/// Names stand at the end of a file: goes there without decoding. Nothing if that fails.
-fn rest<R: Read>(stream: &mut Stream<R>) -> Vec<Placed> {
-    loop {
-        match stream.next() {
-            Ok(Event::End(_, segments)) => return segments,
-            Ok(_) => {}
-            Err(_) => return Vec::new(),
+/// Some of the original: what is read of it, and then what it decodes to. All buffers are used
+/// again.
+#[derive(Default)]
+struct Batch {
+    /// As the stream gives it.
+    input: Vec<u8>,
+    blocks: Vec<Work>,
+    parts: Vec<Part>,
+    /// Longer than what the blocks decode to.
+    output: Vec<u8>,
+    /// Bytes that they decode to.
+    len: usize,
+    /// Where these are in the original.
+    original_at: u64,
+    /// How the file ends, if it does behind these blocks.
+    last: Option<Result<(Info, Vec<Placed>)>>,
+}
+
+/// A segment's share of a batch.
+struct Part {
+    segment: Shared,
+    bytes: usize,
+    /// Whether the segment starts or ends here.
+    starts: bool,
+    ends: bool,
+}
+
+/// A segment's record layout and context.
+type Shared = Arc<(Segment, Option<Context>)>;
+
+/// A block to be decoded.
+struct Work {
+    part: usize,
+    block: Received,
+    /// Where its bytes start in the batch's output.
+    start: usize,
+}
+
+impl Batch {
+    fn clear(&mut self, original_at: u64) {
+        self.blocks.clear();
+        self.parts.clear();
+        self.last = None;
+        self.len = 0;
+        self.original_at = original_at;
+    }
+
+    /// Adds a block of the last part.
+    fn push(&mut self, block: Received) {
+        let (bytes, start) = (block.bytes, self.len);
+        self.len += bytes;
+        self.parts.last_mut().into_iter().for_each(|p| p.bytes += bytes);
+        self.blocks.push(Work { part: self.parts.len().saturating_sub(1), block, start });
+    }
+
+    fn output(&self) -> &[u8] {
+        &self.output[..self.len]
+    }
+
+    fn runs(&self) -> impl Iterator<Item = Run<'_>> + Send {
+        self.parts.iter().map(|&Part { ref segment, bytes, starts, ends }| Run {
+            segment: &segment.0,
+            bytes,
+            starts,
+            ends,
+        })
+    }
+
+    /// Decodes all blocks; on the pool that this is called in, if there is one.
+    fn decode(&mut self, how: &How<'_>) -> Result<(), Failed> {
+        if self.output.len() < self.len {
+            self.output.resize(self.len, 0);
+        }
+        let Self { input, blocks, parts, output, len, original_at, .. } = self;
+        let decode = |work: &Work, out: &mut [u8]| {
+            let decoded =
+                how.timers.time(Stage::Decode, || work.decode(input, parts, out, how.check));
+            decoded.map_err(|error| Failed { error, original_at: *original_at + work.start as u64 })
+        };
+        try_fill(blocks, &mut output[..*len], how.in_pool, &|work| work.start as u64, &decode)
+    }
+}
+
+impl Work {
+    fn decode(&self, input: &[u8], parts: &[Part], out: &mut [u8], check: bool) -> Result<()> {
+        let (segment, context) = &*parts[self.part].segment;
+        let block = self.block.entry.block(&input[self.block.payload.clone()]);
+        match check {
+            true => codec::decode_block_into(&segment.layout, context.as_ref(), &block, out),
+            false => codec::decode_unchecked(&segment.layout, context.as_ref(), &block, out),
+        }
+        .map_err(|e| e.at(self.block.at))
+    }
+}
+
+/// How to decode.
+struct How<'a> {
+    in_pool: bool,
+    check: bool,
+    timers: &'a Timers,
+}
+
+/// Reads batches.
+struct Feeder<R> {
+    stream: Stream<R>,
+    /// The segment in work.
+    segment: Option<Shared>,
+    /// Offset in the original of what comes next.
+    original_at: u64,
+    batch_bytes: usize,
+    /// Whether the last batch was given.
+    ended: bool,
+}
+
+impl<R: Read> Feeder<R> {
+    /// The next batch; an empty one behind the last.
+    fn fill(&mut self, batch: &mut Batch) {
+        batch.clear(self.original_at);
+        if let Some(segment) = self.segment.clone() {
+            batch.parts.push(Part { segment, bytes: 0, starts: false, ends: false });
+        }
+        while !self.ended && batch.len < self.batch_bytes && batch.parts.len() < MAX_PARTS {
+            match self.stream.next() {
+                Ok(Event::Segment(segment, context)) => {
+                    let segment = Arc::new((segment, context));
+                    self.segment = Some(Arc::clone(&segment));
+                    batch.parts.push(Part { segment, bytes: 0, starts: true, ends: false });
+                }
+                Ok(Event::Block(block)) => batch.push(block),
+                Ok(Event::SegmentEnd) => {
+                    self.segment = None;
+                    batch.parts.last_mut().into_iter().for_each(|p| p.ends = true);
+                }
+                Ok(Event::End(info, segments)) => batch.last = Some(Ok((info, segments))),
+                Err(e) => batch.last = Some(Err(e)),
+            }
+            self.ended = batch.last.is_some();
+        }
+        batch.input = self.stream.take(std::mem::take(&mut batch.input));
+        self.original_at += batch.len as u64;
+    }
+
+    /// The directory, for its names: read by one of these batches, or still to come. Goes there
+    /// without decoding; nothing if that fails.
+    fn directory(&mut self, batches: [&mut Batch; 2]) -> Vec<Placed> {
+        if let Some(last) = batches.into_iter().find_map(|b| b.last.take()) {
+            return last.map_or(Vec::new(), |(_, segments)| segments);
+        }
+        let mut spare = Vec::new();
+        loop {
+            match self.stream.next() {
+                Ok(Event::End(_, segments)) => return segments,
+                Ok(_) => spare = self.stream.take(spare),
+                Err(_) => return Vec::new(),
+            }
         }
     }
 }
@@ -89,101 +235,72 @@ impl Failed {
     }
 }
 
-/// A segment's record layout and context.
-type Shared = Arc<(Segment, Option<Context>)>;
-
-/// A block to be decoded.
-struct Work {
-    segment: Shared,
-    block: Received,
-    /// Offset of its payload in the `.wz`.
-    at: u64,
-    /// Offset of its bytes in the original.
-    original_at: u64,
-}
-
-/// What is to be done in order; blocks are in a list of their own.
-enum Step {
-    Begin(Shared),
-    Block,
-    End,
-}
-
-struct Decoder<'a, W> {
+struct Decoder<'a, R, W> {
+    feeder: Feeder<R>,
     writer: W,
-    options: &'a DecodeOptions,
-    runner: Runner,
     digest: Digest,
-    segment: Option<Shared>,
-    steps: Vec<Step>,
-    work: Vec<Work>,
-    work_bytes: usize,
-    /// Hashes of each segment's spans.
-    hashes: Vec<Vec<Hash>>,
+    /// Of each segment's spans.
+    hashes: Vec<SpanHashes>,
+    options: &'a DecodeOptions,
+    timers: &'a Timers,
 }
 
-impl<W: Write> Decoder<'_, W> {
-    fn take(&mut self, event: Event) -> Result<()> {
-        match event {
-            Event::Segment(segment, context) => {
-                let shared = Arc::new((segment, context));
-                self.segment = Some(Arc::clone(&shared));
-                self.steps.push(Step::Begin(shared));
+impl<R: Read, W: Write> Decoder<'_, R, W> {
+    fn inline(mut self) -> Result<Summary> {
+        let Self { feeder, writer, digest, hashes, options, timers } = &mut self;
+        let how = How { in_pool: false, check: options.check_blocks, timers };
+        let mut batch = Batch::default();
+        loop {
+            timers.time(Stage::Read, || feeder.fill(&mut batch));
+            if let Err(failed) = batch.decode(&how) {
+                return Err(failed.named(&feeder.directory([&mut batch, &mut Batch::default()])));
             }
-            Event::Block(block, at) => {
-                let Some(segment) = self.segment.clone() else {
-                    return Err(Error::corrupt("a block stands outside of a segment").at(at));
-                };
-                let original_at = self.digest.bytes() + self.work_bytes as u64;
-                self.work_bytes += codec::check_size(
-                    &segment.0.layout,
-                    block.records,
-                    self.options.limits.block_bytes,
-                )?;
-                self.work.push(Work { segment, block, at, original_at });
-                self.steps.push(Step::Block);
-            }
-            Event::SegmentEnd => self.steps.push(Step::End),
-            Event::End(..) => {}
-        }
-        Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        self.work_bytes >= BYTES_PER_THREAD * self.runner.threads() || self.steps.len() >= MAX_STEPS
-    }
-
-    /// Decodes what has gathered, and writes it.
-    fn flush(&mut self) -> Result<(), Failed> {
-        let (steps, work) = (std::mem::take(&mut self.steps), std::mem::take(&mut self.work));
-        self.work_bytes = 0;
-        let check = self.options.check_blocks;
-        let (decoded, ()) = self.runner.map(&work, |w| w.decode(check), || ());
-        let mut decoded = decoded.into_iter().zip(&work);
-        for step in steps {
-            match step {
-                Step::Begin(shared) => self.digest.begin_segment(&shared.0),
-                Step::End => self.hashes.push(self.digest.end_segment().1),
-                Step::Block => {
-                    if let Some((data, work)) = decoded.next() {
-                        let written =
-                            data.map_err(|e| e.at(work.at)).and_then(|data| self.write(&data));
-                        written.map_err(|error| Failed { error, original_at: work.original_at })?;
-                    }
-                }
+            let last = batch.last.take().transpose()?;
+            digest.feed(batch.output(), batch.runs(), hashes, false, timers);
+            timers.time(Stage::Write, || write(writer, batch.output(), options))?;
+            if let Some((info, segments)) = last {
+                return self.finish(info, &segments);
             }
         }
-        Ok(())
     }
 
-    fn write(&mut self, data: &[u8]) -> Result<()> {
-        self.digest.update(data);
-        self.options.progress.iter().for_each(|p| p(data.len() as u64));
-        self.writer.write_all(data).map_err(|e| Error::io("can't write the output", e))
+    /// While the pool decodes a batch and hashes the one before, this thread writes that and reads
+    /// the next one.
+    fn overlapped(mut self, pool: &ThreadPool) -> Result<Summary> {
+        let Self { feeder, writer, digest, hashes, options, timers } = &mut self;
+        let how = How { in_pool: true, check: options.check_blocks, timers };
+        let mut batches: [Batch; 3] = Default::default();
+        let [ready, work, next] = &mut batches;
+        timers.time(Stage::Read, || feeder.fill(work));
+        loop {
+            let mut decoded = Ok(());
+            let written = pool.in_place_scope(|scope| {
+                let ready = &*ready;
+                scope.spawn(|_| {
+                    let hash = || digest.feed(ready.output(), ready.runs(), hashes, true, timers);
+                    decoded = rayon::join(hash, || work.decode(&how)).1;
+                });
+                let written = timers.time(Stage::Write, || write(writer, ready.output(), options));
+                timers.time(Stage::Read, || feeder.fill(next));
+                written
+            });
+            written?;
+            if let Err(failed) = decoded {
+                return Err(failed.named(&feeder.directory([work, next])));
+            }
+            if let Some(Err(error)) = work.last.take_if(|last| last.is_err()) {
+                return Err(error);
+            }
+            if let Some(Ok((info, segments))) = ready.last.take() {
+                return self.finish(info, &segments);
+            }
+            std::mem::swap(ready, work);
+            std::mem::swap(work, next);
+        }
     }
 
     fn finish(mut self, info: Info, segments: &[Placed]) -> Result<Summary> {
-        for (segment, hashes) in segments.iter().zip(&self.hashes) {
+        for (segment, (_, hashes)) in segments.iter().zip(&self.hashes) {
             for (span, hash) in segment.spans.iter().zip(hashes) {
                 if let Some((tensor, said)) = &span.tensor
                     && said != hash
@@ -210,29 +327,12 @@ impl<W: Write> Decoder<'_, W> {
             blake3,
             sha256,
             warnings: Vec::new(),
+            stages: self.timers.stages(),
         })
     }
 }
 
-impl Work {
-    fn decode(&self, check: bool) -> Result<Vec<u8>> {
-        let (segment, context) = &*self.segment;
-        let mut out = vec![0; self.block.records as usize * usize::from(segment.layout.bytes())];
-        if check {
-            codec::decode_block_into(
-                &segment.layout,
-                context.as_ref(),
-                &self.block.block(),
-                &mut out,
-            )?;
-        } else {
-            codec::decode_unchecked(
-                &segment.layout,
-                context.as_ref(),
-                &self.block.block(),
-                &mut out,
-            )?;
-        }
-        Ok(out)
-    }
+fn write(writer: &mut impl Write, data: &[u8], options: &DecodeOptions) -> Result<()> {
+    options.progress.iter().for_each(|p| p(data.len() as u64));
+    writer.write_all(data).map_err(|e| Error::io("can't write the output", e))
 }

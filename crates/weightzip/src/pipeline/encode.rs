@@ -1,20 +1,21 @@
 //! Original in, `.wz` out.
 
-use super::digest::Digest;
-use super::runner::Runner;
-use super::{BYTES_PER_THREAD, MAX_STEPS, Summary};
-use crate::codec::{self, Block, Coding, Context};
-use crate::container::directory::{Entry, Hash};
+use super::batch::{Batch, How};
+use super::cutter::Cutter;
+use super::digest::{Digest, SpanHashes};
+use super::stages::{Stage, Timers};
+use super::{Summary, batch_bytes};
+use crate::container::directory::Entry;
 use crate::container::footer::Footer;
-use crate::container::segment::Segment as Announced;
 use crate::container::writer::Writer;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::formats::{self, Layout, Scan};
 use crate::options::{Options, Progress};
 use crate::plan;
+use crate::runner::Runner;
 use crate::span::Span;
+use rayon::ThreadPool;
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 /// Compresses all of `reader` into `writer`, in one pass and bounded memory.
 ///
@@ -22,7 +23,7 @@ use std::sync::Arc;
 /// level alone.
 ///
 /// # Errors
-/// [`Io`](Kind::Io) if reading or writing fails. What was written by then is not a `.wz`.
+/// [`Io`](crate::Kind::Io) if reading or writing fails. What was written by then is not a `.wz`.
 ///
 /// ```
 /// use weightzip::{compress, decompress, DecodeOptions, Options};
@@ -37,17 +38,27 @@ use std::sync::Arc;
 /// # Ok::<(), weightzip::Error>(())
 /// ```
 pub fn compress<R: Read, W: Write>(mut reader: R, writer: W, options: &Options) -> Result<Summary> {
-    let (prefix, layout) = scan(&mut reader)?;
-    let mut input =
-        Input { from: prefix.as_slice().chain(reader), carry: Vec::new(), ended: false };
-    let mut encoder = Encoder::new(writer, options)?;
-    for segment in plan::segments(&layout.spans) {
-        if !encoder.segment(segment, &mut input)? {
-            break;
-        }
+    let timers = Timers::new(options.timings);
+    let runner = Runner::new(options.threads)?;
+    let (prefix, layout) = timers.time(Stage::Read, || scan(&mut reader))?;
+    let from = prefix.as_slice().chain(reader);
+    let cutter = Cutter::new(from, plan::segments(&layout.spans), batch_bytes(&runner));
+    let mut encoder = Encoder {
+        cutter,
+        digest: Digest::new(options.sha256),
+        output: Output {
+            writer: Writer::new(writer)?,
+            progress: options.progress.clone(),
+            bytes: 0,
+            tensors: 0,
+        },
+        verify: options.verify,
+        timers: &timers,
+    };
+    match &runner {
+        Runner::Inline => encoder.inline()?,
+        Runner::Pool(pool) => encoder.overlapped(pool)?,
     }
-    // What follows the spans, or is left of a record that was cut short.
-    encoder.segment(plan::Segment::opaque(None), &mut input)?;
     encoder.finish(layout, options)
 }
 
@@ -66,190 +77,54 @@ fn scan(reader: &mut impl Read) -> Result<(Vec<u8>, Layout)> {
     }
 }
 
-struct Input<R> {
-    from: R,
-    /// Read already, but not used.
-    carry: Vec<u8>,
-    ended: bool,
-}
-
-impl<R: Read> Input<R> {
-    /// The next `len` bytes, or as many as there are.
-    fn read(&mut self, len: u64) -> Result<Vec<u8>> {
-        let mut data = std::mem::take(&mut self.carry);
-        let missing = len.saturating_sub(data.len() as u64);
-        if missing > 0 && !self.ended {
-            data.reserve_exact(usize::try_from(missing).unwrap_or(0));
-            let read = self.from.by_ref().take(missing).read_to_end(&mut data);
-            self.ended = (read.map_err(|e| Error::io("can't read the input", e))? as u64) < missing;
-        }
-        Ok(data)
-    }
-}
-
-/// A block to be coded, with what its segment says of it.
-struct Work {
-    segment: Arc<Shared>,
-    data: Vec<u8>,
-}
-
-/// A block that was coded.
-struct Coded {
-    coding: Coding,
-    records: u32,
-    check: u64,
-    payload: Vec<u8>,
-}
-
-impl Coded {
-    fn block(&self) -> Block<'_> {
-        let &Self { coding, records, check, ref payload } = self;
-        Block { coding, records, check, payload }
-    }
-}
-
-struct Shared {
-    announced: Announced,
-    context: Option<Context>,
-}
-
-/// What goes into the file, in order; blocks are in a list of their own.
-enum Event {
-    Begin(Arc<Shared>),
-    Block,
-    /// With the tensors that the plan had for the segment.
-    End(Vec<Span>),
-}
-
-struct Encoder<W> {
-    writer: Writer<W>,
+struct Encoder<'a, R, W: Write> {
+    cutter: Cutter<R>,
     digest: Digest,
-    runner: Runner,
-    events: Vec<Event>,
-    work: Vec<Work>,
-    work_bytes: usize,
+    output: Output<W>,
     verify: bool,
-    progress: Option<Progress>,
-    tensors: u64,
+    timers: &'a Timers,
 }
 
-impl<W: Write> Encoder<W> {
-    fn new(writer: W, options: &Options) -> Result<Self> {
-        Ok(Self {
-            writer: Writer::new(writer)?,
-            digest: Digest::new(options.sha256),
-            runner: Runner::new(options.threads)?,
-            events: Vec::new(),
-            work: Vec::new(),
-            work_bytes: 0,
-            verify: options.verify,
-            progress: options.progress.clone(),
-            tensors: 0,
-        })
-    }
-
-    /// Codes a segment, and tells if the file had all of it.
-    fn segment<R: Read>(&mut self, plan: plan::Segment, input: &mut Input<R>) -> Result<bool> {
-        let size = u64::from(plan.layout.bytes());
-        let mut segment: Option<Arc<Shared>> = None;
-        let mut records = 0;
-        let whole = loop {
-            let wanted = plan.block_at(records) * size;
-            let mut data = input.read(wanted)?;
-            let short = (data.len() as u64) < wanted;
-            let part = data.len() % usize::from(plan.layout.bytes());
-            input.carry = data.split_off(data.len() - part);
-            // Nothing is left of the file; tensors without elements may still be where it ends.
-            if data.is_empty() && short && (records > 0 || !plan.starts_empty()) {
-                break false;
+impl<R: Read, W: Write> Encoder<'_, R, W> {
+    fn inline(&mut self) -> Result<()> {
+        let Self { cutter, digest, output, verify, timers } = self;
+        let how = How { in_pool: false, verify: *verify, timers };
+        let mut batch = Batch::default();
+        loop {
+            cutter.fill(&mut batch, timers)?;
+            if batch.is_empty() {
+                return Ok(());
             }
-            let shared = match &segment {
-                Some(shared) => Arc::clone(shared),
-                None => self.begin(&plan, &data)?,
-            };
-            segment = Some(Arc::clone(&shared));
-            records += data.len() as u64 / size;
-            if !data.is_empty() {
-                self.work_bytes += data.len();
-                self.work.push(Work { segment: shared, data });
-                self.events.push(Event::Block);
-            }
-            if short || wanted == 0 {
-                break !short;
-            }
-            if self.work_bytes >= BYTES_PER_THREAD * self.runner.threads()
-                || self.events.len() >= MAX_STEPS
-            {
-                self.flush()?;
-            }
-        };
-        if segment.is_some() {
-            self.events.push(Event::End(plan.spans));
+            batch.code(digest, &how)?;
+            timers.time(Stage::Write, || output.write(&batch))?;
         }
-        Ok(whole)
     }
 
-    fn begin(&mut self, plan: &plan::Segment, first: &[u8]) -> Result<Arc<Shared>> {
-        let spans = plan.spans.iter().map(|s| s.range.end - s.range.start).collect();
-        let announced = Announced { layout: plan.layout.clone(), row: plan.row, spans };
-        let context =
-            if plan.is_long() { Context::of_first_block(&plan.layout, first) } else { None };
-        let context = context.map(|c| c.read_back(&plan.layout)).transpose()?.flatten();
-        let shared = Arc::new(Shared { announced, context });
-        self.events.push(Event::Begin(Arc::clone(&shared)));
-        Ok(shared)
-    }
-
-    /// Codes what has gathered, and writes it.
-    fn flush(&mut self) -> Result<()> {
-        let (events, work) = (std::mem::take(&mut self.events), std::mem::take(&mut self.work));
-        self.work_bytes = 0;
-        let (digest, verify) = (&mut self.digest, self.verify);
-        let (blocks, hashes) =
-            self.runner.map(&work, |w| w.encode(verify), || hash(digest, &events, &work));
-        let mut blocks = blocks.into_iter().zip(&work);
-        let mut hashes = hashes.into_iter();
-        for event in events {
-            match event {
-                Event::Begin(shared) => {
-                    self.writer.begin_segment(&shared.announced, shared.context.as_ref())?
-                }
-                Event::End(spans) => self.end_segment(&spans, hashes.next().unwrap_or_default())?,
-                Event::Block => {
-                    if let Some((block, work)) = blocks.next() {
-                        self.writer.block(&block?.block())?;
-                        self.progress.iter().for_each(|p| p(work.data.len() as u64));
-                    }
-                }
-            }
+    /// While the pool codes a batch, this thread writes the one before and reads the next one.
+    fn overlapped(&mut self, pool: &ThreadPool) -> Result<()> {
+        let Self { cutter, digest, output, verify, timers } = self;
+        let how = How { in_pool: true, verify: *verify, timers };
+        let (mut coded, mut work, mut next): (Batch, Batch, Batch) = Default::default();
+        cutter.fill(&mut work, timers)?;
+        while !(coded.is_empty() && work.is_empty()) {
+            let mut outcome = Ok(());
+            let (written, read) = pool.in_place_scope(|scope| {
+                scope.spawn(|_| outcome = work.code(digest, &how));
+                let written = timers.time(Stage::Write, || output.write(&coded));
+                (written, cutter.fill(&mut next, timers))
+            });
+            written.and(outcome).and(read)?;
+            std::mem::swap(&mut coded, &mut work);
+            std::mem::swap(&mut work, &mut next);
         }
         Ok(())
     }
 
-    /// Spans that the segment has in full keep their names; one that was cut short is opaque.
-    fn end_segment(
-        &mut self,
-        planned: &[Span],
-        (clipped, hashes): (Vec<u64>, Vec<Hash>),
-    ) -> Result<()> {
-        let mut hashes = hashes.into_iter();
-        let mut planned = planned.iter();
-        let entries = clipped.into_iter().map(|bytes| {
-            let whole = planned.next().filter(|s| s.range.end - s.range.start == bytes);
-            let tensor = whole.and_then(|s| s.tensor.clone()).zip(hashes.next());
-            Entry { bytes, tensor }
-        });
-        let entries: Vec<Entry> = entries.collect();
-        self.tensors += entries.iter().filter(|e| e.tensor.is_some()).count() as u64;
-        self.writer.end_segment(entries)
-    }
-
-    fn finish(mut self, layout: Layout, options: &Options) -> Result<Summary> {
-        self.flush()?;
-        let original_bytes = self.digest.bytes();
+    fn finish(self, layout: Layout, options: &Options) -> Result<Summary> {
+        let original_bytes = self.output.bytes;
+        let tensors = self.output.tensors;
         let (blake3, sha256) = self.digest.finish();
         let Layout { format, warnings, .. } = layout.fit(original_bytes);
-        let tensors = self.tensors;
         let footer = Footer {
             writer: concat!("weightzip ", env!("CARGO_PKG_VERSION")).to_owned(),
             level: options.level.name().to_owned(),
@@ -260,44 +135,66 @@ impl<W: Write> Encoder<W> {
             sha256,
             pages: Vec::new(),
         };
-        let compressed_bytes = self.writer.finish(footer)?;
-        Ok(Summary { format, original_bytes, compressed_bytes, tensors, blake3, sha256, warnings })
+        let compressed_bytes =
+            self.timers.time(Stage::Write, || self.output.writer.finish(footer))?;
+        Ok(Summary {
+            format,
+            original_bytes,
+            compressed_bytes,
+            tensors,
+            blake3,
+            sha256,
+            warnings,
+            stages: self.timers.stages(),
+        })
     }
 }
 
-/// Feeds the digest; for each segment that ends, the lengths of its spans and their hashes.
-fn hash(digest: &mut Digest, events: &[Event], work: &[Work]) -> Vec<(Vec<u64>, Vec<Hash>)> {
-    let (mut ended, mut work) = (Vec::new(), work.iter());
-    for event in events {
-        match event {
-            Event::Begin(shared) => digest.begin_segment(&shared.announced),
-            Event::Block => work.by_ref().take(1).for_each(|w| digest.update(&w.data)),
-            Event::End(_) => ended.push(digest.end_segment()),
-        }
-    }
-    ended
+/// The `.wz`, and what is counted while it is written.
+struct Output<W: Write> {
+    writer: Writer<W>,
+    progress: Option<Progress>,
+    bytes: u64,
+    tensors: u64,
 }
 
-impl Work {
-    /// The coded block; decoded again and compared while it is in cache, so that no fault of the
-    /// encoder or the memory can lose data.
-    fn encode(&self, verify: bool) -> Result<Coded> {
-        let mut payload = Vec::new();
-        let Shared { announced, context } = &*self.segment;
-        let block =
-            codec::encode_block(&announced.layout, context.as_ref(), &self.data, &mut payload)?;
-        if verify {
-            let mut decoded = vec![0; self.data.len()];
-            let back =
-                codec::decode_block_into(&announced.layout, context.as_ref(), &block, &mut decoded);
-            if back.is_err() || decoded != self.data {
-                return Err(Error::new(
-                    Kind::Corruption,
-                    "a block doesn't decode to its input: please report this; the original is unharmed",
-                ));
+impl<W: Write> Output<W> {
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let (mut coded, mut ended) = (batch.coded(), batch.ended.iter());
+        for part in &batch.parts {
+            let shared = &part.shared;
+            if part.starts {
+                self.writer.begin_segment(&shared.announced, shared.context.get())?;
+            }
+            let mut left = part.blocks.len();
+            while left > 0 {
+                let (entries, sections) = coded.next(left);
+                self.writer.blocks(entries, sections)?;
+                left -= entries.len();
+            }
+            if part.ends
+                && let Some(spans) = ended.next()
+            {
+                self.end_segment(&shared.plan.spans, spans)?;
             }
         }
-        let Block { coding, records, check, .. } = block;
-        Ok(Coded { coding, records, check, payload })
+        let bytes = batch.len() as u64;
+        self.bytes += bytes;
+        self.progress.iter().for_each(|p| p(bytes));
+        Ok(())
+    }
+
+    /// Spans that the segment has in full keep their names; one that was cut short is opaque.
+    fn end_segment(&mut self, planned: &[Span], (clipped, hashes): &SpanHashes) -> Result<()> {
+        let mut hashes = hashes.iter();
+        let mut planned = planned.iter();
+        let entries = clipped.iter().map(|&bytes| {
+            let whole = planned.next().filter(|s| s.range.end - s.range.start == bytes);
+            let tensor = whole.and_then(|s| s.tensor.clone()).zip(hashes.next().copied());
+            Entry { bytes, tensor }
+        });
+        let entries: Vec<Entry> = entries.collect();
+        self.tensors += entries.iter().filter(|e| e.tensor.is_some()).count() as u64;
+        self.writer.end_segment(entries)
     }
 }

@@ -1,20 +1,42 @@
-//! Streams with bounded memory: blocks are read in order, coded in parallel, written in order.
+//! Streams with bounded memory: batches of blocks are read in order, coded in parallel, written in
+//! order.
+//!
+//! While a pool works on a batch, the calling thread writes the one before and reads the next one.
+//! With one thread there is no pool, and one batch at a time.
 
+mod batch;
+mod cutter;
 mod decode;
 mod digest;
 mod encode;
-mod runner;
+mod stages;
 
 pub use decode::decompress;
 pub use encode::compress;
+pub use stages::Stages;
 
 use crate::formats::Format;
+use crate::runner::Runner;
 
-/// Bytes of original data that are in work at a time, per thread.
-const BYTES_PER_THREAD: usize = 4 << 20;
+/// Bytes of the original in a batch, per thread of a pool. Large enough to hide what starting and
+/// ending a batch takes.
+const BATCH_BYTES: usize = 2 << 20;
 
-/// Blocks, starts and ends of segments that are in work at a time: small ones add up too.
-const MAX_STEPS: usize = 16 << 10;
+/// Bytes of a batch without a pool: small enough to stay in cache from reading to writing.
+const INLINE_BATCH_BYTES: usize = 512 << 10;
+
+/// Most segments in a batch: small ones add up too.
+const MAX_PARTS: usize = 4 << 10;
+
+/// Bytes of the first read: buffers grow with what is really there.
+const FIRST_READ: usize = 64 << 10;
+
+fn batch_bytes(runner: &Runner) -> usize {
+    match runner {
+        Runner::Inline => INLINE_BATCH_BYTES,
+        Runner::Pool(pool) => BATCH_BYTES * pool.current_num_threads(),
+    }
+}
 
 /// What [`compress`] and [`decompress`] report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,4 +55,6 @@ pub struct Summary {
     pub sha256: Option<[u8; 32]>,
     /// What is odd about the original, for people.
     pub warnings: Vec<String>,
+    /// Where the time went, if it was asked for.
+    pub stages: Option<Box<Stages>>,
 }

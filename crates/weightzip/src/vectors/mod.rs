@@ -4,38 +4,61 @@
 //! the format's version. Without it the committed files are read, and must be those listed here.
 
 mod error;
+mod frames;
 mod ok;
+mod parts;
 
-use crate::{Archive, DecodeOptions, Kind, decompress};
+use crate::{
+    Archive, DecodeOptions, FrameOptions, Kind, decompress, decompress_frame_into, frame_len,
+};
 use std::path::PathBuf;
 
-/// A file that every decoder restores, or refuses with `kind`.
+/// A file or frame that every decoder restores, or refuses with `kind`.
+#[derive(Clone)]
 struct Vector {
     name: &'static str,
     shows: &'static str,
     wz: Vec<u8>,
     outcome: Result<Vec<u8>, Kind>,
+    is_frame: bool,
+}
+
+impl Vector {
+    /// Its place among the vectors.
+    fn file(&self) -> String {
+        let folder = if self.outcome.is_ok() { "ok" } else { "error" };
+        let suffix = if self.is_frame { "frame" } else { "wz" };
+        format!("{folder}/{}.{suffix}", self.name)
+    }
 }
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../spec/vectors")
 }
 
-fn manifest(ok: &[Vector], errors: &[Vector]) -> String {
-    let line = |folder: &str, v: &Vector| {
-        let hex = |bytes: &[u8]| {
-            sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>()
-        };
-        use sha2::Digest;
+fn manifest(vectors: &[Vector]) -> String {
+    use sha2::Digest;
+    let hex = |bytes: &[u8]| {
+        sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    let line = |v: &Vector| {
         let expected = match &v.outcome {
             Ok(original) => serde_json::json!({"bytes": original.len(), "sha256": hex(original)}),
             Err(kind) => serde_json::json!({"error": kind.to_string()}),
         };
-        serde_json::json!({"file": format!("{folder}/{}.wz", v.name), "shows": v.shows, "expected": expected}).to_string()
+        serde_json::json!({"file": v.file(), "shows": v.shows, "expected": expected}).to_string()
     };
-    let lines: Vec<_> =
-        ok.iter().map(|v| line("ok", v)).chain(errors.iter().map(|v| line("error", v))).collect();
-    format!("[\n{}\n]\n", lines.join(",\n"))
+    format!("[\n{}\n]\n", vectors.iter().map(line).collect::<Vec<_>>().join(",\n"))
+}
+
+fn check_frame(vector: &Vector, frame: &[u8]) {
+    let decoded = frame_len(frame).and_then(|len| {
+        let mut out = vec![0; len as usize];
+        let options = FrameOptions { threads: 1, ..FrameOptions::default() };
+        decompress_frame_into(frame, &mut out, &options).map(|()| out)
+    });
+    let decoded = decoded.map_err(|e| e.kind());
+    assert!(decoded == vector.outcome, "{}: {:?}", vector.name, decoded.map(|d| d.len()));
 }
 
 fn check(vector: &Vector, wz: &[u8]) {
@@ -68,25 +91,21 @@ fn check(vector: &Vector, wz: &[u8]) {
 
 #[test]
 fn golden_vectors_are_restored_or_refused() {
-    let (ok, errors) = (ok::vectors(), error::vectors());
-    let manifest = manifest(&ok, &errors);
+    let vectors = [ok::vectors(), frames::ok(), error::vectors(), frames::errors()].concat();
+    let manifest = manifest(&vectors);
     if std::env::var_os("WEIGHTZIP_UPDATE_VECTORS").is_some() {
         let _ = std::fs::remove_dir_all(folder());
-        for (sub, vectors) in [("ok", &ok), ("error", &errors)] {
-            std::fs::create_dir_all(folder().join(sub)).unwrap();
-            for v in vectors {
-                std::fs::write(folder().join(sub).join(v.name).with_extension("wz"), &v.wz)
-                    .unwrap();
-            }
+        for v in &vectors {
+            let path = folder().join(v.file());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &v.wz).unwrap();
         }
         std::fs::write(folder().join("MANIFEST.json"), &manifest).unwrap();
     }
     let committed = std::fs::read_to_string(folder().join("MANIFEST.json")).unwrap();
     assert_eq!(committed, manifest, "the vectors changed: see the head of this file");
-    for (sub, vectors) in [("ok", &ok), ("error", &errors)] {
-        for v in vectors {
-            let wz = std::fs::read(folder().join(sub).join(v.name).with_extension("wz")).unwrap();
-            check(v, &wz);
-        }
+    for v in &vectors {
+        let wz = std::fs::read(folder().join(v.file())).unwrap();
+        if v.is_frame { check_frame(v, &wz) } else { check(v, &wz) }
     }
 }

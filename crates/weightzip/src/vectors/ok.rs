@@ -1,7 +1,8 @@
 //! Files that every decoder must restore.
 
 use super::Vector;
-use crate::codec::{self, Context};
+use crate::codec::Context;
+use crate::coded::Coded;
 use crate::container::directory::Entry;
 use crate::container::footer::Footer;
 use crate::container::section;
@@ -23,7 +24,7 @@ fn bell() -> impl Iterator<Item = f32> {
     std::iter::from_fn(move || Some(uniform.by_ref().take(4).sum::<f32>() * 0.05))
 }
 
-fn bf16(count: usize) -> Vec<u8> {
+pub(super) fn bf16(count: usize) -> Vec<u8> {
     bell().take(count).flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect()
 }
 
@@ -55,6 +56,7 @@ fn whole(name: &'static str, shows: &'static str, file: Vec<u8>) -> Vector {
         shows,
         wz: compressed(&file, &Options { threads: 1, ..Options::default() }),
         outcome: Ok(file),
+        is_frame: false,
     }
 }
 
@@ -83,9 +85,7 @@ fn cut_by_hand(
         let segment = Segment { layout: layout.clone(), row: 0, spans: vec![bytes] };
         writer.begin_segment(&segment, context.as_ref()).unwrap();
         for block in blocks {
-            let mut payload = Vec::new();
-            let block = codec::encode_block(layout, context.as_ref(), block, &mut payload);
-            writer.block(&block.unwrap()).unwrap();
+            put_block(&mut writer, layout, context.as_ref(), block);
         }
         let info = TensorInfo { name: format!("part.{i}"), dtype: Dtype::U8, shape: vec![bytes] };
         let tensor = Some((info, *blake3::hash(&data).as_bytes()));
@@ -104,7 +104,19 @@ fn cut_by_hand(
         pages: Vec::new(),
     };
     writer.finish(footer).unwrap();
-    Vector { name, shows, wz, outcome: Ok(original) }
+    Vector { name, shows, wz, outcome: Ok(original), is_frame: false }
+}
+
+fn put_block(
+    writer: &mut Writer<&mut Vec<u8>>,
+    layout: &RecordLayout,
+    context: Option<&Context>,
+    data: &[u8],
+) {
+    let (mut coded, mut section) = (Coded::default(), Vec::new());
+    coded.encode(layout, context, data).unwrap();
+    coded.append_to(&mut section);
+    writer.blocks(&[coded.entry], &section).unwrap();
 }
 
 /// A BF16 tensor whose two blocks share a rank table.
@@ -198,6 +210,7 @@ pub(super) fn vectors() -> Vec<Vector> {
             shows: "a footer with the original's SHA-256",
             wz: compressed(&sample, &Options { sha256: true, ..Options::default() }),
             outcome: Ok(sample),
+            is_frame: false,
         },
         shared_ranks(),
         cut_by_hand(
@@ -300,8 +313,7 @@ fn skippable() -> Vector {
     writer.begin_segment(&segment, None).unwrap();
     writer.section(section::CONTEXT, 0x33, |out| out.extend(b"a hint for some blocks")).unwrap();
     writer.open_blocks();
-    let mut payload = Vec::new();
-    writer.block(&codec::encode_block(&layout, None, &data, &mut payload).unwrap()).unwrap();
+    put_block(&mut writer, &layout, None, &data);
     writer.end_segment(vec![Entry { bytes: data.len() as u64, tensor: None }]).unwrap();
     writer.section(0x7F, 9, |_| {}).unwrap();
     let footer = Footer {
@@ -320,5 +332,6 @@ fn skippable() -> Vector {
         shows: "unknown sections and contexts without the critical bit",
         wz,
         outcome: Ok(data),
+        is_frame: false,
     }
 }

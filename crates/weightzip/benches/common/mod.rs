@@ -1,0 +1,116 @@
+//! Blocks of made-up weights, the same each time: for how speed changes, not for how fast a model is.
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "made-up data; each bench uses its part"
+)]
+
+use half::{bf16, f16};
+use weightzip::{Block, Coding, Context, Dtype, RecordLayout, decode_block_into, encode_block};
+
+/// Elements in a block of a large tensor.
+pub(crate) const ELEMENTS: usize = 1 << 16;
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Bf16,
+    F16,
+    F32,
+    Bf16AsF32,
+    F64,
+    F8E4M3,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Bf16, Self::F16, Self::F32, Self::Bf16AsF32, Self::F64, Self::F8E4M3];
+
+    fn layout(self) -> RecordLayout {
+        match self {
+            Self::Bf16 => Dtype::Bf16,
+            Self::F16 => Dtype::F16,
+            Self::F32 | Self::Bf16AsF32 => Dtype::F32,
+            Self::F64 => Dtype::F64,
+            Self::F8E4M3 => Dtype::F8E4M3,
+        }
+        .record_layout()
+    }
+
+    fn bytes(self, values: impl Iterator<Item = f64>) -> Vec<u8> {
+        match self {
+            Self::Bf16 => values.flat_map(|v| bf16::from_f64(v).to_le_bytes()).collect(),
+            Self::F16 => values.flat_map(|v| f16::from_f64(v).to_le_bytes()).collect(),
+            Self::F32 => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
+            Self::Bf16AsF32 => {
+                values.flat_map(|v| bf16::from_f64(v).to_f32().to_le_bytes()).collect()
+            }
+            Self::F64 => values.flat_map(f64::to_le_bytes).collect(),
+            Self::F8E4M3 => values.map(f8_e4m3).collect(),
+        }
+    }
+}
+
+/// Scaled to use the range, as quantizers do. A 256th of a number has in F16 the exponent field
+/// that the number has in F8_E4M3.
+fn f8_e4m3(value: f64) -> u8 {
+    let bits = f16::from_f64(value * 2000.0 / 256.0).to_bits();
+    (bits >> 8 & 0x80 | bits >> 7 & 0x7F) as u8
+}
+
+/// Sums of four uniform numbers, a bell like that of weights, within 0.1 of zero.
+fn bell(seed: u64) -> impl Iterator<Item = f64> {
+    let mut state = seed;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 32) as f64 / 2f64.powi(32) - 0.5
+    };
+    std::iter::repeat_with(move || 0.05 * (uniform() + uniform() + uniform() + uniform()))
+}
+
+/// A block, coded, with room to code and decode it again.
+pub(crate) struct Sample {
+    layout: RecordLayout,
+    context: Option<Context>,
+    coding: Coding,
+    records: u32,
+    check: u64,
+    pub(crate) data: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+    /// Where it is encoded again.
+    room: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Sample {
+    pub(crate) fn new(kind: Kind, seed: u64) -> Self {
+        let (layout, data) = (kind.layout(), kind.bytes(bell(seed).take(ELEMENTS)));
+        let context = Context::of_first_block(&layout, &data);
+        let mut room = Vec::new();
+        let Block { coding, records, check, payload } =
+            encode_block(&layout, context.as_ref(), &data, &mut room).unwrap();
+        let (payload, out) = (payload.to_vec(), vec![0; data.len()]);
+        let mut sample = Self { layout, context, coding, records, check, data, room, payload, out };
+        sample.decode();
+        assert_eq!(sample.out, sample.data);
+        sample
+    }
+
+    pub(crate) fn encode(&mut self) {
+        encode_block(&self.layout, self.context.as_ref(), &self.data, &mut self.room).unwrap();
+    }
+
+    pub(crate) fn decode(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
+        self.decode_from(&self.payload, &mut out);
+        self.out = out;
+    }
+
+    /// Decodes a copy of the payload.
+    pub(crate) fn decode_from(&self, payload: &[u8], out: &mut [u8]) {
+        let Self { coding, records, check, .. } = *self;
+        let block = Block { coding, records, check, payload };
+        decode_block_into(&self.layout, self.context.as_ref(), &block, out).unwrap();
+    }
+}
