@@ -6,13 +6,12 @@ use crate::progress::Bar;
 use crate::source::SourceFile;
 use crate::{escape, remove, space};
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use weightzip::{Archive, DecodeOptions, Options, Summary};
 
-/// Bytes gathered before a write.
-const WRITE_BUFFER: usize = 256 << 10;
 /// Bytes that tell a .wz.
 const PREFIX: u64 = 16;
 
@@ -102,14 +101,11 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
         if likely { job.coder.likely(&input) } else { job.coder.worst_case(&input) }
     })?;
     let output = Output::create(target, job.force, input.metadata().is_some())?;
-    let mut writer = BufWriter::with_capacity(WRITE_BUFFER, output.file()?);
-    let coded = job.coder.run(input.file(), &mut writer, bar);
+    let coded = job.coder.run(input.file(), output.file()?, bar);
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;
-    let summary = coded?;
-    writer.flush().context("can't write the result")?;
-    drop(writer);
-    output.seal(input.metadata())?;
+    let mut summary = coded?;
+    seal(&output, input.metadata(), &mut summary)?;
     if job.remove {
         bar.message(format!("{}, reading back", escape::path(source)));
         job.coder.read_back(output.path(), source, &summary)?;
@@ -120,6 +116,14 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
         remove::remove(source)?;
     }
     Ok(summary)
+}
+
+/// [`Output::seal`], timed.
+fn seal(output: &Output, like: Option<&Metadata>, summary: &mut Summary) -> Result<()> {
+    let start = Instant::now();
+    output.seal(like)?;
+    summary.stages.iter_mut().for_each(|stages| stages.sync = start.elapsed());
+    Ok(())
 }
 
 /// Copies `source` to `target`, with the same care.
@@ -151,11 +155,8 @@ pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<
     let summary = match to {
         Where::Path(target) => {
             let output = Output::create(target, job.force, false)?;
-            let mut writer = BufWriter::with_capacity(WRITE_BUFFER, output.file()?);
-            let summary = job.coder.run(reader, &mut writer, bar)?;
-            writer.flush().context("can't write the result")?;
-            drop(writer);
-            output.seal(None)?;
+            let mut summary = job.coder.run(reader, output.file()?, bar)?;
+            seal(&output, None, &mut summary)?;
             output.commit()?;
             summary
         }

@@ -65,6 +65,16 @@ pub(crate) struct CodedEntry {
     pub(crate) sha256: Option<String>,
     /// Whether the source was removed.
     pub(crate) removed: bool,
+    /// In the order in which data pass them, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<Stage>,
+}
+
+/// How long a stage took.
+#[derive(Serialize)]
+struct Stage {
+    name: &'static str,
+    seconds: f64,
 }
 
 /// An error in JSON: the kind is one of the library's five, `io` included, or `refused`.
@@ -76,6 +86,12 @@ struct Failure {
     file: Option<String>,
     offset: Option<u64>,
     tensor: Option<String>,
+}
+
+impl Stage {
+    fn new((name, time): (&'static str, Duration)) -> Self {
+        Self { name, seconds: time.as_secs_f64() }
+    }
 }
 
 impl FileEntry {
@@ -98,6 +114,7 @@ impl FileEntry {
                 blake3: crate::human::hex(&summary.blake3),
                 sha256: summary.sha256.map(|h| crate::human::hex(&h)),
                 removed: false,
+                stages: summary.stages.iter().flat_map(|s| s.named()).map(Stage::new).collect(),
             }),
             seconds: time.as_secs_f64(),
             warnings: summary.warnings.clone(),
@@ -132,10 +149,13 @@ impl Report {
         self.ui
     }
 
-    /// A file that went well; its warnings are printed.
+    /// A file that went well; its warnings are printed, and its stages.
     pub(crate) fn done(&mut self, file: &Path, entry: FileEntry) {
         for warning in &entry.warnings {
             say(&format!("{}: warning: {}", escape::path(file), escape::text(warning)));
+        }
+        for Stage { name, seconds } in entry.coded.iter().flat_map(|c| &c.stages) {
+            self.line(&format!("{name:>8} {seconds:8.3} s"));
         }
         self.entries.push(Entry::Done(Box::new(entry)));
     }

@@ -96,12 +96,17 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
                 level: a.level.level,
                 threads: a.threads.threads,
                 sha256: a.sha256,
+                timings: a.timings.timings,
                 ..Options::default()
             };
             Command::Compress(code(a.inputs, a.write, a.ui, crate::job::Coder::Compress(options))?)
         }
         LowCommand::Decompress(a) => {
-            let options = DecodeOptions { threads: a.threads.threads, ..DecodeOptions::default() };
+            let options = DecodeOptions {
+                threads: a.threads.threads,
+                timings: a.timings.timings,
+                ..DecodeOptions::default()
+            };
             Command::Decompress(code(
                 a.inputs,
                 a.write,

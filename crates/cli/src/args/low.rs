@@ -17,7 +17,7 @@ A folder that is compressed or restored keeps going when one of its files fails.
 
 const FILES_JSON: &str = "\
 JSON: {command, files, failed}; each of files has file, action, bytes, seconds, warnings, and, where
-it applies, output, compressed, ratio, format, tensors, blake3, sha256, removed; or file and
+it applies, output, compressed, ratio, format, tensors, blake3, sha256, removed, stages; or file and
 error {kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility,
 corruption, insufficient_data, invalid_argument, io or refused.";
 
@@ -100,6 +100,13 @@ pub(super) struct ThreadsArg {
 }
 
 #[derive(Args)]
+pub(super) struct TimingsArg {
+    /// Say how long each stage took, all threads together: with one thread they add up to the whole
+    #[arg(long)]
+    pub(super) timings: bool,
+}
+
+#[derive(Args)]
 pub(super) struct LevelArg {
     /// How hard to try
     #[arg(long, default_value = Level::Default.name(), value_parser = level_parser())]
@@ -137,6 +144,8 @@ pub(super) struct CompressArgs {
     #[arg(long)]
     pub(super) sha256: bool,
     #[command(flatten)]
+    pub(super) timings: TimingsArg,
+    #[command(flatten)]
     pub(super) ui: UiArgs,
 }
 
@@ -149,6 +158,8 @@ pub(super) struct DecompressArgs {
     pub(super) write: WriteArgs,
     #[command(flatten)]
     pub(super) threads: ThreadsArg,
+    #[command(flatten)]
+    pub(super) timings: TimingsArg,
     #[command(flatten)]
     pub(super) ui: UiArgs,
 }
