@@ -1,4 +1,5 @@
-//! `wz bench`: size and speed of the codec in memory.
+//! `wz bench`: size and speed of the block codec in memory, with its checksums; what files add
+//! (hashes, the check behind encoding, reading and writing) `--timings` of the other commands shows.
 
 use crate::args::Bench;
 use crate::human;
@@ -8,7 +9,10 @@ use serde::Serialize;
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
-use weightzip::{DecodeOptions, Options};
+use std::ops::Range;
+use weightzip::{
+    FrameOptions, RecordLayout, compress_frame, decompress_frame_into, scan,
+};
 
 /// Copies are measured until they make this many bytes: more than caches hold.
 const TILED: usize = 256 << 20;
@@ -58,7 +62,9 @@ fn measure(args: &Bench) -> Result<Figures> {
     let data = std::fs::read(&args.file).context("can't read")?;
     ensure!(!data.is_empty(), "empty; there is nothing to measure");
     let copies = TILED.div_ceil(data.len());
-    let mut tiles = Tiles::new(&data, copies);
+    let parts = parts(&data)?;
+    let mut tiles = Tiles::new(&data, parts, copies);
+    let options = FrameOptions { threads: args.options.threads, ..FrameOptions::default() };
     let best = |run: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
         let mut shortest = Duration::MAX;
         for _ in 0..args.runs {
@@ -72,12 +78,11 @@ fn measure(args: &Bench) -> Result<Figures> {
         tiles.copy();
         Ok(())
     })?;
-    let compress_gbps = best(&mut || tiles.compress(&args.options))?;
+    let compress_gbps = best(&mut || tiles.compress(&options))?;
     tiles.output.fill(0);
-    let decode = DecodeOptions { threads: args.options.threads, ..DecodeOptions::default() };
-    let decompress_gbps = best(&mut || tiles.decompress(&decode))?;
+    let decompress_gbps = best(&mut || tiles.decompress(&options))?;
     ensure!(tiles.is_round_trip(), "what was decoded differs from the file; please report this");
-    let compressed = tiles.compressed[0].len();
+    let compressed = tiles.compressed[0].iter().map(Vec::len).sum();
     Ok(Figures {
         bytes: data.len(),
         compressed,
@@ -91,18 +96,44 @@ fn measure(args: &Bench) -> Result<Figures> {
     })
 }
 
+/// A run of the file's bytes that are records of one layout.
+type Part = (RecordLayout, Range<usize>);
+
+/// Neighbours of one layout are one part; bytes behind the last span are opaque.
+fn parts(data: &[u8]) -> Result<Vec<Part>> {
+    let (mut parts, mut end) = (Vec::<Part>::new(), 0);
+    let layout = scan(&data)?;
+    let spans = layout.spans.iter().map(|span| {
+        let dtype = span.tensor.as_ref().map(|tensor| tensor.dtype);
+        (dtype.map_or_else(RecordLayout::opaque, |d| d.record_layout()), span.range.end)
+    });
+    for (layout, until) in spans.chain([(RecordLayout::opaque(), data.len() as u64)]) {
+        let until = usize::try_from(until)?.min(data.len());
+        match parts.last_mut().filter(|(last, _)| *last == layout) {
+            Some((_, range)) => range.end = until,
+            None if until > end => parts.push((layout, end..until)),
+            None => {}
+        }
+        end = until;
+    }
+    Ok(parts)
+}
+
 /// Copies of the data, each with its own input and its own place in the output.
 struct Tiles {
+    parts: Vec<Part>,
     input: Vec<Vec<u8>>,
-    compressed: Vec<Vec<u8>>,
+    /// A frame per part of each copy.
+    compressed: Vec<Vec<Vec<u8>>>,
     output: Vec<u8>,
 }
 
 impl Tiles {
-    fn new(data: &[u8], copies: usize) -> Self {
+    fn new(data: &[u8], parts: Vec<Part>, copies: usize) -> Self {
         Self {
             input: vec![data.to_vec(); copies],
-            compressed: vec![Vec::new(); copies],
+            compressed: vec![vec![Vec::new(); parts.len()]; copies],
+            parts,
             // Written now, so that no run pays for fresh pages.
             output: vec![1; data.len() * copies],
         }
@@ -116,19 +147,21 @@ impl Tiles {
         black_box(&mut self.output);
     }
 
-    fn compress(&mut self, options: &Options) -> Result<()> {
-        for (input, out) in self.input.iter().zip(&mut self.compressed) {
-            out.clear();
-            weightzip::compress(input.as_slice(), out, options)?;
+    fn compress(&mut self, options: &FrameOptions) -> Result<()> {
+        for (input, frames) in self.input.iter().zip(&mut self.compressed) {
+            for ((layout, range), frame) in self.parts.iter().zip(frames) {
+                compress_frame(layout, &input[range.clone()], options, frame)?;
+            }
         }
         Ok(())
     }
 
-    fn decompress(&mut self, options: &DecodeOptions) -> Result<()> {
+    fn decompress(&mut self, options: &FrameOptions) -> Result<()> {
         let len = self.input[0].len();
-        for (coded, place) in self.compressed.iter().zip(self.output.chunks_exact_mut(len)) {
-            // A slice takes bytes from its start and fails when it is full.
-            weightzip::decompress(coded.as_slice(), place, options)?;
+        for (frames, place) in self.compressed.iter().zip(self.output.chunks_exact_mut(len)) {
+            for ((_, range), frame) in self.parts.iter().zip(frames) {
+                decompress_frame_into(frame, &mut place[range.clone()], options)?;
+            }
         }
         Ok(())
     }
