@@ -8,11 +8,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::hint::black_box;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
 use std::ops::Range;
-use weightzip::{
-    FrameOptions, RecordLayout, compress_frame, decompress_frame_into, scan,
-};
+use std::time::{Duration, Instant};
+use weightzip::{FrameOptions, RecordLayout, compress_frame, decompress_frame_into, scan};
 
 /// Copies are measured until they make this many bytes: more than caches hold.
 const TILED: usize = 256 << 20;

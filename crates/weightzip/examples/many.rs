@@ -49,7 +49,9 @@ fn safetensors_header() -> String {
     let entry = |i| {
         let (start, end) = (i * size, (i + 1) * size);
         let name = name(i);
-        format!(r#""{name}":{{"dtype":"BF16","shape":[{ELEMENTS}],"data_offsets":[{start},{end}]}}"#)
+        format!(
+            r#""{name}":{{"dtype":"BF16","shape":[{ELEMENTS}],"data_offsets":[{start},{end}]}}"#
+        )
     };
     format!("{{{}}}", (0..TENSORS).map(entry).collect::<Vec<_>>().join(","))
 }
