@@ -14,6 +14,9 @@ pub(crate) const OPAQUE_BLOCK: u64 = 1 << 20;
 /// Tensors of fewer records share a block with neighbours of their dtype.
 const SMALL_RECORDS: u64 = 32 << 10;
 
+/// Records that small tensors share a block up to: their values are less alike than those of one.
+const SHARED_RECORDS: u64 = 64 << 10;
+
 /// Bytes up to which tensors are not worth a record layout: they share an opaque segment with
 /// their neighbours, whatever their dtypes. Bounds what a file of tiny tensors can grow to.
 const TINY_BYTES: u64 = 512;
@@ -86,7 +89,7 @@ impl Segment {
 
     /// Whether `next` may join this segment's one block.
     fn takes(&self, next: &Self) -> bool {
-        let limit = if self.layout.is_opaque() { OPAQUE_BLOCK } else { BLOCK_RECORDS };
+        let limit = if self.layout.is_opaque() { OPAQUE_BLOCK } else { SHARED_RECORDS };
         let fits = self.records() + next.records() <= limit
             && self.spans.len() + next.spans.len() <= MAX_SPANS;
         self.layout == next.layout && self.is_small() && next.is_small() && fits
@@ -250,7 +253,7 @@ mod tests {
         };
         let (large, small, tiny): (&[u64], &[u64], &[u64]) = (&[40_000], &[30_000], &[3]);
         use Dtype::{Bf16, F32, I64};
-        assert_eq!(sizes(&[(Bf16, small); 5]), [(4, false), (1, false)]);
+        assert_eq!(sizes(&[(Bf16, small); 3]), [(2, false), (1, false)]);
         assert_eq!(sizes(&[(Bf16, small), (F32, small)]), [(1, false), (1, false)]);
         assert_eq!(sizes(&[(Bf16, small), (Bf16, large), (Bf16, small)]), [(1, false); 3]);
         assert_eq!(
