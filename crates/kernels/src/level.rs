@@ -1,6 +1,6 @@
 //! Which instruction set is in use: looked up once, then a load and a compare per kernel.
 //!
-//! An instruction set is a value that only [`detect`] makes, and only where the CPU has it. So
+//! An instruction set is a value that only [`Level::all`] makes, and only where the CPU has it. So
 //! whoever holds one may use its instructions: that is the safety argument of every kernel.
 
 use std::sync::OnceLock;

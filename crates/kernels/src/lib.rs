@@ -1,5 +1,5 @@
 //! Inner loops of weightzip. A kernel is written once, over groups of 64 bytes, and compiled for
-//! every [`level`]; the scalar one is its meaning, the others must give the same bytes.
+//! every [`level`](mod@level); the scalar one is its meaning, the others must give the same bytes.
 //!
 //! Three families, in the order in which a block passes them:
 //! - [`field`]: split floats into exponent ranks and residuals (sign and mantissa), and merge them;

@@ -126,7 +126,7 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
 /// The `N` bytes at `at`, to be written.
 ///
 /// # Panics
-/// As [`array`].
+/// As [`array()`].
 #[inline(always)]
 pub(crate) fn array_mut<const N: usize>(bytes: &mut [u8], at: usize) -> &mut [u8; N] {
     &mut bytes[at..at + N].as_chunks_mut().0[0]

@@ -1,7 +1,7 @@
 //! The levels of x86-64.
 //!
 //! A method may use the instructions of its level because `self` exists only where the CPU has
-//! them (see [`level`](crate::level)); it is inlined into functions that are compiled for them.
+//! them (see [`level`](mod@crate::level)); it is inlined into functions that are compiled for them.
 
 mod avx2;
 mod avx512;
