@@ -51,6 +51,9 @@ pub(in crate::codec) fn decode<'a>(
                 Some(plane) => {
                     let filled = &mut filled.0[..strip::plane_len(count)];
                     used = escape::fill(level, plane, at, &next[..escaped + SLACK], used, filled);
+                    if used > escaped {
+                        return Err(other_escapes());
+                    }
                     filled
                 }
                 None => &next[at..],
