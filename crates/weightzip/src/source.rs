@@ -1,5 +1,7 @@
 //! Positional reads, so that one archive serves files, memory and remote ranges.
 
+use crate::error::{Error, Result};
+use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 
@@ -92,4 +94,28 @@ impl<S: Source + ?Sized> Source for &S {
     fn lend(&self, range: Range<u64>) -> Option<&[u8]> {
         (**self).lend(range)
     }
+}
+
+thread_local! {
+    /// What is read that a source can't lend.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Uses the bytes of a range whose length was checked, without a copy if the source lends them.
+pub(crate) fn with_bytes<T>(
+    source: &(impl Source + ?Sized),
+    range: Range<u64>,
+    work: impl FnOnce(&[u8]) -> Result<T>,
+) -> Result<T> {
+    if let Some(bytes) = source.lend(range.clone()) {
+        return work(bytes);
+    }
+    let mut buffer = BUFFER.take();
+    let len = usize::try_from(range.end - range.start).unwrap_or(0);
+    buffer.resize(buffer.len().max(len), 0);
+    let read = source.read_at(range.start, &mut buffer[..len]);
+    let read = read.map_err(|e| Error::io("can't read the input", e).at(range.start));
+    let done = read.and_then(|()| work(&buffer[..len]));
+    BUFFER.set(buffer);
+    done
 }

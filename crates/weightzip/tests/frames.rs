@@ -3,8 +3,9 @@
 
 mod common;
 use arbtest::arbitrary::{Result, Unstructured};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weightzip::{
-    ByteOrder, Dtype, Field, FrameOptions, Kind, RecordLayout, compress_frame,
+    ByteOrder, Dtype, Field, FrameOptions, Kind, RecordLayout, Source, compress_frame,
     decompress_frame_into, frame_len,
 };
 
@@ -73,6 +74,39 @@ fn any_records_come_back_with_any_threads_into_buffers_that_held_something() {
     .budget_ms(2000);
 }
 
+/// Weights that training changes: each read finds others.
+struct Changing {
+    data: Vec<u8>,
+    reads: AtomicU64,
+}
+
+impl Source for Changing {
+    fn size(&self) -> std::io::Result<u64> {
+        self.data.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.data.read_at(offset, buf)?;
+        let read = self.reads.fetch_add(1, Relaxed) as u8;
+        buf.iter_mut().step_by(2).for_each(|byte| *byte ^= read);
+        Ok(())
+    }
+}
+
+#[test]
+fn records_may_change_meanwhile() {
+    for threads in [1, 3] {
+        let changing = Changing { data: bf16(5 << 16), reads: AtomicU64::new(0) };
+        let (options, mut frame) = (FrameOptions { threads, ..INLINE }, Vec::new());
+        compress_frame(&Dtype::Bf16.record_layout(), &changing, &options, &mut frame).unwrap();
+        let decoded = decompress(&frame).unwrap();
+        assert_eq!(decoded.len(), changing.data.len());
+        assert!(decoded.iter().skip(1).step_by(2).eq(changing.data.iter().skip(1).step_by(2)));
+        // The first block once more, for the context.
+        assert!(changing.reads.into_inner() <= 1 + (5 << 16) / 100_000);
+    }
+}
+
 #[test]
 fn a_frame_is_not_larger_than_its_records_and_a_little() {
     for len in [0, 1, 100, 3 << 20] {
@@ -87,7 +121,7 @@ fn a_frame_is_not_larger_than_its_records_and_a_little() {
 fn what_does_not_fit_is_refused() {
     let layout = Dtype::F32.record_layout();
     let mut frame = Vec::new();
-    let error = compress_frame(&layout, &[0; 7], &INLINE, &mut frame).unwrap_err();
+    let error = compress_frame(&layout, &[0; 7][..], &INLINE, &mut frame).unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
 
     let (frame, data) = sample();

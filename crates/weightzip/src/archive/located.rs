@@ -7,8 +7,7 @@ use crate::container::segment::Segment;
 use crate::container::table;
 use crate::error::{Error, Result};
 use crate::options::{DecodeOptions, Limits};
-use crate::source::Source;
-use std::cell::Cell;
+use crate::source::{Source, with_bytes};
 use std::ops::Range;
 
 /// A segment's own description and block table.
@@ -113,30 +112,6 @@ impl Located {
         let range = block.at..block.at + expected.whole();
         with_bytes(source, range, decode).map_err(|e| e.at(block.at))
     }
-}
-
-thread_local! {
-    /// What blocks are read into that their source can't lend.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Uses the bytes of a range whose length was checked, without a copy if the source lends them.
-fn with_bytes<S: Source>(
-    source: &S,
-    range: Range<u64>,
-    work: impl FnOnce(&[u8]) -> Result<()>,
-) -> Result<()> {
-    if let Some(bytes) = source.lend(range.clone()) {
-        return work(bytes);
-    }
-    let mut buffer = BUFFER.take();
-    let len = usize::try_from(range.end - range.start).unwrap_or(0);
-    buffer.resize(buffer.len().max(len), 0);
-    let read = source.read_at(range.start, &mut buffer[..len]);
-    let read = read.map_err(|e| Error::io("can't read the input", e).at(range.start));
-    let done = read.and_then(|()| work(&buffer[..len]));
-    BUFFER.set(buffer);
-    done
 }
 
 fn misplaced() -> Error {

@@ -10,10 +10,12 @@ use crate::error::{Error, Result};
 use crate::plan;
 use crate::record::RecordLayout;
 use crate::runner::Runner;
+use crate::source::{Source, with_bytes};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Bytes that are coded side by side, per thread, before their blocks are put in order.
-const WAVE_BYTES: usize = 2 << 20;
+const WAVE_BYTES: u64 = 2 << 20;
 
 thread_local! {
     /// Buffers for coded blocks: they stay for the next call.
@@ -23,12 +25,13 @@ thread_local! {
 /// Compresses whole records into `out`, in place of what is there.
 ///
 /// Blocks are cut as those of a tensor of one dimension in a file. An `out` that is used again
-/// costs no new memory.
+/// costs no new memory. A source that doesn't [lend](Source::lend) its bytes is asked for each
+/// block once, and may change meanwhile: the frame then has each block as it was when it was read.
 ///
 /// # Errors
 /// [`InvalidArgument`](crate::Kind::InvalidArgument) if `data` is not whole records: an
-/// [opaque layout](RecordLayout::opaque) takes any bytes. [`Corruption`](crate::Kind::Corruption)
-/// if `verify` finds a fault. `out` has no meaning then.
+/// [opaque layout](RecordLayout::opaque) takes any bytes. [`Io`](crate::Kind::Io) if it can't be
+/// read, [`Corruption`](crate::Kind::Corruption) if `verify` finds a fault. `out` has no meaning then.
 ///
 /// ```
 /// use weightzip::{compress_frame, decompress_frame_into, frame_len, Dtype, FrameOptions};
@@ -44,19 +47,19 @@ thread_local! {
 /// ```
 pub fn compress_frame(
     layout: &RecordLayout,
-    data: &[u8],
+    data: &(impl Source + ?Sized),
     options: &FrameOptions,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let size = usize::from(layout.bytes());
-    if !data.len().is_multiple_of(size) {
-        let why = format!("{} bytes are not whole records of {size}", data.len());
-        return Err(Error::argument(why));
+    let len = data.size().map_err(|e| Error::io("can't read the input", e))?;
+    let size = u64::from(layout.bytes());
+    if !len.is_multiple_of(size) {
+        return Err(Error::argument(format!("{len} bytes are not whole records of {size}")));
     }
-    let plan = plan::Segment::nameless(layout, data.len() as u64);
-    let block = size * usize::try_from(plan.block).unwrap_or(usize::MAX / size);
-    let context = coded::context(&plan, &data[..block.min(data.len())])?;
-    let segment = Segment { layout: layout.clone(), row: 0, spans: vec![data.len() as u64] };
+    let plan = plan::Segment::nameless(layout, len);
+    let block = size * plan.block;
+    let context = with_bytes(data, 0..block.min(len), |first| coded::context(&plan, first))?;
+    let segment = Segment { layout: layout.clone(), row: 0, spans: vec![len] };
 
     let mut out = Out { bytes: out, len: 0 };
     out.put(&header::bytes(Holds::Frame));
@@ -65,23 +68,29 @@ pub fn compress_frame(
         let (id, payload) = context.to_wire(layout);
         out.section(section::CONTEXT, id, |to| to.extend(payload))?;
     }
-    let encode = |data: &[u8], coded: &mut Coded| {
-        coded.encode(layout, context.as_ref(), data)?;
-        match options.verify {
-            true => coded.check(layout, context.as_ref(), data),
-            false => Ok(()),
+    let encode = |range: Range<u64>, coded: &mut Coded| {
+        with_bytes(data, range, |data| {
+            coded.encode(layout, context.as_ref(), data)?;
+            match options.verify {
+                true => coded.check(layout, context.as_ref(), data),
+                false => Ok(()),
+            }
+        })
+    };
+    let mut starts = (0..len).step_by(usize::try_from(block).unwrap_or(usize::MAX));
+    let blocks = std::iter::from_fn(|| starts.next().map(|start| start..len.min(start + block)));
+    let runner = Runner::new(if len <= block { 1 } else { options.threads })?;
+    let slots_wanted = match &runner {
+        Runner::Inline => 1,
+        Runner::Pool(_) => {
+            runner.threads() * usize::try_from(WAVE_BYTES.div_ceil(block)).unwrap_or(1)
         }
     };
-    let runner = Runner::new(if data.len() <= block { 1 } else { options.threads })?;
-    let wave = match &runner {
-        Runner::Inline => block,
-        Runner::Pool(_) => runner.threads() * WAVE_BYTES.next_multiple_of(block),
-    };
     let entries = SLOTS.with_borrow_mut(|slots| {
-        slots.resize_with(slots.len().max(wave / block), Coded::default);
+        slots.resize_with(slots.len().max(slots_wanted), Coded::default);
         match &runner {
-            Runner::Inline => out.blocks(data.chunks(block), &mut slots[0], encode),
-            _ => out.waves(data.chunks(wave), block, slots, &runner, encode),
+            Runner::Inline => out.blocks(blocks, &mut slots[0], encode),
+            _ => out.waves(blocks, &mut slots[..slots_wanted], &runner, encode),
         }
     })?;
     let mut table = Vec::new();
@@ -120,14 +129,14 @@ impl Out<'_> {
     }
 
     /// Codes blocks one by one.
-    fn blocks<'d>(
+    fn blocks(
         &mut self,
-        blocks: impl Iterator<Item = &'d [u8]>,
+        blocks: impl Iterator<Item = Range<u64>>,
         slot: &mut Coded,
-        encode: impl Fn(&[u8], &mut Coded) -> Result<()>,
+        encode: impl Fn(Range<u64>, &mut Coded) -> Result<()>,
     ) -> Result<Vec<Entry>> {
-        let each = |data| {
-            encode(data, slot)?;
+        let each = |block| {
+            encode(block, slot)?;
             slot.write_to(self.room(slot.whole()));
             Ok(slot.entry)
         };
@@ -136,36 +145,37 @@ impl Out<'_> {
 
     /// Codes blocks in parallel, as many at a time as there are slots. A block's place is known
     /// when all before it are coded: it waits in its slot, and is put there when the next one comes.
-    fn waves<'d>(
+    fn waves(
         &mut self,
-        waves: impl Iterator<Item = &'d [u8]>,
-        block: usize,
+        mut blocks: impl Iterator<Item = Range<u64>>,
         slots: &mut [Coded],
         runner: &Runner,
-        encode: impl Fn(&[u8], &mut Coded) -> Result<()> + Sync,
+        encode: impl Fn(Range<u64>, &mut Coded) -> Result<()> + Sync,
     ) -> Result<Vec<Entry>> {
         let (mut entries, mut waiting) = (Vec::new(), 0);
-        for wave in waves.chain([&[][..]]) {
+        loop {
             let mut room = self.room(slots[..waiting].iter().map(Coded::whole).sum());
-            let mut tasks = Vec::with_capacity(slots.len());
-            let mut blocks = wave.chunks(block);
-            let blocks_in_wave = blocks.len();
+            let (mut tasks, mut coded) = (Vec::with_capacity(slots.len()), 0);
             for (i, slot) in slots.iter_mut().enumerate() {
                 let len = if i < waiting { slot.whole() } else { 0 };
                 let (own, rest) = std::mem::take(&mut room).split_at_mut(len);
                 room = rest;
-                tasks.push((slot, own, blocks.next()));
+                let block = blocks.next();
+                coded += usize::from(block.is_some());
+                tasks.push((slot, own, block));
             }
             runner.try_each(&mut tasks, |(slot, room, block)| {
                 if !room.is_empty() {
                     slot.write_to(room)
                 }
-                block.map_or(Ok(()), |data| encode(data, slot))
+                block.clone().map_or(Ok(()), |block| encode(block, slot))
             })?;
-            waiting = blocks_in_wave;
+            waiting = coded;
+            if waiting == 0 {
+                return Ok(entries);
+            }
             entries.extend(slots[..waiting].iter().map(|slot| slot.entry));
         }
-        Ok(entries)
     }
 
     fn finish(self) {
