@@ -340,9 +340,9 @@ mod tests {
         // Short mantissas but for a few subnormals, whose exponent has the last rank.
         let exponent = |i: u16| 10 + i.trailing_zeros().min(9) as u16;
         let data: Vec<u8> =
-            bytes(&|i| if i % 500 == 7 { 1 } else { exponent(i) << 10 | i % 13 << 3 });
+            bytes(&|i| if i % 500 == 7 { 1 } else { (exponent(i) << 10) | ((i % 13) << 3) });
         // They leave low ranks in memory, or all that there are.
-        let others: [Vec<u8>; 2] = [bytes(&|i| (i % 5) << 10), bytes(&|i| i % 31 << 10)];
+        let others: [Vec<u8>; 2] = [bytes(&|i| (i % 5) << 10), bytes(&|i| (i % 31) << 10)];
         let (mut payload, mut spare) = (Vec::new(), Vec::new());
         let Block { coding, records, check, payload } =
             encode_block(&layout, None, &data, &mut payload).unwrap();
