@@ -14,6 +14,7 @@ How it is measured:
 
 - The tensors of a file, back to back, without their names and boundaries, repeated to at least
   256 MiB. Sizes are of the data unrepeated. A codec that codes repeated data smaller is named.
+  weightzip's size of the whole file as a .wz, which has names and boundaries, stands beside it.
 - Everything in one run, in turn, A B C A B C; at least five rounds, after two that don't count.
   A speed is the median, in GB (10^9 bytes) of original data per second; "of memcpy" is the median of ratios
   to the memcpy of the same round and memory.
@@ -117,9 +118,9 @@ def fits(name: str, threads: int) -> bool:
     return threads == 1 or codec.threads_encode or codec.threads_decode
 
 
-def measure(args, memory: str) -> list[dict]:
-    """All files with warm or with cold memory."""
-    warm, rows = memory == "warm", []
+def measure(args, memory: str, rows: list[dict]) -> None:
+    """Adds all files with warm or with cold memory; what is measured is on disk at once."""
+    warm = memory == "warm"
     workers = {simd: Worker(warm, simd or None) for simd in ["", *args.simd]}
     for name in args.data:
         print(f"{memory} {name}", end=" ", flush=True)
@@ -129,9 +130,9 @@ def measure(args, memory: str) -> list[dict]:
             print(".", end="", flush=True)
         print()
         rows += run.rows({"memory": memory, "data": name, "dtype": DATA[name]})
+        report.write(rows, args.out / "compare.csv")
     for worker in workers.values():
         worker.close()
-    return rows
 
 
 def arguments():
@@ -175,12 +176,12 @@ def known_name(known, name: str) -> str:
 
 def main():
     args = arguments()
-    if args.csv:
-        rows = report.read(args.csv)
-    else:
-        build_missing(args.folder, args.data)
-        rows = [row for memory in args.memory for row in measure(args, memory)]
     args.out.mkdir(parents=True, exist_ok=True)
+    rows = report.read(args.csv) if args.csv else []
+    if not args.csv:
+        build_missing(args.folder, args.data)
+        for memory in args.memory:
+            measure(args, memory, rows)
     report.write(rows, args.out / "compare.csv")
     text = report.tables(rows) + report.bars(rows)
     (args.out / "compare.md").write_text(text)

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 FIELDS = [
-    "memory", "data", "dtype", "bytes", "codec", "version", "threads", "percent",
+    "memory", "data", "dtype", "bytes", "codec", "version", "threads", "percent", "file_percent",
     "encode", "encode_least", "encode_greatest", "decode", "decode_least", "decode_greatest",
     "of_memcpy", "reason",
 ]  # fmt: skip
@@ -47,9 +47,15 @@ def measured(row: dict) -> bool:
     return not row["reason"]
 
 
+def of_file(row: dict) -> float | None:
+    """The size of the whole file as a .wz, if that was measured."""
+    percent = row.get("file_percent")
+    return percent if percent and percent == percent else None
+
+
 def tables(rows: list[dict]) -> str:
     """All tables: warm before cold, one thread before more, by dtype."""
-    parts = []
+    parts = ["Sizes in brackets: the whole file as a .wz, names and boundaries included.\n\n"]
     for memory in ("warm", "cold"):
         for threads in sorted({row["threads"] for row in rows}):
             of = where(rows, memory=memory, threads=threads)
@@ -76,8 +82,9 @@ def dtype_table(rows: list[dict], title: str) -> str:
         elif row["codec"] == "memcpy":
             lines.append(f"{start} | | {row['decode']:.2f} | |")
         else:
+            size = f"{row['percent']:.2f}" + (f" ({of_file(row):.2f})" if of_file(row) else "")
             speeds = f"{row['encode']:.2f} | {row['decode']:.2f} | {row['of_memcpy']:.2f}"
-            lines.append(f"{start} {row['percent']:.2f} | {speeds} |")
+            lines.append(f"{start} {size} | {speeds} |")
     return "\n".join(lines) + "\n\n" if rows else ""
 
 
@@ -105,6 +112,8 @@ class Bars:
 
     def size(self, most: float, text: str) -> None:
         self.line("size %", self.own["percent"], most, text, most=True)
+        if of_file(self.own):
+            self.line("size %, as .wz", of_file(self.own), most, text, most=True)
 
     def size_of(self, peer: str, points: float = 0) -> None:
         if peer in self.peers:

@@ -73,7 +73,7 @@ fn measure(args: &Bench) -> Result<Figures> {
         Ok(human::round(human::gbps((data.len() * copies) as u64, shortest), 3))
     };
     let memcpy_gbps = best(&mut || {
-        tiles.copy();
+        tiles.copy(options.threads);
         Ok(())
     })?;
     let compress_gbps = best(&mut || tiles.compress(&options))?;
@@ -137,11 +137,21 @@ impl Tiles {
         }
     }
 
-    fn copy(&mut self) {
+    /// Copies with as many threads as the codec has, each its share of every copy.
+    fn copy(&mut self, threads: usize) {
         let len = self.input[0].len();
+        let share = len.div_ceil(threads.max(1));
+        let mut shares: Vec<Vec<_>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
         for (input, place) in self.input.iter().zip(self.output.chunks_exact_mut(len)) {
-            place.copy_from_slice(black_box(input));
+            let parts = input.chunks(share).zip(place.chunks_mut(share));
+            shares.iter_mut().zip(parts).for_each(|(share, part)| share.push(part));
         }
+        std::thread::scope(|scope| {
+            for share in shares {
+                let copy = |(from, to): (&[u8], &mut [u8])| to.copy_from_slice(black_box(from));
+                scope.spawn(move || share.into_iter().for_each(copy));
+            }
+        });
         black_box(&mut self.output);
     }
 

@@ -33,7 +33,8 @@ impl Digest {
         Self { whole: blake3::Hasher::new(), sha256: sha256.then(Sha256::new), spans: Spans::new() }
     }
 
-    /// Hashes `data`, which the runs make up; says what is known of segments that end. With `in_pool`, on the pool that this is called in.
+    /// Hashes `data`, which the runs make up; says what is known of segments that end. With
+    /// `in_pool`, on the pool that this is called in.
     pub(super) fn feed<'a>(
         &mut self,
         data: &[u8],
