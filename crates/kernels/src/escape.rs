@@ -25,12 +25,12 @@ pub struct Plane<'a> {
     pub base: u8,
 }
 
-/// The ones of the codes of a group that are there.
+/// The codes of a group, zero behind the last one of `count`.
 #[inline(always)]
-fn present(count: usize, group: usize) -> u64 {
+fn present<S: Simd>(simd: S, codes: S::Bytes, group: usize, count: usize) -> S::Bytes {
     match count - group * GROUP {
-        left @ 0..GROUP => (1 << left) - 1,
-        _ => u64::MAX,
+        left @ 0..GROUP => simd.keep(codes, (1 << left) - 1),
+        _ => codes,
     }
 }
 
@@ -82,12 +82,9 @@ fn peel_width<S: Simd, const WIDTH: u32>(
     let (base, escape) = (simd.splat(base), simd.splat(decided(WIDTH)));
     for group in 0..count.div_ceil(GROUP) {
         let here = simd.load(array(ranks, group * GROUP));
-        let present = present(count, group);
-        let codes = simd.keep(simd.min(simd.sub(here, base), escape), present);
+        let codes = present(simd, simd.min(simd.sub(here, base), escape), group, count);
         strips.put_rest(simd, codes, group, packed);
-        let escapes = simd.eq(codes, escape);
-        simd.compress(here, escapes, array_mut(next, escaped));
-        escaped += escapes.count_ones() as usize;
+        escaped += simd.compress(here, simd.eq(codes, escape), array_mut(next, escaped));
     }
     if WIDTH & 1 != 0 {
         let len = packed.len();
@@ -138,12 +135,11 @@ fn fill_width<S: Simd, const WIDTH: u32>(
     let start = first / GROUP;
     for (i, to) in ranks.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
         let codes = strips.rest(simd, plane.packed, start + i);
-        let escapes = simd.eq(codes, escape) & present(plane.count, start + i);
+        let codes = present(simd, codes, start + i, plane.count);
         let Some(from) = next.get(used..).and_then(<[u8]>::first_chunk) else {
             return next.len();
         };
-        simd.store(simd.expand(simd.add(codes, base), escapes, from), to);
-        used += escapes.count_ones() as usize;
+        used += simd.expand(simd.add(codes, base), simd.eq(codes, escape), from, to);
     }
     used
 }

@@ -21,6 +21,7 @@
 pub mod escape;
 pub mod field;
 pub mod level;
+mod moves;
 pub mod pages;
 pub mod prefetch;
 mod scalar;

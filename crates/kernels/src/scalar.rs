@@ -1,13 +1,18 @@
 //! Groups as plain arrays: what every operation means, written so that the compiler can vectorise
 //! it with whatever the target has.
 
+use crate::moves::MOVES;
 use crate::simd::{GROUP, Simd};
+use crate::strip::{array, array_mut};
 
 /// The level that every CPU has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scalar;
 
 type Bytes = [u8; GROUP];
+
+/// A bit per byte.
+type Mask = [u8; 8];
 
 #[inline(always)]
 fn map2(a: Bytes, b: Bytes, each: impl Fn(u8, u8) -> u8) -> Bytes {
@@ -40,15 +45,11 @@ const fn eight(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The low bits of all bytes.
+/// The low bits of eight bytes.
 #[inline(always)]
-fn low_bits(words: [u64; 8]) -> u64 {
-    let mut bits = 0;
-    for (i, word) in words.into_iter().enumerate() {
-        // The multiplication gathers the low bits of eight bytes in the top one.
-        bits |= (word & eight(1)).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * i);
-    }
-    bits
+fn low_bits(word: u64) -> u8 {
+    // The multiplication gathers them in the top byte.
+    (word & eight(1)).wrapping_mul(0x0102_0408_1020_4080).to_le_bytes()[7]
 }
 
 /// Units of `K` bytes of `a` and `b` in turn.
@@ -102,7 +103,8 @@ fn together<const K: u32>(mut word: u64) -> u64 {
 
 impl Simd for Scalar {
     type Bytes = Bytes;
-    type Table = [u8; 256];
+    type Mask = Mask;
+    type Table<'a> = &'a [u8; 256];
 
     #[inline(always)]
     fn load(self, bytes: &Bytes) -> Bytes {
@@ -161,14 +163,18 @@ impl Simd for Scalar {
         from_words(words)
     }
     #[inline(always)]
-    fn eq(self, a: Bytes, b: Bytes) -> u64 {
+    fn eq(self, a: Bytes, b: Bytes) -> Mask {
         let (mut equal, b) = (words(&a), words(&b));
         for (a, b) in equal.iter_mut().zip(b) {
             // The top bit of each byte becomes one where it differs.
             let differs = *a ^ b;
             *a = !(((differs & eight(0x7F)) + eight(0x7F)) | differs) >> 7;
         }
-        low_bits(equal)
+        equal.map(low_bits)
+    }
+    #[inline(always)]
+    fn bits(self, mask: Mask) -> u64 {
+        u64::from_le_bytes(mask)
     }
     #[inline(always)]
     fn keep(self, v: Bytes, mask: u64) -> Bytes {
@@ -215,7 +221,7 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn gather1(self, v: Bytes) -> u64 {
-        low_bits(words(&v))
+        u64::from_le_bytes(words(&v).map(low_bits))
     }
     #[inline(always)]
     fn gather2(self, v: Bytes, bytes: &mut [u8; 16]) {
@@ -232,27 +238,29 @@ impl Simd for Scalar {
         }
     }
     #[inline(always)]
-    fn expand(self, v: Bytes, mask: u64, next: &Bytes) -> Bytes {
-        let (mut out, mut left, mut used) = (v, mask, 0);
-        while left != 0 {
-            out[left.trailing_zeros() as usize] = next[used % GROUP];
-            used += 1;
-            left &= left - 1;
+    fn expand(self, v: Bytes, mask: Mask, next: &Bytes, out: &mut Bytes) -> usize {
+        let mut used = 0;
+        for ((word, bits), to) in words(&v).into_iter().zip(mask).zip(out.as_chunks_mut().0) {
+            let moves = &MOVES[usize::from(bits)];
+            let found = moves.up(u64::from_le_bytes(*array(next, used)));
+            *to = (word & !moves.set | found & moves.set).to_le_bytes();
+            used += moves.count;
         }
-        out
+        used
     }
     #[inline(always)]
-    fn compress(self, v: Bytes, mask: u64, out: &mut Bytes) {
-        let (mut left, mut used) = (mask, 0);
-        while left != 0 {
-            out[used % GROUP] = v[left.trailing_zeros() as usize];
-            used += 1;
-            left &= left - 1;
+    fn compress(self, v: Bytes, mask: Mask, out: &mut Bytes) -> usize {
+        let mut used = 0;
+        for (word, bits) in words(&v).into_iter().zip(mask) {
+            let moves = &MOVES[usize::from(bits)];
+            *array_mut(out, used) = moves.down(word).to_le_bytes();
+            used += moves.count;
         }
+        used
     }
     #[inline(always)]
-    fn table(self, bytes: &[u8; 256], _: usize) -> [u8; 256] {
-        *bytes
+    fn table(self, bytes: &[u8; 256], _: usize) -> &[u8; 256] {
+        bytes
     }
     #[inline(always)]
     fn lookup(self, table: &[u8; 256], v: Bytes) -> Bytes {

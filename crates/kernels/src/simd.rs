@@ -8,8 +8,10 @@ pub const GROUP: usize = 64;
 pub(crate) trait Simd: Copy {
     /// 64 bytes.
     type Bytes: Copy;
+    /// Some of the 64, in whatever form the level finds them.
+    type Mask: Copy;
     /// A table as [`lookup`](Self::lookup) wants it.
-    type Table: Copy;
+    type Table<'a>: Copy;
 
     fn load(self, bytes: &[u8; GROUP]) -> Self::Bytes;
     fn store(self, v: Self::Bytes, bytes: &mut [u8; GROUP]);
@@ -27,8 +29,10 @@ pub(crate) trait Simd: Copy {
     /// Shifts each byte right by `n`, at most 8. The `n` high bits have no meaning afterwards.
     fn shr(self, v: Self::Bytes, n: u32) -> Self::Bytes;
 
-    /// Bit `i` tells whether byte `i` is equal in both.
-    fn eq(self, a: Self::Bytes, b: Self::Bytes) -> u64;
+    /// Where both are equal.
+    fn eq(self, a: Self::Bytes, b: Self::Bytes) -> Self::Mask;
+    /// Bit `i` tells about byte `i`.
+    fn bits(self, mask: Self::Mask) -> u64;
     /// `v`, with zero where the mask has no one.
     fn keep(self, v: Self::Bytes, mask: u64) -> Self::Bytes;
 
@@ -45,16 +49,23 @@ pub(crate) trait Simd: Copy {
     /// Undoes [`spread4`](Self::spread4); no code may have more bits.
     fn gather4(self, v: Self::Bytes, bytes: &mut [u8; 32]);
 
-    /// `v`, with the first bytes of `next`, in order, where the mask has ones.
-    fn expand(self, v: Self::Bytes, mask: u64, next: &[u8; GROUP]) -> Self::Bytes;
-    /// Moves the bytes where the mask has ones to the start of `out`; the rest of `out` has no
-    /// meaning afterwards.
-    fn compress(self, v: Self::Bytes, mask: u64, out: &mut [u8; GROUP]);
+    /// Stores `v`, with the first bytes of `next`, in order, where the mask is set. Returns how many
+    /// bytes these are.
+    fn expand(
+        self,
+        v: Self::Bytes,
+        mask: Self::Mask,
+        next: &[u8; GROUP],
+        out: &mut [u8; GROUP],
+    ) -> usize;
+    /// Moves the bytes where the mask is set to the start of `out`; the rest of `out` has no meaning
+    /// afterwards. Returns how many bytes these are.
+    fn compress(self, v: Self::Bytes, mask: Self::Mask, out: &mut [u8; GROUP]) -> usize;
 
     /// A table all of whose bytes from `used` on are zero.
-    fn table(self, bytes: &[u8; 256], used: usize) -> Self::Table;
+    fn table(self, bytes: &[u8; 256], used: usize) -> Self::Table<'_>;
     /// `table[byte]` for each byte.
-    fn lookup(self, table: &Self::Table, v: Self::Bytes) -> Self::Bytes;
+    fn lookup(self, table: Self::Table<'_>, v: Self::Bytes) -> Self::Bytes;
 
     /// The bytes of `a` and `b` in turn, `a[0]`, `b[0]`, `a[1]`, ...: first and second half.
     fn zip8(self, a: Self::Bytes, b: Self::Bytes) -> (Self::Bytes, Self::Bytes);

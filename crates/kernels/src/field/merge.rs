@@ -134,7 +134,7 @@ fn merge_groups<S: Simd, const N: usize>(
 #[inline(always)]
 fn merge_group<S: Simd, const N: usize>(
     simd: S,
-    table: &ExponentTable<S>,
+    table: &ExponentTable<'_, S>,
     ranks: &[u8; GROUP],
     residuals: Residuals<'_>,
     strips: Strips,
@@ -171,15 +171,15 @@ fn merge_group<S: Simd, const N: usize>(
 }
 
 /// How exponents are looked up.
-struct ExponentTable<S: Simd> {
+struct ExponentTable<'a, S: Simd> {
     float: Float,
-    low: S::Table,
-    high: S::Table,
+    low: S::Table<'a>,
+    high: S::Table<'a>,
 }
 
-impl<S: Simd> ExponentTable<S> {
+impl<'a, S: Simd> ExponentTable<'a, S> {
     #[inline(always)]
-    fn new(simd: S, float: Float, exponents: &Exponents) -> Self {
+    fn new(simd: S, float: Float, exponents: &'a Exponents) -> Self {
         let table = |bytes| simd.table(bytes, exponents.used);
         Self { float, low: table(&exponents.low), high: table(&exponents.high) }
     }
@@ -190,7 +190,7 @@ impl<S: Simd> ExponentTable<S> {
         let (bits, (q, p)) = (self.float.exponent_bits, self.float.top());
         let (sign_bit, low_bits) = (simd.splat(0x80), simd.splat(ones(p)));
         let sign = simd.shl(b[q], 7 - p);
-        let exponents = simd.lookup(&self.low, ranks);
+        let exponents = simd.lookup(self.low, ranks);
         if p + bits == 7 {
             let high = simd.select(sign_bit, sign, simd.shl(exponents, p));
             b[q] = simd.select(low_bits, b[q], high);
@@ -198,7 +198,7 @@ impl<S: Simd> ExponentTable<S> {
             let above = (q + 1).min(N - 1);
             let (low, high) = match bits {
                 0..=8 => (simd.shl(exponents, p), simd.shr(exponents, 8 - p)),
-                _ => (exponents, simd.lookup(&self.high, ranks)),
+                _ => (exponents, simd.lookup(self.high, ranks)),
             };
             b[above] = simd.select(sign_bit, sign, high);
             b[q] = simd.select(low_bits, b[q], low);

@@ -165,7 +165,7 @@ impl<S: Simd, const N: usize> Seen<S, N> {
         }
         let (zero, found, top) = table.split(simd, &b, group);
         simd.store(found, array_mut(ranks, i * GROUP));
-        self.unranked |= simd.eq(found, simd.splat(NO_RANK)) & present;
+        self.unranked |= simd.bits(simd.eq(found, simd.splat(NO_RANK))) & present;
         let zero = zero & present;
         self.zeros += zero.count_ones() as usize;
         b[q] = top;
@@ -184,7 +184,7 @@ impl<S: Simd, const N: usize> Seen<S, N> {
 struct RankTable<'a, S: Simd> {
     float: Float,
     rank_of: &'a RankOf,
-    table: S::Table,
+    table: S::Table<'a>,
 }
 
 impl<'a, S: Simd> RankTable<'a, S> {
@@ -223,7 +223,7 @@ impl<'a, S: Simd> RankTable<'a, S> {
             }
             (simd.select(simd.splat(1), simd.shr(b[q], 7), simd.shl(next, 1)), top)
         };
-        let ranks = simd.sub(simd.splat(NO_RANK), simd.lookup(&self.table, exponents));
-        (simd.eq(exponents, simd.splat(0)), ranks, top)
+        let ranks = simd.sub(simd.splat(NO_RANK), simd.lookup(self.table, exponents));
+        (simd.bits(simd.eq(exponents, simd.splat(0))), ranks, top)
     }
 }

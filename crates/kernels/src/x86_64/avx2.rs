@@ -1,9 +1,10 @@
 //! Groups in two registers of AVX2. What it lacks, bytes that expand, compress or look up across
-//! lanes, is done by shuffles with tables.
+//! lanes, is done by shuffles.
 
-use super::{BEFORE, PLACES, intrinsics};
+use super::{PLACES, intrinsics};
 use crate::level::Avx2;
 use crate::simd::{GROUP, Simd};
+use crate::strip::array;
 use std::arch::x86_64::*;
 
 type Bytes = [__m256i; 2];
@@ -23,13 +24,11 @@ macro_rules! zip {
     }};
 }
 
-/// 256 bytes, sixteen by sixteen, and which sixteens are in use.
+/// 256 bytes, sixteen by sixteen, from the first sixteen that are in use to the last.
 #[derive(Clone, Copy)]
-pub(crate) struct Table {
-    parts: [[u8; 16]; 16],
-    first: usize,
-    end: usize,
-    /// The first byte of `first`.
+pub(crate) struct Table<'a> {
+    parts: &'a [[u8; 16]],
+    /// The place of the first byte of `parts`.
     start: u8,
 }
 
@@ -57,37 +56,35 @@ impl Avx2 {
         }
     }
 
-    /// Sixteen bytes expanded from the start of `next`, and the order that they were brought to,
-    /// whose top bits say where nothing was found.
+    /// `v`, where the mask is set with the first bytes of `low` in the low half, of `high` in the
+    /// high half.
     #[inline(always)]
-    fn expand_sixteen(self, ones: [u8; 2], next: &[u8]) -> (__m128i, __m128i) {
-        let (low, high) = (&next[..8], &next[ones[0].count_ones() as usize..][..8]);
-        let low_order = &BEFORE[0][usize::from(ones[0])];
-        let high_order = &BEFORE[1][usize::from(ones[1])];
+    fn expand_halves(self, v: __m256i, mask: __m256i, low: &[u8; 16], high: &[u8; 16]) -> __m256i {
         intrinsics! {
-            let order = _mm_unpacklo_epi64(
-                _mm_loadl_epi64(low_order.as_ptr().cast()),
-                _mm_loadl_epi64(high_order.as_ptr().cast()),
+            // Minus how many are set up to each byte: in its eight, then in its half.
+            let eights = _mm256_add_epi8(mask, _mm256_slli_epi64::<8>(mask));
+            let eights = _mm256_add_epi8(eights, _mm256_slli_epi64::<16>(eights));
+            let eights = _mm256_add_epi8(eights, _mm256_slli_epi64::<32>(eights));
+            let last = _mm256_setr_epi64x(-1, 0x0707_0707_0707_0707, -1, 0x0707_0707_0707_0707);
+            let upto = _mm256_add_epi8(eights, _mm256_shuffle_epi8(eights, last));
+            // Of those that are set, the first one takes byte 0.
+            let from = _mm256_xor_si256(upto, _mm256_set1_epi8(-1));
+            let next = _mm256_inserti128_si256::<1>(
+                _mm256_castsi128_si256(_mm_loadu_si128(low.as_ptr().cast())),
+                _mm_loadu_si128(high.as_ptr().cast()),
             );
-            let bytes = _mm_unpacklo_epi64(
-                _mm_loadl_epi64(low.as_ptr().cast()),
-                _mm_loadl_epi64(high.as_ptr().cast()),
-            );
-            (_mm_shuffle_epi8(bytes, order), order)
+            _mm256_blendv_epi8(v, _mm256_shuffle_epi8(next, from), mask)
         }
     }
 
-    /// [`expand`](Simd::expand) of a register.
+    /// How many of the first 16, 32, 48 and 64 are set.
     #[inline(always)]
-    fn expand_half(self, v: __m256i, mask: u32, next: &[u8]) -> __m256i {
-        let [a, b, c, d] = mask.to_le_bytes();
-        let after = (mask & 0xFFFF).count_ones() as usize;
-        let (low, low_order) = self.expand_sixteen([a, b], next);
-        let (high, high_order) = self.expand_sixteen([c, d], &next[after..]);
-        intrinsics! {
-            let found = _mm256_set_m128i(high, low);
-            _mm256_blendv_epi8(found, v, _mm256_set_m128i(high_order, low_order))
-        }
+    fn counts(self, mask: Bytes) -> [usize; 4] {
+        let [low, high] =
+            intrinsics! { [_mm256_movemask_epi8(mask[0]), _mm256_movemask_epi8(mask[1])] };
+        let [a, b, c, d] =
+            [low & 0xFFFF, low, high & 0xFFFF, high].map(|bits| bits.count_ones() as usize);
+        [a, b, b + c, b + d]
     }
 
     /// Lower and higher halves of the lanes of `low` and `high`, in order.
@@ -126,7 +123,8 @@ fn ones_before(mask: u64, i: usize) -> usize {
 
 impl Simd for Avx2 {
     type Bytes = Bytes;
-    type Table = Table;
+    type Mask = Bytes;
+    type Table<'a> = Table<'a>;
 
     #[inline(always)]
     fn load(self, bytes: &[u8; GROUP]) -> Bytes {
@@ -187,10 +185,13 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn eq(self, a: Bytes, b: Bytes) -> u64 {
-        let equal = halves!(_mm256_cmpeq_epi8, a, b);
+    fn eq(self, a: Bytes, b: Bytes) -> Bytes {
+        halves!(_mm256_cmpeq_epi8, a, b)
+    }
+    #[inline(always)]
+    fn bits(self, mask: Bytes) -> u64 {
         let [low, high] =
-            intrinsics! { [_mm256_movemask_epi8(equal[0]), _mm256_movemask_epi8(equal[1])] };
+            intrinsics! { [_mm256_movemask_epi8(mask[0]), _mm256_movemask_epi8(mask[1])] };
         u64::from(high.cast_unsigned()) << 32 | u64::from(low.cast_unsigned())
     }
     #[inline(always)]
@@ -222,7 +223,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn gather1(self, v: Bytes) -> u64 {
-        self.eq(self.and(v, self.splat(1)), self.splat(1))
+        self.bits(self.eq(self.and(v, self.splat(1)), self.splat(1)))
     }
     #[inline(always)]
     fn gather2(self, v: Bytes, bytes: &mut [u8; 16]) {
@@ -242,14 +243,16 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn expand(self, v: Bytes, mask: u64, next: &[u8; GROUP]) -> Bytes {
-        let [a, b, c, d, e, f, g, h] = mask.to_le_bytes();
-        let (low, high) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        let rest = &next[low.count_ones() as usize..];
-        [self.expand_half(v[0], low, next), self.expand_half(v[1], high, rest)]
+    fn expand(self, v: Bytes, mask: Bytes, next: &[u8; GROUP], out: &mut [u8; GROUP]) -> usize {
+        let [quarter, half, three, all] = self.counts(mask);
+        let low = self.expand_halves(v[0], mask[0], array(next, 0), array(next, quarter));
+        let high = self.expand_halves(v[1], mask[1], array(next, half), array(next, three));
+        self.store([low, high], out);
+        all
     }
     #[inline(always)]
-    fn compress(self, v: Bytes, mask: u64, out: &mut [u8; GROUP]) {
+    fn compress(self, v: Bytes, mask: Bytes, out: &mut [u8; GROUP]) -> usize {
+        let mask = self.bits(mask);
         let mut bytes = [0; GROUP];
         self.store(v, &mut bytes);
         for (i, (eight, octet)) in
@@ -263,21 +266,19 @@ impl Simd for Avx2 {
                 _mm_storel_epi64(to.as_mut_ptr().cast(), moved);
             }
         }
+        mask.count_ones() as usize
     }
     #[inline(always)]
-    fn table(self, bytes: &[u8; 256], used: usize) -> Table {
-        let mut parts = [[0; 16]; 16];
-        parts.copy_from_slice(bytes.as_chunks::<16>().0);
-        let end = used.min(256).div_ceil(16);
-        let first = parts[..end].iter().position(|part| *part != [0; 16]).unwrap_or(end);
-        let start = u8::try_from(16 * first).unwrap_or(0);
-        Table { parts, first, end, start }
+    fn table(self, bytes: &[u8; 256], used: usize) -> Table<'_> {
+        let parts = &bytes.as_chunks::<16>().0[..used.min(256).div_ceil(16)];
+        let first = parts.iter().position(|part| *part != [0; 16]).unwrap_or(parts.len());
+        Table { parts: &parts[first..], start: u8::try_from(16 * first).unwrap_or(0) }
     }
     #[inline(always)]
-    fn lookup(self, table: &Table, v: Bytes) -> Bytes {
+    fn lookup(self, table: Table<'_>, v: Bytes) -> Bytes {
         let mut found = self.splat(0);
         let mut from = self.sub(v, self.splat(table.start));
-        for part in &table.parts[table.first..table.end] {
+        for part in table.parts {
             let part = intrinsics! {
                 _mm256_broadcastsi128_si256(_mm_loadu_si128(part.as_ptr().cast()))
             };

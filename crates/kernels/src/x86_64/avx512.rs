@@ -67,7 +67,8 @@ pub(crate) struct Table {
 
 impl Simd for Avx512 {
     type Bytes = __m512i;
-    type Table = Table;
+    type Mask = u64;
+    type Table<'a> = Table;
 
     #[inline(always)]
     fn load(self, bytes: &[u8; GROUP]) -> __m512i {
@@ -117,6 +118,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn eq(self, a: __m512i, b: __m512i) -> u64 {
         intrinsics! { _mm512_cmpeq_epi8_mask(a, b) }
+    }
+    #[inline(always)]
+    fn bits(self, mask: u64) -> u64 {
+        mask
     }
     #[inline(always)]
     fn keep(self, v: __m512i, mask: u64) -> __m512i {
@@ -170,17 +175,19 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn expand(self, v: __m512i, mask: u64, next: &[u8; GROUP]) -> __m512i {
+    fn expand(self, v: __m512i, mask: u64, next: &[u8; GROUP], out: &mut [u8; GROUP]) -> usize {
         // The other form of the instruction, which loads, is slow on some CPUs: a volatile load
         // can't become part of it.
         let next = intrinsics! { std::ptr::read_volatile(next.as_ptr().cast::<Unaligned>()).0 };
-        intrinsics! { _mm512_mask_expand_epi8(v, mask, next) }
+        self.store(intrinsics! { _mm512_mask_expand_epi8(v, mask, next) }, out);
+        mask.count_ones() as usize
     }
     #[inline(always)]
-    fn compress(self, v: __m512i, mask: u64, out: &mut [u8; GROUP]) {
+    fn compress(self, v: __m512i, mask: u64, out: &mut [u8; GROUP]) -> usize {
         // Through a register: compressing to memory is slow on some CPUs.
         let moved = intrinsics! { _mm512_maskz_compress_epi8(mask, v) };
         self.store(moved, out);
+        mask.count_ones() as usize
     }
     #[inline(always)]
     fn table(self, bytes: &[u8; 256], used: usize) -> Table {
@@ -189,7 +196,7 @@ impl Simd for Avx512 {
         Table { parts: [self.load(a), self.load(b), self.load(c), self.load(d)], used }
     }
     #[inline(always)]
-    fn lookup(self, table: &Table, v: __m512i) -> __m512i {
+    fn lookup(self, table: Table, v: __m512i) -> __m512i {
         let [a, b, c, d] = table.parts;
         intrinsics! {
             if table.used <= 64 {

@@ -19,10 +19,6 @@ use intrinsics;
 /// Where the ones of a byte are: `PLACES[byte][i]` is the place of its `i`th one; zeros follow.
 static PLACES: [[u8; 8]; 256] = places();
 
-/// How many ones come before a bit: `BEFORE[0][byte][i]`, and 0x80 where bit `i` is no one.
-/// `BEFORE[1]` has eight more in each.
-static BEFORE: [[[u8; 8]; 256]; 2] = [before(0), before(8)];
-
 const fn places() -> [[u8; 8]; 256] {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
@@ -31,23 +27,6 @@ const fn places() -> [[u8; 8]; 256] {
         while bit < 8 {
             if byte >> bit & 1 == 1 {
                 table[byte][ones] = bit;
-                ones += 1;
-            }
-            bit += 1;
-        }
-        byte += 1;
-    }
-    table
-}
-
-const fn before(more: u8) -> [[u8; 8]; 256] {
-    let mut table = [[0x80 + more; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut bit, mut ones) = (0, 0);
-        while bit < 8 {
-            if byte >> bit & 1 == 1 {
-                table[byte][bit] = ones + more;
                 ones += 1;
             }
             bit += 1;
