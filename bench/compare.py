@@ -1,7 +1,7 @@
 """Compares weightzip with its peers: size, and speed of the block codecs in memory, against memcpy.
 
     python -m venv .venv-bench
-    .venv-bench/bin/pip install -r bench/requirements.txt .
+    .venv-bench/bin/pip install -r bench/requirements.txt ./python
     .venv-bench/bin/python bench/compare.py FOLDER [--out bench/results]
 
 FOLDER has the files of bench/corpus.py, which builds the ones that are missing. Written to --out:

@@ -57,12 +57,14 @@ class Bench:
             key = f"{name}@{threads}"
             try:
                 self.codecs[key], self.about[key] = self.prepare(name, dtype, threads, tile)
+                self.about[key]["file_percent"] = self.codecs[key].file_percent(Path(path))
             except Exception as error:  # whatever a package raises: it becomes a line of the table
                 self.about[key] = {"reason": f"{type(error).__name__}: {error}".splitlines()[0]}
 
     def prepare(self, name, dtype, threads, tile):
         kind = peers.CODECS[name]
         codec = kind(dtype, threads, bytearray(tile[:SAMPLE_BYTES]))
+        codec.before()
         coded = codec.encode(bytearray(tile))
         about = {"percent": len(coded) / len(tile) * 100, "version": kind.version()}
         return codec, about | {"bytes": min(kind.limit or sys.maxsize, len(self.original))}
@@ -74,6 +76,7 @@ class Bench:
         np.copyto(np.frombuffer(given, np.uint8), original)
         # Whole, it is passed as what it is: not every package takes a view.
         given = self.given if size == len(self.given) else given
+        codec.before()
         start = time.perf_counter()
         coded = codec.encode(given)
         encode = time.perf_counter() - start

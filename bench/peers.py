@@ -9,6 +9,7 @@ import importlib.metadata
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -35,6 +36,13 @@ class Codec:
     def version(cls) -> str:
         return importlib.metadata.version(cls.package)
 
+    def before(self):
+        """Called before each round trip, outside any timer: for settings of a whole process."""
+
+    def file_percent(self, path: Path) -> float | None:
+        """The size of the whole file in the package's own format for model files, if it has one."""
+        return None
+
     def encode(self, data: bytearray | memoryview):
         """The coded form of `data`, which a codec may overwrite."""
         raise NotImplementedError
@@ -49,15 +57,22 @@ class Weightzip(Codec):
     threads_encode = threads_decode = True
 
     def __init__(self, dtype, threads, sample):
-        from weightzip import _weightzip
+        import weightzip
 
-        self.module, self.dtype, self.threads = _weightzip, dtype, threads
+        self.module, self.dtype, self.threads = weightzip, dtype, threads
+
+    def before(self):
+        self.module.set_threads(self.threads)
+
+    def file_percent(self, path):
+        whole = np.memmap(path, np.uint8, "r")
+        return len(self.module.write_bytes([whole])) / len(whole) * 100
 
     def encode(self, data):
-        return self.module.compress(data, dtype=self.dtype, threads=self.threads)
+        return self.module.compress(data, self.dtype)
 
     def decode(self, coded, out):
-        self.module.decompress_into(coded, out, threads=self.threads)
+        self.module.decompress_into(coded, out)
         return out
 
 

@@ -1,5 +1,9 @@
-"""The compiled module: round trips of every dtype, and what it refuses."""
+"""Frames: round trips of every dtype, what is refused, and what must never happen to the input."""
 
+import os
+import pickle
+import subprocess
+import sys
 import threading
 
 import ml_dtypes
@@ -13,7 +17,7 @@ NUMPY = {
     "f32": np.float32,
     "f64": np.float64,
     "f8_e4m3": ml_dtypes.float8_e4m3fn,
-    "f8_e5m2": ml_dtypes.float8_e5m2,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
     "i64": np.int64,
     "u8": np.uint8,
     "bool": np.bool_,
@@ -22,7 +26,7 @@ NUMPY = {
 
 def weights(dtype: str, count: int = 200_000) -> np.ndarray:
     """Numbers as bytes: NumPy gives no buffer of a dtype that isn't its own."""
-    is_float = "f" in dtype
+    is_float = "f" in dtype.lower()
     values = np.random.default_rng(0).normal(0, 0.02 if is_float else 40, count)
     return values.astype(np.float32 if is_float else np.int32).astype(NUMPY[dtype]).view(np.uint8)
 
@@ -32,16 +36,27 @@ def frame():
     return weightzip.compress(weights("bf16"), "bf16")
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.fixture
+def threads():
+    """Sets the number of threads, until the test ends."""
+    before = weightzip.threads()
+    yield weightzip.set_threads
+    weightzip.set_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("dtype", NUMPY)
-def test_round_trip(dtype, threads):
+def test_round_trip(dtype, count, threads):
     data = weights(dtype)
-    frame = weightzip.compress(data, dtype, threads=threads)
+    threads(count)
+    frame = weightzip.compress(data, dtype)
     assert weightzip.frame_len(frame) == data.nbytes
+    assert weightzip.decompress(frame) == data.tobytes()
     out = np.empty(data.nbytes, np.uint8)
-    weightzip.decompress_into(frame, out, threads=threads)
+    weightzip.decompress_into(frame, out)
     assert out.tobytes() == data.tobytes()
-    assert frame == weightzip.compress(data, dtype, threads=1)
+    threads(1)
+    assert frame == weightzip.compress(data, dtype)
 
 
 def test_weights_get_smaller():
@@ -52,16 +67,62 @@ def test_weights_get_smaller():
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda b: np.frombuffer(b, np.float32)])
 def test_any_contiguous_buffer(kind):
     data = weights("f32").tobytes()
-    given = kind(data)
+    frame = weightzip.compress(kind(data), "f32")
     out = np.empty((2, len(data) // 8), np.float32)
-    weightzip.decompress_into(memoryview(weightzip.compress(given, "f32")), out)
-    assert out.tobytes() == data
+    for held in (frame, memoryview(frame), bytearray(frame), np.frombuffer(frame, np.uint8)):
+        weightzip.decompress_into(held, out)
+        assert out.tobytes() == data
+        out[:] = 0
 
 
 def test_nothing_round_trips():
     frame = weightzip.compress(b"", "bf16")
     weightzip.decompress_into(frame, bytearray())
-    assert weightzip.frame_len(frame) == 0
+    assert weightzip.decompress(frame) == b"" and weightzip.frame_len(frame) == 0
+
+
+@pytest.mark.parametrize("count", [1, 3_000_000])
+def test_memory_is_ones_own_and_writable(count):
+    """Small, and large enough for huge pages."""
+    view = weightzip.decompress(weightzip.compress(weights("f32", count), "f32"))
+    array = np.frombuffer(view, np.float32)
+    assert array.flags.writeable and np.shares_memory(array, np.frombuffer(view, np.uint8))
+    del view
+    array += 1
+    assert abs(array - 1).max() < 1
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f32", "u8"])
+def test_input_is_never_changed(dtype):
+    data = weights(dtype, 3_000_000)
+    fixed, changeable = data.tobytes(), bytearray(data)
+    frame = weightzip.compress(fixed, dtype)
+    assert weightzip.compress(changeable, dtype) == frame
+    copy = bytearray(frame)
+    weightzip.decompress(copy)
+    assert fixed == data.tobytes() == changeable and copy == frame
+
+
+def test_input_may_change_meanwhile():
+    """A tensor that training changes: the frame has each block as it was at some time."""
+    data = weights("f32", 12_000_000)
+    numbers, done = data.view(np.uint32), threading.Event()
+
+    def train():
+        while not done.is_set():
+            numbers[:] ^= 0x7FFF
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        frames = [weightzip.compress(data, "f32") for _ in range(3)]
+    finally:
+        done.set()
+        thread.join()
+    for frame in frames:
+        assert weightzip.frame_len(frame) == data.nbytes
+        got = np.frombuffer(weightzip.decompress(frame), np.uint32)
+        assert np.isin(got ^ numbers, (0, 0x7FFF)).all()
 
 
 @pytest.mark.parametrize("extra", [-2, 2, -400_000])
@@ -78,7 +139,7 @@ def test_refuses_read_only_output(frame):
 def test_refuses_overlap(frame):
     memory = bytearray(frame) + bytearray(400_000)
     view = memoryview(memory)
-    with pytest.raises(ValueError, match="shares memory"):
+    with pytest.raises(ValueError, match="shares memory with the input"):
         weightzip.decompress_into(view[: len(frame)], view[len(frame) - 1 :][:400_000])
     weightzip.decompress_into(view[: len(frame)], view[len(frame) :])
     assert view[len(frame) :] == weights("bf16").tobytes()
@@ -96,20 +157,30 @@ def test_refuses_what_has_no_buffer():
         weightzip.compress("text", "bf16")
 
 
-def test_refuses_unknown_dtypes_and_halves_of_numbers():
-    with pytest.raises(ValueError, match='no dtype "float"'):
+def test_refuses_unknown_names_and_halves_of_numbers():
+    with pytest.raises(weightzip.InvalidArgumentError, match='no dtype "float"'):
         weightzip.compress(b"abcd", "float")
-    with pytest.raises(ValueError, match="3 bytes are not whole"):
+    with pytest.raises(weightzip.InvalidArgumentError, match='level "best" is not one of'):
+        weightzip.compress(b"abcd", "bf16", "best")
+    with pytest.raises(weightzip.InvalidArgumentError, match="3 bytes are not whole"):
         weightzip.compress(b"abc", "bf16")
 
 
-def test_damage_is_an_error_of_its_own(frame):
-    out = bytearray(400_000)
+def test_damage_has_a_class_and_a_place(frame):
     damaged = bytearray(frame)
     damaged[len(frame) // 2] ^= 1
-    for bad in (damaged, frame[:-100]):
-        with pytest.raises(weightzip.WeightzipError):
-            weightzip.decompress_into(bad, out)
+    with pytest.raises(weightzip.CorruptionError, match=r"^corrupt: .* \(at byte \d+\)$") as caught:
+        weightzip.decompress(damaged)
+    assert caught.value.kind == "corrupt" and 0 < caught.value.offset < len(frame)
+    with pytest.raises(weightzip.InsufficientDataError) as caught:
+        weightzip.decompress_into(frame[:-100], bytearray(400_000))
+    assert isinstance(caught.value, weightzip.WeightzipError)
+
+
+@pytest.mark.parametrize("kind", [weightzip.CorruptionError, weightzip.ReadWriteError])
+def test_errors_travel_between_processes(kind):
+    error = pickle.loads(pickle.dumps(kind("why", file="x.wz", offset=7, tensor="w")))
+    assert type(error) is kind and str(error) == f"{kind.kind}: why (x.wz, at byte 7, tensor 'w')"
 
 
 def test_other_threads_run_meanwhile():
@@ -125,3 +196,33 @@ def test_other_threads_run_meanwhile():
         ticks += 1
     thread.join()
     assert ticks > 3
+
+
+def test_progress_adds_up_and_may_end_the_work():
+    data, seen = weights("f32", 20_000_000), []
+    frame = weightzip.compress(data, "f32", progress=lambda *at: seen.append(at))
+    assert seen[-1][0] >= data.nbytes and seen == sorted(seen)
+    seen.clear()
+    weightzip.decompress(frame, progress=lambda *at: seen.append(at))
+    assert seen[-1] == (data.nbytes, data.nbytes)
+
+    def stop(done, total):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        weightzip.compress(data, "f32", progress=stop)
+
+
+@pytest.mark.parametrize(("world", "share"), [("2", 2), ("1", 1), ("1000000", 1000000), ("many", 1)])
+def test_processes_of_a_machine_share_its_cores(world, share):
+    code = "import os, weightzip; print(len(os.sched_getaffinity(0)), weightzip.threads())"
+    environment = dict(os.environ, LOCAL_WORLD_SIZE=world)
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    cores, threads = map(int, output.split())
+    assert threads == max(1, cores // share)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_threads_are_refused(count):
+    with pytest.raises(ValueError, match="at least one thread"):
+        weightzip.set_threads(count)

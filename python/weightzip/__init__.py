@@ -1,5 +1,46 @@
 """Lossless compression of AI model files."""
 
-from weightzip._weightzip import WeightzipError, compress, decompress_into, frame_len, simd_level
+from weightzip._safe_open import safe_open
+from weightzip._weightzip import (
+    compress,
+    decompress,
+    decompress_into,
+    frame_len,
+    set_threads,
+    simd_level,
+    threads,
+    write_bytes,
+)
+from weightzip.archive import Archive, Info, Summary, TensorInfo, open, write
+from weightzip.errors import (
+    CompatibilityError,
+    CorruptionError,
+    InsufficientDataError,
+    InvalidArgumentError,
+    ReadWriteError,
+    WeightzipError,
+)
 
-__all__ = ["WeightzipError", "compress", "decompress_into", "frame_len", "simd_level"]
+__all__ = [
+    "Archive",
+    "CompatibilityError",
+    "CorruptionError",
+    "Info",
+    "InsufficientDataError",
+    "InvalidArgumentError",
+    "ReadWriteError",
+    "Summary",
+    "TensorInfo",
+    "WeightzipError",
+    "compress",
+    "decompress",
+    "decompress_into",
+    "frame_len",
+    "open",
+    "safe_open",
+    "set_threads",
+    "simd_level",
+    "threads",
+    "write",
+    "write_bytes",
+]

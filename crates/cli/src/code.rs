@@ -5,7 +5,7 @@ use crate::job::{self, Coder, Job};
 use crate::progress::Bar;
 use crate::report::{FileEntry, Report, Status};
 use crate::source::SourceFile;
-use crate::{escape, folder, human};
+use crate::{card, escape, folder, human};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,22 @@ pub(crate) fn run(args: &Code) -> Result<Status> {
             report.failed(name(input), error)?;
         }
     }
-    report.finish()
+    let status = report.finish()?;
+    if args.card && status == Status::Done {
+        let results: Vec<_> = args.inputs.iter().filter_map(|input| result(args, input)).collect();
+        card::print(&results)?;
+    }
+    Ok(status)
+}
+
+/// Where an input's result is, unless that is stdout.
+fn result(args: &Code, input: &Input) -> Option<PathBuf> {
+    match (&args.to, input) {
+        (Where::Path(out), _) => Some(out.clone()),
+        (Where::InPlace, Input::Path(path)) => Some(path.clone()),
+        (Where::Beside, Input::Path(path)) => beside(&args.job, path).ok(),
+        _ => None,
+    }
 }
 
 fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {

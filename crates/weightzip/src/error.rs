@@ -74,6 +74,11 @@ impl Error {
         Self { source: Some(source), ..Self::new(kind, doing) }
     }
 
+    /// A [watch](crate::Watch) ended the work.
+    pub(crate) fn stopped(source: std::io::Error) -> Self {
+        Self { source: Some(source), ..Self::new(Kind::Io, "stopped") }
+    }
+
     /// Adds the byte offset in the file being read, unless a deeper one is known.
     #[must_use]
     pub fn at(mut self, offset: u64) -> Self {

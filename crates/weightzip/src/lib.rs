@@ -42,13 +42,16 @@ pub use container::header::{Version, is_weightzip};
 pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};
 pub use formats::{Format, Layout, scan};
-pub use frame::{FrameOptions, compress_frame, decompress_frame_into, frame_len};
-pub use options::{DecodeOptions, Level, Limits, Options, Progress};
+pub use frame::{
+    FrameOptions, compress_frame, decompress_frame_into, decompress_frame_watched, frame_len,
+};
+pub use options::{DecodeOptions, Level, Limits, Options, Progress, Watch};
 pub use pipeline::{Stages, Summary, compress, decompress};
 pub use record::{ByteOrder, Field, RecordLayout, Role};
 pub use source::Source;
 pub use span::{Span, TensorInfo};
 pub use survey::*;
+pub use weightzip_kernels::pages::zeroed;
 
 /// The instruction set that the kernels use: `scalar`, `avx2` or `avx512`.
 pub fn simd_level() -> &'static str {

@@ -2,10 +2,15 @@
 
 use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
 use crate::error::{Error, Result};
+use std::io;
 use std::sync::Arc;
 
 /// Called with the number of original bytes finished since the last call; may come from any thread.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Called with the number of original bytes finished since the last call, from any thread; an error
+/// ends the work.
+pub type Watch<'a> = dyn Fn(u64) -> io::Result<()> + Sync + 'a;
 
 /// How hard to try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,11 @@
 mod common;
 use common::{any_safetensors, compress, decompress, options, sample};
 use std::io::Read;
-use weightzip::{Archive, DecodeOptions, Options};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use weightzip::{
+    Archive, DecodeOptions, FrameOptions, Kind, Options, RecordLayout, compress_frame,
+    decompress_frame_watched,
+};
 
 /// Gives a byte or a few at a time, as a pipe may.
 struct Dribble<'a>(&'a [u8]);
@@ -99,6 +103,61 @@ fn tensors_and_rows_are_what_the_file_has() {
         Ok(())
     })
     .budget_ms(2000);
+}
+
+#[test]
+fn many_ranges_are_read_as_one_by_one() {
+    arbtest::arbtest(|u| {
+        let file = any_safetensors(u)?;
+        let options = DecodeOptions { threads: u.int_in_range(1..=3)?, ..DecodeOptions::default() };
+        let archive = Archive::open_with(compress(&file), options).unwrap();
+        let mut ranges: Vec<_> = archive.tensors().map(|t| t.range()).collect();
+        for _ in 0..u.int_in_range(0..=5)? {
+            let from = u.int_in_range(0..=file.len())? as u64;
+            ranges.push(from..u.int_in_range(from..=file.len() as u64)?);
+        }
+        ranges.reverse();
+        let mut outs: Vec<_> =
+            ranges.iter().map(|r| vec![0xA5; (r.end - r.start) as usize]).collect();
+        let done = AtomicU64::new(0);
+        let wanted = ranges.iter().zip(&mut outs).map(|(r, out)| (r.start, &mut out[..]));
+        let watch = |bytes| {
+            done.fetch_add(bytes, Relaxed);
+            Ok(())
+        };
+        archive.read_many(wanted, &watch).unwrap();
+        for (range, out) in ranges.iter().zip(&outs) {
+            assert!(out[..] == file[range.start as usize..range.end as usize]);
+            archive.locate(range.clone()).unwrap();
+        }
+        assert_eq!(done.into_inner(), outs.iter().map(|out| out.len() as u64).sum::<u64>());
+        Ok(())
+    })
+    .budget_ms(2000);
+}
+
+#[test]
+fn a_watch_ends_the_work() {
+    let file = vec![7; 10 << 20];
+    let archive = Archive::open(compress(&file)).unwrap();
+    let mut out = vec![0; file.len()];
+    let calls = AtomicU64::new(0);
+    let stop = |_| {
+        calls.fetch_add(1, Relaxed);
+        Err(std::io::Error::other("enough"))
+    };
+    let read = archive.read_many([(0, &mut out[..])], &stop).unwrap_err();
+    assert_eq!((read.kind(), read.to_string().as_str()), (Kind::Io, "i/o error: stopped: enough"));
+    assert!(archive.read_many([(1, &mut out[..])], &|_| Ok(())).is_err());
+    assert_eq!(archive.locate(0..file.len() as u64 + 1).unwrap_err().kind(), Kind::InvalidArgument);
+
+    let (layout, options) = (RecordLayout::opaque(), FrameOptions::default());
+    let mut frame = Vec::new();
+    compress_frame(&layout, &file, &options, &mut frame).unwrap();
+    let before = calls.load(Relaxed);
+    let decoded = decompress_frame_watched(&frame, &mut out, &options, &stop).unwrap_err();
+    assert_eq!(decoded.kind(), Kind::Io);
+    assert!(before > 0 && calls.load(Relaxed) > before);
 }
 
 #[test]

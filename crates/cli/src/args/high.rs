@@ -34,6 +34,8 @@ pub(crate) struct Code {
     pub(crate) inputs: Vec<Input>,
     pub(crate) to: Where,
     pub(crate) job: crate::job::Job,
+    /// Print a text for the model card.
+    pub(crate) card: bool,
     pub(crate) ui: Ui,
 }
 
@@ -99,7 +101,12 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
                 timings: a.timings.timings,
                 ..Options::default()
             };
-            Command::Compress(code(a.inputs, a.write, a.ui, crate::job::Coder::Compress(options))?)
+            let coder = crate::job::Coder::Compress(options);
+            let code = Code { card: a.print_card, ..code(a.inputs, a.write, a.ui, coder)? };
+            if code.card && matches!(code.to, Where::Stdout) {
+                return Err(usage("--print-card and the data can't both go to stdout; use -o"));
+            }
+            Command::Compress(code)
         }
         LowCommand::Decompress(a) => {
             let options = DecodeOptions {
@@ -168,7 +175,7 @@ fn code(
         return Err(usage("--json and the data can't both go to stdout; use -o"));
     }
     let job = crate::job::Job { coder, force: write.force, remove: write.rm || write.in_place };
-    Ok(Code { inputs, to, job, ui: resolve_ui(&ui) })
+    Ok(Code { inputs, to, job, card: false, ui: resolve_ui(&ui) })
 }
 
 fn verify(a: low::VerifyArgs) -> Result<Verify, clap::Error> {

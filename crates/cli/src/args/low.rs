@@ -143,6 +143,9 @@ pub(super) struct CompressArgs {
     /// Store the original's SHA-256 too
     #[arg(long)]
     pub(super) sha256: bool,
+    /// Print a text for the model card of the compressed repository to stdout
+    #[arg(long, conflicts_with = "json")]
+    pub(super) print_card: bool,
     #[command(flatten)]
     pub(super) timings: TimingsArg,
     #[command(flatten)]

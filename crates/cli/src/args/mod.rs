@@ -6,11 +6,13 @@ mod low;
 pub(crate) use high::{Bench, Cat, Code, Command, Input, Inspect, Ui, Verify, Where};
 pub(crate) use low::command;
 
-/// Reads the command line.
+use std::ffi::OsString;
+
+/// Reads the command line, which begins with the program's name.
 ///
 /// # Errors
 /// A usage error, or a request for help or the version, as clap has them.
-pub(crate) fn parse() -> Result<Command, clap::Error> {
-    let low = <low::LowArgs as clap::Parser>::try_parse()?;
+pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let low = <low::LowArgs as clap::Parser>::try_parse_from(line)?;
     high::resolve(low)
 }

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bench;
+mod card;
 mod cat;
 mod common;
 mod files;

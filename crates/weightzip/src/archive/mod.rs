@@ -1,6 +1,7 @@
 //! Random access: tensors and rows of a `.wz` (spec: "Random access").
 
 mod located;
+mod many;
 mod tensor;
 
 pub use tensor::{Rows, Stored, Tensor};
@@ -144,14 +145,10 @@ impl<S: Source> Archive<S> {
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) if the original ends before, else what [`decompress`](crate::decompress) reports.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let end =
-            offset.checked_add(out.len() as u64).filter(|&end| end <= self.info.original_bytes);
-        let end = end.ok_or_else(|| {
-            Error::argument(format!("the original has {} bytes", self.info.original_bytes))
-        })?;
+        let end = self.check(offset, out.len() as u64)?;
         let (mut at, mut rest) = (offset, out);
         while at < end {
-            let segment = self.starts.partition_point(|&start| start <= at) - 1;
+            let segment = self.segment_of(at);
             let segment_end = self.starts[segment] + self.segments[segment].bytes;
             let part = usize::try_from(segment_end.min(end) - at).unwrap_or(usize::MAX);
             let (now, later) = rest.split_at_mut(part.min(rest.len()));
@@ -160,6 +157,19 @@ impl<S: Source> Archive<S> {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Where a range of the original ends, if the original has it.
+    fn check(&self, offset: u64, len: u64) -> Result<u64> {
+        let end = offset.checked_add(len).filter(|&end| end <= self.info.original_bytes);
+        end.ok_or_else(|| {
+            Error::argument(format!("the original has {} bytes", self.info.original_bytes))
+        })
+    }
+
+    /// The segment that has a byte of the original.
+    fn segment_of(&self, at: u64) -> usize {
+        self.starts.partition_point(|&start| start <= at).saturating_sub(1)
     }
 
     /// Fills `out` from `start` of a segment on.

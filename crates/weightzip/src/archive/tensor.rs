@@ -57,7 +57,7 @@ impl<'a, S: Source> Tensor<'a, S> {
         self.archive.located(self.segment).map_err(|e| e.in_tensor(&self.info.name))?;
         let bytes = usize::try_from(self.bytes())
             .map_err(|_| Error::argument("the tensor doesn't fit in memory"))?;
-        let mut out = weightzip_kernels::pages::zeroed(bytes);
+        let mut out = crate::zeroed(bytes);
         self.read_into(&mut out)?;
         Ok(out)
     }
@@ -121,6 +121,11 @@ pub struct Rows<'a, S> {
 }
 
 impl<S: Source> Rows<'_, S> {
+    /// Byte range in the original file.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
     /// Bytes of their elements.
     pub fn bytes(&self) -> u64 {
         self.range.end - self.range.start

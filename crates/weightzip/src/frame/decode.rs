@@ -8,6 +8,7 @@ use crate::container::section::{self, Section, Sections};
 use crate::container::segment::Segment;
 use crate::container::table::{self, Entry};
 use crate::error::{Error, Result};
+use crate::options::Watch;
 use crate::runner::Runner;
 
 /// Bytes that a frame says it decodes to: [`decompress_frame_into`] must be given so many.
@@ -33,6 +34,19 @@ pub fn frame_len(frame: &[u8]) -> Result<u64> {
 /// [`Compatibility`](crate::Kind::Compatibility) with the offset in the frame. `out` has no
 /// meaning then.
 pub fn decompress_frame_into(frame: &[u8], out: &mut [u8], options: &FrameOptions) -> Result<()> {
+    decompress_frame_watched(frame, out, options, &|_| Ok(()))
+}
+
+/// [`decompress_frame_into`], and `watch` hears of each block's bytes.
+///
+/// # Errors
+/// As [`decompress_frame_into`], or [`Io`](crate::Kind::Io) if `watch` ended it.
+pub fn decompress_frame_watched(
+    frame: &[u8],
+    out: &mut [u8],
+    options: &FrameOptions,
+    watch: &Watch<'_>,
+) -> Result<()> {
     let opened = Opened::of(frame)?;
     if opened.bytes != out.len() as u64 {
         let (bytes, len) = (opened.bytes, out.len());
@@ -46,7 +60,8 @@ pub fn decompress_frame_into(frame: &[u8], out: &mut [u8], options: &FrameOption
             true => codec::decode_block_into(layout, context.as_ref(), block, out),
             false => codec::decode_unchecked(layout, context.as_ref(), block, out),
         };
-        decoded.map_err(|e| e.at(*at))
+        decoded.map_err(|e| e.at(*at))?;
+        watch(out.len() as u64).map_err(Error::stopped)
     })
 }
 

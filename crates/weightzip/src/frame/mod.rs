@@ -5,7 +5,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{decompress_frame_into, frame_len};
+pub use decode::{decompress_frame_into, decompress_frame_watched, frame_len};
 pub use encode::compress_frame;
 
 /// Choices for frames.

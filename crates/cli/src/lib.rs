@@ -1,0 +1,79 @@
+//! `wz`: compresses AI model files without losing a bit.
+
+mod args;
+mod bench;
+mod card;
+mod cat;
+mod code;
+mod demo;
+mod docs;
+mod escape;
+mod folder;
+mod human;
+mod inspect;
+mod interrupt;
+mod job;
+mod output;
+mod progress;
+mod remove;
+mod report;
+mod source;
+mod space;
+mod table;
+mod verify;
+mod walk;
+
+use args::Command;
+use report::Status;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// Everything was done.
+const DONE: u8 = 0;
+/// Something failed.
+const FAILED: u8 = 1;
+/// The command line was wrong.
+const USAGE: u8 = 2;
+
+/// Does what a command line says, which begins with the program's name; returns the exit code.
+///
+/// Takes over SIGINT and SIGTERM, stdout and stderr: it is all that the process is for.
+pub fn main(line: impl IntoIterator<Item = OsString>) -> u8 {
+    let code = match args::parse(line) {
+        Ok(command) => carry_out(&command),
+        Err(error) => {
+            // Help that nobody reads is no failure.
+            let _ = error.print();
+            if error.use_stderr() { USAGE } else { DONE }
+        }
+    };
+    // The rest of an unfinished line; whoever reads may be gone.
+    let _ = std::io::stdout().flush();
+    code
+}
+
+fn carry_out(command: &Command) -> u8 {
+    match run(command) {
+        Ok(Status::Done) => DONE,
+        Ok(Status::SomeFailed) => FAILED,
+        Err(error) if report::is_broken_pipe(&error) => DONE,
+        Err(error) => {
+            report::command_failed(&error, command.json());
+            FAILED
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<Status> {
+    interrupt::install()?;
+    match command {
+        Command::Compress(args) | Command::Decompress(args) => code::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Cat(args) => cat::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Demo(args) => demo::run(args).map(|()| Status::Done),
+        Command::Completions(shell) => docs::completions(*shell),
+        Command::Man(command) => docs::man(command.as_deref()),
+    }
+}

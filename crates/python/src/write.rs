@@ -1,0 +1,239 @@
+//! Writing a `.wz` from an original in pieces.
+
+use crate::errors::{at_path, raised};
+use crate::interrupt::{self, Call, Desk};
+use crate::memory::Buffer;
+use crate::threads;
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+use weightzip::{Error, Level, Options, Source};
+
+/// Bytes that are written at a time.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Bytes of parts that are fetched at a time: small ones add up.
+const FETCH_BYTES: usize = 8 << 20;
+
+/// Compresses the parts, one behind another, into a `.wz`: a path, which has it only when it is
+/// complete, or a file-like object with `write`. Returns format, bytes of the original and of the
+/// `.wz`, tensors, and BLAKE3.
+#[pyfunction]
+#[pyo3(signature = (parts, file, level = "default", *, progress = None))]
+pub(crate) fn write<'py>(
+    py: Python<'py>,
+    parts: &Bound<'py, PyAny>,
+    file: &Bound<'py, PyAny>,
+    level: &str,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let summary = if file.hasattr("write")? {
+        let file = Arc::new(file.clone().unbind());
+        let name = file.bind(py).getattr_opt("name")?.and_then(|name| name.extract().ok());
+        code(py, parts, level, progress, name, |reader, desk, options| {
+            let writer = FileLike { object: file, desk: desk.clone() };
+            let mut writer = BufWriter::with_capacity(WRITE_BYTES, writer);
+            let summary = weightzip::compress(reader, &mut writer, options)?;
+            writer.flush().map_err(unwritable)?;
+            Ok(summary)
+        })?
+    } else {
+        let path: PathBuf = file.extract()?;
+        let output = Output::create(&path).map_err(|e| at_path(e, &path))?;
+        let name = Some(path.display().to_string());
+        code(py, parts, level, progress, name, |reader, _, options| {
+            let summary = {
+                let mut writer = BufWriter::with_capacity(WRITE_BYTES, output.file());
+                let summary = weightzip::compress(reader, &mut writer, options)?;
+                writer.flush().map_err(unwritable)?;
+                summary
+            };
+            output.finish().map_err(unwritable)?;
+            Ok(summary)
+        })?
+    };
+    let sizes = (summary.original_bytes, summary.compressed_bytes, summary.tensors);
+    (summary.format.name(), sizes, PyBytes::new(py, &summary.blake3)).into_bound_py_any(py)
+}
+
+/// Compresses the parts, one behind another, into a `.wz` in memory.
+#[pyfunction]
+#[pyo3(signature = (parts, level = "default", *, progress = None))]
+pub(crate) fn write_bytes<'py>(
+    py: Python<'py>,
+    parts: &Bound<'py, PyAny>,
+    level: &str,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = code(py, parts, level, progress, None, |reader, _, options| {
+        let mut bytes = Vec::new();
+        weightzip::compress(reader, &mut bytes, options)?;
+        Ok(bytes)
+    })?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
+/// Does `work` with a reader of the parts, interruptibly.
+fn code<T: Send>(
+    py: Python<'_>,
+    parts: &Bound<'_, PyAny>,
+    level: &str,
+    progress: Option<Py<PyAny>>,
+    name: Option<String>,
+    work: impl FnOnce(Parts, &Desk, &Options) -> weightzip::Result<T> + Send,
+) -> PyResult<T> {
+    let level = Level::from_name(level).map_err(|e| raised(py, &e, None))?;
+    let options = Options { level, threads: threads::for_call(), ..Options::default() };
+    let total = if progress.is_some() { bytes_of(parts)? } else { 0 };
+    let iterator = Arc::new(parts.try_iter()?.unbind());
+    let call = Call { progress: progress.as_ref(), total, has_errands: true };
+    let result = interrupt::run(py, &call, |desk| {
+        let parts = Parts {
+            iterator,
+            desk: desk.clone(),
+            fetched: VecDeque::new(),
+            at: 0,
+            used: Vec::new(),
+        };
+        work(parts, &desk, &options)
+    })?;
+    result.map_err(|e| raised(py, &e, name.as_deref()))
+}
+
+/// The bytes of all parts; 0 if they can only be gone through once.
+fn bytes_of(parts: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if !(parts.is_instance_of::<PyList>() || parts.is_instance_of::<PyTuple>()) {
+        return Ok(0);
+    }
+    parts.try_iter()?.map(|part| Ok(Buffer::of(&part?)?.len() as u64)).sum()
+}
+
+fn unwritable(error: io::Error) -> Error {
+    Error::io("can't write the output", error)
+}
+
+/// Reads parts one behind another.
+struct Parts {
+    iterator: Arc<Py<PyIterator>>,
+    desk: Desk,
+    fetched: VecDeque<Buffer>,
+    /// How much of the first one was read.
+    at: usize,
+    /// Given back with the next errand: letting go of a buffer takes Python.
+    used: Vec<Buffer>,
+}
+
+impl Parts {
+    /// Gets more parts; false if there are none.
+    fn fetch(&mut self) -> io::Result<bool> {
+        let (iterator, used) = (Arc::clone(&self.iterator), std::mem::take(&mut self.used));
+        self.fetched = self.desk.run(move |py| {
+            drop(used);
+            let (mut fetched, mut bytes) = (VecDeque::new(), 0);
+            let mut iterator = iterator.bind(py).clone();
+            while bytes < FETCH_BYTES
+                && let Some(part) = iterator.next()
+            {
+                let part = Buffer::of(&part?)?;
+                bytes += part.len();
+                fetched.push_back(part);
+            }
+            Ok(fetched)
+        })?;
+        Ok(!self.fetched.is_empty())
+    }
+}
+
+impl Read for Parts {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            let Some(part) = self.fetched.front() else {
+                if filled > 0 || !self.fetch()? {
+                    break;
+                }
+                continue;
+            };
+            let len = (part.len() - self.at).min(buf.len() - filled);
+            part.read_at(self.at as u64, &mut buf[filled..][..len])?;
+            filled += len;
+            self.at += len;
+            if self.at == part.len() {
+                self.used.extend(self.fetched.pop_front());
+                self.at = 0;
+            }
+        }
+        self.desk.advance(filled as u64)?;
+        Ok(filled)
+    }
+}
+
+/// A Python object with `write`.
+struct FileLike {
+    object: Arc<Py<PyAny>>,
+    desk: Desk,
+}
+
+impl Write for FileLike {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (object, bytes) = (Arc::clone(&self.object), bytes.to_vec());
+        self.desk.run(move |py| {
+            let written = object.bind(py).call_method1("write", (PyBytes::new(py, &bytes),))?;
+            // An unbuffered file says how much it took; others may say nothing.
+            Ok(written.extract().unwrap_or(bytes.len()).min(bytes.len()))
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that gets its name when it is complete. Dropped before, it leaves nothing.
+enum Output {
+    Temporary {
+        file: NamedTempFile,
+        target: PathBuf,
+    },
+    /// A pipe or device, which a new name would only hide.
+    Special(File),
+}
+
+impl Output {
+    fn create(path: &Path) -> io::Result<Self> {
+        // A link stays, and what it leads to is replaced.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
+            return Ok(Self::Special(File::options().write(true).open(&target)?));
+        }
+        let folder = match target.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        // As a file of its own would be made, for everyone whom the umask allows.
+        let new = |path: &Path| File::options().write(true).create_new(true).open(path);
+        let file = builder.prefix(".wz-").suffix(".tmp").make_in(folder, new)?;
+        Ok(Self::Temporary { file, target })
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Temporary { file, .. } => file.as_file(),
+            Self::Special(file) => file,
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Temporary { file, target } => file.persist(target).map(drop).map_err(|e| e.error),
+            Self::Special(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+"""`wz`: the command line, as the console script of this package."""
+
+import signal
+import sys
+
+from weightzip import _weightzip
+
+
+def main() -> int:
+    # Ctrl-C ends it as it ends any program: the command line has its own answer to it, and Python's
+    # would wait for the end.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return _weightzip.cli(["wz", *sys.argv[1:]])

@@ -1,0 +1,143 @@
+"""What the modules for NumPy and PyTorch share: the safetensors layout, and which file a name means."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, NamedTuple
+
+import weightzip
+from weightzip.archive import Archive, Progress
+from weightzip.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+SUFFIX = ".wz"
+_MAGIC = b"\x89WZ\r\n\x1a\n\x00"
+
+# The safetensors package lays tensors out by dtype, in this order, and those of one dtype by name.
+_ORDER = (
+    "U64 I64 F64 C64 F32 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 "
+    "I8 U8 F6_E3M2 F6_E2M3 F4 BOOL"
+).split()
+_RANK = {dtype: rank for rank, dtype in enumerate(_ORDER)}
+# What readers of the format accept. A name's bytes are bounded by its letters, at most four each.
+_MAX_HEADER = 100_000_000
+_MAX_NAME = (1 << 20) // 4
+
+
+class Part(NamedTuple):
+    """A tensor to be written."""
+
+    name: str
+    dtype: str
+    shape: Iterable[int]
+    nbytes: int
+    # Gives its memory, when its turn has come: what isn't in ordinary memory is brought there one by one.
+    data: Callable[[], Buffer]
+
+
+def write(
+    parts: Iterable[Part],
+    metadata: Mapping[str, str] | None,
+    filename: str | os.PathLike[str],
+    level: str,
+    progress: Progress | None,
+) -> None:
+    """Writes the `.wz` of a safetensors file."""
+    pieces, total = _lay_out(parts, metadata)
+    weightzip.write(pieces, filename, level, progress=within(progress, 0, total))
+
+
+def write_bytes(
+    parts: Iterable[Part], metadata: Mapping[str, str] | None, level: str, progress: Progress | None
+) -> bytes:
+    """The `.wz` of a safetensors file."""
+    pieces, total = _lay_out(parts, metadata)
+    return weightzip.write_bytes(pieces, level, progress=within(progress, 0, total))
+
+
+def within(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """The progress of a part, which begins after `before` bytes, as that of the whole."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[Iterator[Buffer], int]:
+    """A safetensors file in pieces, its header and the tensors' own memory; and its bytes."""
+    ordered = sorted(parts, key=lambda part: (_RANK[part.dtype], part.name))
+    entries, at = [], 0
+    if metadata is not None:
+        entries.append(f'"__metadata__":{_text_object(metadata)}')
+    for name, dtype, shape, nbytes, _ in ordered:
+        if name == "__metadata__" or len(name) > _MAX_NAME:
+            raise InvalidArgumentError(f"a tensor can't have the name `{name:.60}`: choose another one")
+        dims = ",".join(map(str, shape))
+        entries.append(
+            f'{encode_basestring(name)}:{{"dtype":"{dtype}","shape":[{dims}],"data_offsets":[{at},{at + nbytes}]}}'
+        )
+        at += nbytes
+    header = f"{{{','.join(entries)}}}".encode()
+    header += b" " * (-len(header) % 8)
+    if len(header) > _MAX_HEADER:
+        raise InvalidArgumentError(
+            f"names, shapes and metadata take {len(header)} bytes, and readers accept {_MAX_HEADER}: "
+            "save fewer tensors per file"
+        )
+    start = len(header).to_bytes(8, "little") + header
+    return chain([start], (part.data() for part in ordered)), len(start) + at
+
+
+def _text_object(metadata: Mapping[str, str]) -> str:
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for pair in metadata.items() for text in pair):
+        raise TypeError(f"metadata must be a dict of str to str, not {metadata!r:.200}")
+    return json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+
+
+def check_names(tensors: Mapping[str, object]) -> None:
+    """Raises if a key isn't text."""
+    for name in tensors:
+        if not isinstance(name, str):
+            raise TypeError(f"tensor names must be str, not {type(name).__name__}: {name!r:.60}")
+
+
+def is_wz(filename: str | os.PathLike[str]) -> bool:
+    """Whether a file of this name is written compressed."""
+    return os.fsdecode(filename).endswith(SUFFIX)
+
+
+def locate(filename: str | os.PathLike[str]) -> str:
+    """The file that is read for a name: that one, or if there is none, the one with `.wz` added."""
+    path = os.fsdecode(filename)
+    if not is_wz(path) and not os.path.exists(path) and os.path.exists(path + SUFFIX):
+        return path + SUFFIX
+    return path
+
+
+def is_wz_data(data: Buffer) -> bool:
+    """Whether these are the bytes of a `.wz`."""
+    return memoryview(data)[: len(_MAGIC)] == _MAGIC
+
+
+def open_safetensors(file: str | Buffer) -> Archive:
+    """Opens the `.wz` of a safetensors file."""
+    archive = weightzip.open(file)
+    kind = archive.info.format
+    if kind == "safetensors":
+        return archive
+    archive.close()
+    raise InvalidArgumentError(
+        f"this .wz holds no safetensors file, its format is {kind}: read it with `weightzip.open`",
+        file=file if isinstance(file, str) else None,
+    )
+
+
+def read_metadata(archive: Archive) -> dict[str, str] | None:
+    """The header's `__metadata__`, which the archive found to be sound when it was compressed."""
+    length = int.from_bytes(archive.original(0, 8), "little")
+    header = json.loads(bytes(archive.original(8, 8 + length)))
+    found: dict[str, str] | None = header.get("__metadata__")
+    return found

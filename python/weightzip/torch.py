@@ -1,0 +1,324 @@
+"""PyTorch tensors in compressed files: the calls of `safetensors.torch`.
+
+A file whose name ends in `.wz` is written compressed, any other one as plain safetensors. Both are
+read; if there is no `X`, then `X.wz` is read for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import safetensors.torch as plain
+import torch
+
+from weightzip import _safetensors
+from weightzip._safe_open import SafeOpen
+from weightzip._safe_open import safe_open as _safe_open
+from weightzip._safetensors import Part, check_names, is_wz, is_wz_data, locate, open_safetensors, within
+from weightzip._tied import copies_of_kept, shared_names
+from weightzip.archive import Archive, Progress, TensorInfo
+from weightzip.errors import CompatibilityError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["load", "load_file", "load_model", "safe_open", "save", "save_file", "save_model"]
+
+Tensors: TypeAlias = dict[str, torch.Tensor]
+Device: TypeAlias = str | int | torch.device
+
+# By safetensors' name; a torch that is older than a dtype lacks it.
+_DTYPES = {
+    name: getattr(torch, attribute)
+    for name, attribute in {
+        "BOOL": "bool",
+        "U8": "uint8",
+        "I8": "int8",
+        "U16": "uint16",
+        "I16": "int16",
+        "U32": "uint32",
+        "I32": "int32",
+        "U64": "uint64",
+        "I64": "int64",
+        "F16": "float16",
+        "BF16": "bfloat16",
+        "F32": "float32",
+        "F64": "float64",
+        "C64": "complex64",
+        "F8_E4M3": "float8_e4m3fn",
+        "F8_E4M3FNUZ": "float8_e4m3fnuz",
+        "F8_E5M2": "float8_e5m2",
+        "F8_E5M2FNUZ": "float8_e5m2fnuz",
+        "F8_E8M0": "float8_e8m0fnu",
+        "F4": "float4_e2m1fn_x2",
+    }.items()
+    if hasattr(torch, attribute)
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+# As much is in ordinary memory at once, on its way to a device; and in one block, if that is pinned.
+_ON_THE_WAY = 256 << 20
+_ALIGNMENT = 64
+
+
+def save_file(
+    tensors: Tensors,
+    filename: str | os.PathLike[str],
+    metadata: dict[str, str] | None = None,
+    *,
+    level: str = "default",
+    progress: Progress | None = None,
+) -> None:
+    """Saves tensors into a file; compressed, if its name ends in `.wz`.
+
+    What decompresses from there is the file that safetensors would have written. Tensors must be
+    dense, contiguous and share no memory; see `save_model` for those of a model. `level` and
+    `progress` (see `weightzip.write`) are for compressed files.
+    """
+    if is_wz(filename):
+        _safetensors.write(_parts(tensors), metadata, filename, level, progress)
+    else:
+        plain.save_file(tensors, filename, metadata)
+
+
+def save(
+    tensors: Tensors,
+    metadata: dict[str, str] | None = None,
+    *,
+    level: str = "default",
+    progress: Progress | None = None,
+) -> bytes:
+    """The bytes of a `.wz` of tensors."""
+    return _safetensors.write_bytes(_parts(tensors), metadata, level, progress)
+
+
+def load_file(
+    filename: str | os.PathLike[str],
+    device: Device = "cpu",
+    *,
+    backend: str = "mmap",
+    pin_memory: bool = False,
+    progress: Progress | None = None,
+) -> Tensors:
+    """Loads all tensors of a file, plain or compressed.
+
+    Those of a compressed file are decoded straight into their own memory: page-locked memory if
+    `pin_memory`, which also makes the way to a GPU faster. `backend` is how safetensors reads a
+    plain file; `progress` (see `weightzip.open`) is told of a compressed one.
+    """
+    path = locate(filename)
+    if is_wz(path):
+        with SafeOpen(path, Torch(device, pin_memory)) as file:
+            return file.get_tensors(progress=progress)
+    device = torch.device(device)
+    tensors: Tensors = plain.load_file(path, str(device), backend=backend)
+    if pin_memory and device.type == "cpu":
+        return {name: tensor.pin_memory() for name, tensor in tensors.items()}
+    return tensors
+
+
+def load(data: Buffer) -> Tensors:
+    """Loads all tensors from the bytes of a file, plain or compressed."""
+    if not is_wz_data(data):
+        return plain.load(data if isinstance(data, bytes) else bytes(data))
+    with open_safetensors(data) as archive:
+        return Torch().tensors(archive, None)
+
+
+def safe_open(
+    filename: str | os.PathLike[str],
+    framework: str = "pt",
+    device: str | int = "cpu",
+    *,
+    backend: str = "mmap",
+) -> Any:
+    """`weightzip.safe_open`, for PyTorch unless another framework is named."""
+    return _safe_open(filename, framework, device, backend=backend)
+
+
+def save_model(
+    model: torch.nn.Module,
+    filename: str | os.PathLike[str],
+    metadata: dict[str, str] | None = None,
+    force_contiguous: bool = True,
+) -> None:
+    """Saves a model. Of tensors that share memory, one is saved; the metadata say for which others.
+
+    With `force_contiguous`, tensors of another memory layout are saved as contiguous copies.
+    """
+    tensors = dict(model.state_dict())
+    metadata = dict(metadata) if metadata else metadata
+    for kept, copies in copies_of_kept(tensors).items():
+        for name in copies:
+            metadata = metadata or {}
+            metadata.setdefault(name, kept)
+            del tensors[name]
+    if force_contiguous:
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, filename, metadata)
+
+
+def load_model(
+    model: torch.nn.Module,
+    filename: str | os.PathLike[str],
+    strict: bool = True,
+    device: Device = "cpu",
+    *,
+    backend: str = "mmap",
+) -> tuple[set[str], list[str]]:
+    """Loads a file into a model and returns the names that were missing, and those not expected.
+
+    With `strict`, raises if there are any. Tensors that share the memory of a loaded one are not missing.
+    """
+    tensors = load_file(filename, device, backend=backend)
+    copies = copies_of_kept(model.state_dict(), preferred=tensors.keys())
+    absent, unexpected = model.load_state_dict(tensors, strict=False)
+    missing = set(absent)
+    for name in (name for names in copies.values() for name in names):
+        if name in missing:
+            missing.remove(name)
+        else:
+            unexpected.append(name)
+    if strict and (missing or unexpected):
+        lines = [f"{os.fsdecode(filename)} doesn't fit {type(model).__name__}:"]
+        for what, names in (("Missing", missing), ("Unexpected", unexpected)):
+            if names:
+                lines.append(f"    {what} key(s) in state_dict: {', '.join(map(repr, sorted(names)))}")
+        raise RuntimeError("\n".join(lines))
+    return missing, unexpected
+
+
+class Torch:
+    """Makes tensors of memory, on one device."""
+
+    def __init__(self, device: Device = "cpu", pin_memory: bool = False):
+        self.device = torch.device(device)
+        self.pin_memory = pin_memory
+
+    def shape(self, info: TensorInfo) -> tuple[int, ...]:
+        if info.dtype == "F4" and info.shape:  # torch counts pairs
+            return (*info.shape[:-1], info.shape[-1] // 2)
+        return info.shape
+
+    def tensor(self, memory: memoryview, info: TensorInfo, shape: tuple[int, ...]) -> torch.Tensor:
+        tensor = _over(memory, info, shape)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+
+    def part(self, tensor: torch.Tensor, index: Any) -> torch.Tensor:
+        part = tensor[index]
+        return part.clone() if 2 * part.nbytes < tensor.nbytes else part
+
+    def tensors(self, archive: Archive, progress: Progress | None) -> Tensors:
+        if self.device.type == "cpu" and not self.pin_memory:
+            return self._read(archive, list(archive.tensors), progress)
+        tensors, done = {}, 0
+        total = sum(info.nbytes for info in archive.tensors.values())
+        read = self._read_pinned if self.pin_memory else self._read
+        # From pinned memory, one group is on its way to a GPU while the next one is decoded.
+        in_background = self.pin_memory and self.device.type == "cuda"
+        for names in _groups(archive):
+            for name, tensor in read(archive, names, within(progress, done, total)).items():
+                tensors[name] = tensor.to(self.device, non_blocking=in_background)
+                done += tensor.nbytes
+        if in_background:
+            torch.cuda.current_stream(self.device).synchronize()
+        return tensors
+
+    def _read(self, archive: Archive, names: list[str], progress: Progress | None) -> Tensors:
+        memory, infos = archive.read_many(names, progress=progress), archive.tensors
+        return {name: _over(memory[name], infos[name], self.shape(infos[name])) for name in names}
+
+    def _read_pinned(self, archive: Archive, names: list[str], progress: Progress | None) -> Tensors:
+        """Tensors that share a block of memory: to lock pages takes long, whatever their number."""
+        infos = [archive.tensors[name] for name in names]
+        ends = list(accumulate(-(-info.nbytes // _ALIGNMENT) * _ALIGNMENT for info in infos))
+        block = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=True)
+        parts = [block[start:][: info.nbytes] for start, info in zip([0, *ends], infos)]
+        archive.read_many_into(zip(names, map(_bytes, parts)), progress=progress)
+        return {info.name: part.view(_dtype(info)).view(self.shape(info)) for info, part in zip(infos, parts)}
+
+
+def _over(memory: memoryview, info: TensorInfo, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor in this memory."""
+    if not memory.nbytes:  # frombuffer refuses that
+        return torch.empty(shape, dtype=_dtype(info))
+    return torch.frombuffer(memory, dtype=_dtype(info)).view(shape)
+
+
+def _dtype(info: TensorInfo) -> torch.dtype:
+    dtype: torch.dtype | None = _DTYPES.get(info.dtype)
+    if dtype is None:
+        raise CompatibilityError(f"this torch has no dtype for {info.dtype}", tensor=info.name)
+    return dtype
+
+
+def _groups(archive: Archive) -> Iterator[list[str]]:
+    """The names in file order, in groups that fit the memory they may take on the way."""
+    group: list[str] = []
+    size = 0
+    for name, info in archive.tensors.items():
+        if group and size + info.nbytes > _ON_THE_WAY:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += info.nbytes
+    if group:
+        yield group
+
+
+def _parts(tensors: Tensors) -> Iterator[Part]:
+    _check(tensors)
+    for name, tensor in tensors.items():
+        dtype, shape = _NAMES[tensor.dtype], tuple(tensor.shape)
+        if dtype == "F4" and shape:  # torch counts pairs
+            shape = (*shape[:-1], shape[-1] * 2)
+        yield Part(name, dtype, shape, tensor.nbytes, partial(_memory, tensor))
+
+
+def _memory(tensor: torch.Tensor) -> memoryview:
+    # What a tensor stands for may differ from its memory by a sign.
+    values = tensor.detach().resolve_conj().resolve_neg().to("cpu")
+    # A single value may have any stride, which `view` would refuse.
+    return _bytes(values.as_strided((values.numel(),), (1,)).view(torch.uint8))
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    """The memory of a tensor of bytes, which numpy can lend."""
+    array: np.ndarray[Any, Any] = tensor.numpy()
+    return array.data
+
+
+def _check(tensors: Tensors) -> None:
+    if not isinstance(tensors, dict):
+        raise InvalidArgumentError(f"expected a dict of str to torch.Tensor, not {type(tensors).__name__}")
+    check_names(tensors)
+    for name, tensor in tensors.items():
+        why = _refusal(tensor)
+        if why is not None:
+            raise InvalidArgumentError(f"this tensor {why}", tensor=name)
+    if shared := shared_names(tensors):
+        listed = "; ".join(", ".join(f"`{name}`" for name in names) for names in shared)
+        raise RuntimeError(
+            f"tensors share memory, and would come back as separate copies: {listed}. Save a model with "
+            "`save_model`, which keeps one of each, or leave out the others"
+        )
+
+
+def _refusal(tensor: object) -> str | None:
+    """Why a tensor can't be saved."""
+    if not isinstance(tensor, torch.Tensor):
+        return f"must be a torch.Tensor, not {type(tensor).__name__}"
+    if tensor.layout != torch.strided:
+        return "is sparse, which safetensors files can't hold: save its `.to_dense()`"
+    if tensor.dtype not in _NAMES:
+        return f"has dtype {tensor.dtype}, which safetensors files can't hold"
+    if tensor.device.type == "meta":
+        return "is on device meta, it has no values: load or initialise it first"
+    if not tensor.is_contiguous():
+        return "is not contiguous: save its `.contiguous()`, or the whole tensor that it is a part of"
+    return None

@@ -1,0 +1,132 @@
+"""Ctrl-C: KeyboardInterrupt comes at once, and nothing half-written stays."""
+
+import io
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import weightzip
+
+LIMIT = 0.2
+DELAY = 0.15
+
+
+@pytest.fixture(scope="module")
+def large():
+    """What takes seconds with one thread."""
+    numbers = np.random.default_rng(0).normal(0, 0.02, 50_000_000).astype(np.float32)
+    return np.concatenate([numbers] * 8)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = weightzip.threads()
+    weightzip.set_threads(1)
+    yield
+    weightzip.set_threads(before)
+
+
+def interrupted(work) -> None:
+    """Does `work`, which must not end by itself, and interrupts it."""
+    sent = []
+
+    def send():
+        time.sleep(DELAY)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        took = time.perf_counter() - sent[0]
+    finally:
+        thread.join()
+    assert took < LIMIT
+
+
+def test_compress(large):
+    interrupted(lambda: weightzip.compress(large, "f32"))
+
+
+def test_decompress(large):
+    frame = weightzip.compress(large, "f32")
+    out = np.empty_like(large)
+    interrupted(lambda: [weightzip.decompress_into(frame, out) for _ in range(20)])
+
+
+def test_reading(large):
+    wz = weightzip.write_bytes([large])
+    archive = weightzip.open(wz)
+    interrupted(lambda: [archive.original() for _ in range(20)])
+    assert archive.original(0, 4000) == large[:1000].tobytes()
+
+
+def test_writing_leaves_no_partial_file(large, tmp_path):
+    target = tmp_path / "model.wz"
+    interrupted(lambda: weightzip.write([large], target))
+    assert not list(tmp_path.iterdir())
+    target.write_bytes(b"before")
+    interrupted(lambda: weightzip.write([large], target))
+    assert target.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
+
+
+class Slow(io.BytesIO):
+    """A connection that hangs."""
+
+    slow = False
+
+    def read(self, size=-1):
+        if self.slow:
+            time.sleep(30)
+        return super().read(size)
+
+    def write(self, data):
+        time.sleep(30)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_slow_files(large, threads):
+    weightzip.set_threads(threads)
+    file = Slow(weightzip.write_bytes([large[:20_000_000]]))
+    archive = weightzip.open(file)
+    file.slow = True
+    interrupted(archive.original)
+    interrupted(lambda: archive.original(0, 10))
+    interrupted(lambda: weightzip.open(file))
+    file.slow = False
+    assert archive.original(0, 4000) == large[:1000].tobytes()
+    interrupted(lambda: weightzip.write([b"some"], Slow()))
+
+
+def test_slow_parts():
+    def parts():
+        yield b"some"
+        time.sleep(30)
+
+    interrupted(lambda: weightzip.write_bytes(parts()))
+
+
+def test_a_call_that_waits_for_another_one(large):
+    """Both have one file, which only one can read at a time."""
+    file = Slow(weightzip.write_bytes([large[:1000]]))
+    archive, entered, leave = weightzip.open(file), threading.Event(), threading.Event()
+
+    def read(size=-1):
+        entered.set()
+        leave.wait()
+        return io.BytesIO.read(file, size)
+
+    file.read = read
+    other = threading.Thread(target=archive.original)
+    other.start()
+    entered.wait()
+    try:
+        interrupted(archive.original)
+    finally:
+        leave.set()
+        other.join()

@@ -1,0 +1,31 @@
+"""A program that uses the package with types: checked by mypy, never run."""
+
+import io
+from pathlib import Path
+
+import weightzip
+
+
+def frames(data: bytearray) -> bytes:
+    frame: bytes = weightzip.compress(data, "bf16", progress=lambda done, total: print(done / total))
+    out = bytearray(weightzip.frame_len(frame))
+    weightzip.decompress_into(frame, out)
+    whole: memoryview = weightzip.decompress(memoryview(frame))
+    return bytes(whole)
+
+
+def archives(path: Path, data: bytes) -> dict[str, tuple[int, ...]]:
+    summary = weightzip.write([data, memoryview(data)], path)
+    weightzip.write((data for _ in range(2)), io.BytesIO())
+    print(summary.blake3, summary.compressed_bytes)
+    try:
+        with weightzip.open(path) as archive, weightzip.open(io.BytesIO(path.read_bytes())) as other:
+            sha256: str | None = archive.info.sha256
+            print(sha256, len(other), "w" in archive)
+            rows: memoryview = archive.rows("w", 0, 4)
+            archive.read_many_into({"w": bytearray(rows.nbytes)})
+            archive.read_many_into([("w", bytearray(rows.nbytes))])
+            return {name: tensor.shape for name, tensor in archive.tensors.items()}
+    except weightzip.CorruptionError as error:
+        print(error.file, error.offset, error.tensor)
+        raise
