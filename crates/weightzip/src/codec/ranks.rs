@@ -68,9 +68,9 @@ impl RankTable {
         ranks
     }
 
-    /// For the kernel that merges.
-    pub(super) fn exponents(&self, float: Float) -> Exponents {
-        Exponents::new(float, self.as_slice())
+    /// For the kernel that merges ranks less than `ranks`: the fewer, the faster it looks them up.
+    pub(super) fn exponents(&self, float: Float, ranks: usize) -> Exponents {
+        Exponents::new(float, &self.as_slice()[..ranks.min(self.len)])
     }
 
     /// Bytes on the wire: one per exponent of up to eight bits, else two.

@@ -75,6 +75,12 @@ impl Widths {
         self.planes[..used].iter().map(|&w| u32::from(w))
     }
 
+    /// How many ranks have a code.
+    pub(super) fn ranks(&self) -> usize {
+        let decided: usize = self.planes().map(|width| usize::from(escape::decided(width))).sum();
+        decided + (1 << self.tail)
+    }
+
     /// Two bits per plane, the first plane's lowest; zero ends the list.
     pub(super) fn to_wire(self) -> u16 {
         self.planes().rev().fold(0, |wire, w| wire << 2 | u16::try_from(w).unwrap_or(0))

@@ -43,7 +43,7 @@ pub(in crate::codec) fn decode<'a>(
         let (other, next) = (&mut scratch.ranks, &mut scratch.next);
         let (first, escaped) = escaped_ranks(level, &header, elements, body, other, next)?;
         let next = next.room_for(escaped);
-        let exponents = ranks.exponents(float);
+        let exponents = ranks.exponents(float, header.widths.ranks());
         let (mut residuals, mut used, mut filled) = (residuals, 0, Aligned([0; CHUNK]));
         for (chunk, out) in out.chunks_mut(CHUNK * float.bytes).enumerate() {
             let (count, at) = (out.len() / float.bytes, chunk * CHUNK);
