@@ -2,6 +2,7 @@
 //! it with whatever the target has.
 
 use crate::moves::MOVES;
+use crate::rans::{LOW, SLOT_BITS, Shares, Slots};
 use crate::simd::{GROUP, Simd};
 use crate::strip::{array, array_mut};
 
@@ -105,6 +106,7 @@ impl Simd for Scalar {
     type Bytes = Bytes;
     type Mask = Mask;
     type Table<'a> = &'a [u8; 256];
+    type Lanes = [u32; GROUP];
 
     #[inline(always)]
     fn load(self, bytes: &Bytes) -> Bytes {
@@ -274,6 +276,55 @@ impl Simd for Scalar {
             *word = found;
         }
         from_words(words)
+    }
+    #[inline(always)]
+    fn load_lanes(self, states: &[u32; GROUP]) -> [u32; GROUP] {
+        *states
+    }
+    #[inline(always)]
+    fn store_lanes(self, lanes: [u32; GROUP], states: &mut [u32; GROUP]) {
+        *states = lanes;
+    }
+    #[inline(always)]
+    fn pop(
+        self,
+        lanes: &mut [u32; GROUP],
+        slots: &Slots,
+        contexts: &Bytes,
+        words: &[u8; 2 * GROUP],
+    ) -> (Bytes, usize) {
+        let (mut symbols, mut used, words) = ([0; GROUP], 0, words.as_chunks::<2>().0);
+        for ((x, &context), symbol) in lanes.iter_mut().zip(contexts).zip(&mut symbols) {
+            let slot = slots.find(context, *x);
+            *symbol = slot.symbol();
+            *x = slot.share() * (*x >> SLOT_BITS) + slot.offset();
+            if *x < LOW {
+                *x = *x << 16 | u32::from(u16::from_le_bytes(words[used]));
+                used += 1;
+            }
+        }
+        (symbols, used)
+    }
+    #[inline(always)]
+    fn push(
+        self,
+        lanes: &mut [u32; GROUP],
+        shares: &Shares,
+        contexts: &Bytes,
+        symbols: &Bytes,
+        words: &mut [u8; 2 * GROUP],
+    ) -> usize {
+        let (mut left, words) = (GROUP, words.as_chunks_mut::<2>().0);
+        for ((x, &context), &symbol) in lanes.iter_mut().zip(contexts).zip(symbols).rev() {
+            let share = shares.of(context, symbol);
+            if *x >> (32 - SLOT_BITS) >= share.width() {
+                left -= 1;
+                [words[left][0], words[left][1], ..] = x.to_le_bytes();
+                *x >>= 16;
+            }
+            *x = share.next_state(*x);
+        }
+        GROUP - left
     }
     #[inline(always)]
     fn zip8(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {

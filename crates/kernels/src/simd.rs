@@ -1,6 +1,8 @@
 //! What a kernel is written in: a group of 64 bytes, and what can be done with it. A level is one
 //! implementation of [`Simd`]; [`Scalar`](crate::scalar::Scalar) says what each operation means.
 
+use crate::rans::{Shares, Slots};
+
 /// Bytes in a group: one per element.
 pub const GROUP: usize = 64;
 
@@ -12,6 +14,8 @@ pub(crate) trait Simd: Copy {
     type Mask: Copy;
     /// A table as [`lookup`](Self::lookup) wants it.
     type Table<'a>: Copy;
+    /// The states of an entropy coder's lanes.
+    type Lanes: Copy;
 
     fn load(self, bytes: &[u8; GROUP]) -> Self::Bytes;
     fn store(self, v: Self::Bytes, bytes: &mut [u8; GROUP]);
@@ -66,6 +70,29 @@ pub(crate) trait Simd: Copy {
     fn table(self, bytes: &[u8; 256], used: usize) -> Self::Table<'_>;
     /// `table[byte]` for each byte.
     fn lookup(self, table: Self::Table<'_>, v: Self::Bytes) -> Self::Bytes;
+
+    fn load_lanes(self, states: &[u32; GROUP]) -> Self::Lanes;
+    fn store_lanes(self, lanes: Self::Lanes, states: &mut [u32; GROUP]);
+    /// Takes a symbol from each lane, found by the low two bits of its context, and lets those
+    /// states that fell below [`LOW`](crate::rans::LOW) have a word each, in the order of lanes.
+    /// Returns the symbols and how many words were taken.
+    fn pop(
+        self,
+        lanes: &mut Self::Lanes,
+        slots: &Slots,
+        contexts: &[u8; GROUP],
+        words: &[u8; 2 * GROUP],
+    ) -> (Self::Bytes, usize);
+    /// Undoes [`pop`](Self::pop): the words come to the end of `words`, what is before them has no
+    /// meaning afterwards.
+    fn push(
+        self,
+        lanes: &mut Self::Lanes,
+        shares: &Shares,
+        contexts: &[u8; GROUP],
+        symbols: &[u8; GROUP],
+        words: &mut [u8; 2 * GROUP],
+    ) -> usize;
 
     /// The bytes of `a` and `b` in turn, `a[0]`, `b[0]`, `a[1]`, ...: first and second half.
     fn zip8(self, a: Self::Bytes, b: Self::Bytes) -> (Self::Bytes, Self::Bytes);

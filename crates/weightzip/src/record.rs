@@ -162,6 +162,7 @@ impl RecordLayout {
         (whole && matches!(width, 8 | 16 | 32 | 64)).then_some(Float {
             bytes: usize::from(width / 8),
             exponent_bits: u32::from(exponent_bits),
+            top_bits: 0,
             big_endian: self.order == ByteOrder::Big,
         })
     }

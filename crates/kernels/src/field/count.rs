@@ -20,6 +20,9 @@ pub fn count_exponents(float: Float, data: &[u8], counts: &mut [u32; EXPONENTS])
 /// Groups of which one is counted, in a large block.
 const STRETCH: u32 = 4;
 
+/// Elements of a block that is small enough to be counted whole.
+pub const COUNTED_WHOLE: usize = LARGE - 1;
+
 /// Elements from which on a block is large.
 const LARGE: usize = 1 << 14;
 
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_large_block_is_counted_by_a_quarter_of_its_elements() {
-        let float = Float { bytes: 2, exponent_bits: 8, big_endian: false };
+        let float = Float { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
         let data = |count: usize| -> Vec<u8> {
             (0..count).flat_map(|i| (0x3F00 + (i % 2 * 0x80) as u16).to_le_bytes()).collect()
         };

@@ -5,7 +5,7 @@ mod count;
 mod merge;
 mod split;
 
-pub use count::count_exponents;
+pub use count::{COUNTED_WHOLE, count_exponents};
 pub use merge::{Exponents, Residuals, merge};
 pub use split::{Found, RankOf, split};
 
@@ -25,17 +25,22 @@ pub const NO_RANK: u8 = u8::MAX;
 pub struct Float {
     /// 1, 2, 4 or 8.
     pub bytes: usize,
-    /// 1 to 11.
+    /// 1 to 11, with `top_bits`.
     pub exponent_bits: u32,
+    /// Mantissa bits that count as the lowest bits of the exponent.
+    pub top_bits: u32,
     /// Whether the most significant byte comes first.
     pub big_endian: bool,
 }
 
 impl Float {
-    const BF16: Self = Self { bytes: 2, exponent_bits: 8, big_endian: false };
-    const F16: Self = Self { bytes: 2, exponent_bits: 5, big_endian: false };
-    const F32: Self = Self { bytes: 4, exponent_bits: 8, big_endian: false };
-    const E4M3: Self = Self { bytes: 1, exponent_bits: 4, big_endian: false };
+    const BF16: Self = Self { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
+    const F16: Self = Self { bytes: 2, exponent_bits: 5, top_bits: 0, big_endian: false };
+    const F32: Self = Self { bytes: 4, exponent_bits: 8, top_bits: 0, big_endian: false };
+    const E4M3: Self = Self { bytes: 1, exponent_bits: 4, top_bits: 0, big_endian: false };
+    const WIDE_BF16: Self = Self { exponent_bits: 10, top_bits: 2, ..Self::BF16 };
+    const WIDE_F16: Self = Self { exponent_bits: 7, top_bits: 2, ..Self::F16 };
+    const WIDE_F32: Self = Self { exponent_bits: 10, top_bits: 2, ..Self::F32 };
 
     /// The bits that are neither exponent nor sign.
     #[inline(always)]
@@ -62,6 +67,12 @@ impl Float {
         }
     }
 
+    /// Whether an exponent is zero but for its top mantissa bits.
+    #[inline(always)]
+    pub fn is_zero(self, exponent: u16) -> bool {
+        exponent >> self.top_bits == 0
+    }
+
     #[inline(always)]
     fn exponent_of<T: Word>(self, bytes: &[u8]) -> u16 {
         let mask = (1 << self.exponent_bits) - 1;
@@ -85,7 +96,8 @@ mod tests {
     fn any_float(u: &mut Unstructured) -> Result<Float> {
         let bytes = *u.choose(&[1, 2, 4, 8])?;
         let exponent_bits = u.int_in_range(1..=11.min(8 * bytes as u32 - 1))?;
-        Ok(Float { bytes, exponent_bits, big_endian: u.arbitrary()? })
+        let top_bits = u.int_in_range(0..=exponent_bits - 1)?.min(2);
+        Ok(Float { bytes, exponent_bits, top_bits, big_endian: u.arbitrary()? })
     }
 
     /// Up to a chunk of elements of at most 255 exponents, with zeros and low zeros among them.
@@ -129,7 +141,7 @@ mod tests {
             let (found, ranks, planes) = split_at(level);
             assert_eq!((found, ranks.clone(), planes.clone()), split_at(Level::Scalar));
 
-            let zeros = (0..count).filter(|&i| float.exponent(&data, i) == 0).count();
+            let zeros = (0..count).filter(|&i| float.is_zero(float.exponent(&data, i))).count();
             assert_eq!(found.zeros, zeros);
             for (i, &rank) in ranks[..count].iter().enumerate() {
                 assert_eq!(rank, rank_of.get(float.exponent(&data, i)));

@@ -42,7 +42,7 @@ impl RankOf {
 pub struct Found {
     /// All residuals, combined by *or*.
     pub all: u64,
-    /// Those of elements whose exponent is not zero.
+    /// Those of elements whose exponent is not [zero](Float::is_zero).
     pub normal: u64,
     /// Elements whose exponent is zero.
     pub zeros: usize,
@@ -81,6 +81,11 @@ fn split_at<S: Simd>(
         Float::F16 => split_bytes::<S, 2>(simd, Float::F16, data, rank_of, ranks, planes),
         Float::F32 => split_bytes::<S, 4>(simd, Float::F32, data, rank_of, ranks, planes),
         Float::E4M3 => split_bytes::<S, 1>(simd, Float::E4M3, data, rank_of, ranks, planes),
+        Float::WIDE_BF16 => {
+            split_bytes::<S, 2>(simd, Float::WIDE_BF16, data, rank_of, ranks, planes)
+        }
+        Float::WIDE_F16 => split_bytes::<S, 2>(simd, Float::WIDE_F16, data, rank_of, ranks, planes),
+        Float::WIDE_F32 => split_bytes::<S, 4>(simd, Float::WIDE_F32, data, rank_of, ranks, planes),
         Float { bytes: 1, .. } => split_bytes::<S, 1>(simd, float, data, rank_of, ranks, planes),
         Float { bytes: 2, .. } => split_bytes::<S, 2>(simd, float, data, rank_of, ranks, planes),
         Float { bytes: 4, .. } => split_bytes::<S, 4>(simd, float, data, rank_of, ranks, planes),
@@ -217,13 +222,14 @@ impl<'a, S: Simd> RankTable<'a, S> {
                 for (i, rank) in ranks.iter_mut().enumerate() {
                     let exponent = self.float.exponent(group.as_flattened(), i);
                     *rank = self.rank_of.get(exponent);
-                    zero |= u64::from(exponent == 0) << i;
+                    zero |= u64::from(self.float.is_zero(exponent)) << i;
                 }
                 return (zero, simd.load(&ranks), top);
             }
             (simd.select(simd.splat(1), simd.shr(b[q], 7), simd.shl(next, 1)), top)
         };
         let ranks = simd.sub(simd.splat(NO_RANK), simd.lookup(self.table, exponents));
-        (simd.bits(simd.eq(exponents, simd.splat(0))), ranks, top)
+        let above = simd.and(exponents, simd.splat(!ones(self.float.top_bits)));
+        (simd.bits(simd.eq(above, simd.splat(0))), ranks, top)
     }
 }

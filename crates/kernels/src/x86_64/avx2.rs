@@ -1,11 +1,15 @@
 //! Groups in two registers of AVX2. What it lacks, bytes that expand, compress or look up across
 //! lanes, is done by shuffles.
 
-use super::{PLACES, intrinsics};
+use super::{ONES_BEFORE, PLACES, intrinsics};
 use crate::level::Avx2;
+use crate::rans::{SLOT_BITS, Shares, Slots};
 use crate::simd::{GROUP, Simd};
-use crate::strip::array;
+use crate::strip::{array, array_mut};
 use std::arch::x86_64::*;
+
+/// Bits of a slot, as shifts and masks take them.
+const BITS: i32 = SLOT_BITS.cast_signed();
 
 type Bytes = [__m256i; 2];
 
@@ -115,6 +119,18 @@ impl Avx2 {
     }
 }
 
+impl Avx2 {
+    /// 32 words of less than 256 from the `i`th register on, as bytes.
+    #[inline(always)]
+    fn narrow(self, v: &[__m256i; 8], i: usize) -> __m256i {
+        intrinsics! {
+            let (low, high) = (_mm256_packus_epi32(v[i], v[i + 1]), _mm256_packus_epi32(v[i + 2], v[i + 3]));
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order)
+        }
+    }
+}
+
 /// `n` of the mask's ones come before byte `8 i`.
 #[inline(always)]
 fn ones_before(mask: u64, i: usize) -> usize {
@@ -125,6 +141,7 @@ impl Simd for Avx2 {
     type Bytes = Bytes;
     type Mask = Bytes;
     type Table<'a> = Table<'a>;
+    type Lanes = [__m256i; 8];
 
     #[inline(always)]
     fn load(self, bytes: &[u8; GROUP]) -> Bytes {
@@ -292,6 +309,102 @@ impl Simd for Avx2 {
             }
         }
         found
+    }
+    #[inline(always)]
+    fn load_lanes(self, states: &[u32; GROUP]) -> [__m256i; 8] {
+        let mut lanes = [intrinsics! { _mm256_setzero_si256() }; 8];
+        for (lanes, part) in lanes.iter_mut().zip(states.as_chunks::<8>().0) {
+            *lanes = intrinsics! { _mm256_loadu_si256(part.as_ptr().cast()) };
+        }
+        lanes
+    }
+    #[inline(always)]
+    fn store_lanes(self, lanes: [__m256i; 8], states: &mut [u32; GROUP]) {
+        for (lanes, part) in lanes.into_iter().zip(states.as_chunks_mut::<8>().0) {
+            intrinsics! { _mm256_storeu_si256(part.as_mut_ptr().cast(), lanes) }
+        }
+    }
+    #[inline(always)]
+    fn pop(
+        self,
+        lanes: &mut [__m256i; 8],
+        slots: &Slots,
+        contexts: &[u8; GROUP],
+        words: &[u8; 2 * GROUP],
+    ) -> (Bytes, usize) {
+        let (mut found, mut used) = (*lanes, 0);
+        for (i, context) in contexts.as_chunks::<8>().0.iter().enumerate() {
+            let x = lanes[i];
+            intrinsics! {
+                let context = _mm256_cvtepu8_epi32(_mm_loadl_epi64(context.as_ptr().cast()));
+                // Two bits above the slot's: never out of bounds.
+                let table = _mm256_and_si256(_mm256_slli_epi32::<BITS>(context), _mm256_set1_epi32(3 << BITS));
+                let at = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi32((1 << BITS) - 1)), table);
+                let slot = _mm256_i32gather_epi32::<4>(slots.entries.as_ptr().cast(), at);
+                found[i] = _mm256_and_si256(slot, _mm256_set1_epi32(0xFF));
+                let share = _mm256_and_si256(_mm256_srli_epi32::<8>(slot), _mm256_set1_epi32(0xFFF));
+                let x = _mm256_mullo_epi32(_mm256_srli_epi32::<BITS>(x), share);
+                let x = _mm256_add_epi32(x, _mm256_srli_epi32::<20>(slot));
+                let hungry = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(x), _mm256_setzero_si256());
+                let mask = _mm256_movemask_ps(_mm256_castsi256_ps(hungry)).cast_unsigned();
+                let next: &[u8; 16] = array(words, 2 * used);
+                let next = _mm256_cvtepu16_epi32(_mm_loadu_si128(next.as_ptr().cast()));
+                let from = _mm_loadl_epi64(ONES_BEFORE[mask as usize & 0xFF].as_ptr().cast());
+                let next = _mm256_permutevar8x32_epi32(next, _mm256_cvtepu8_epi32(from));
+                let fed = _mm256_or_si256(_mm256_slli_epi32::<16>(x), next);
+                lanes[i] = _mm256_blendv_epi8(x, fed, hungry);
+                used += mask.count_ones() as usize;
+            }
+        }
+        ([self.narrow(&found, 0), self.narrow(&found, 4)], used)
+    }
+    #[inline(always)]
+    fn push(
+        self,
+        lanes: &mut [__m256i; 8],
+        shares: &Shares,
+        contexts: &[u8; GROUP],
+        symbols: &[u8; GROUP],
+        words: &mut [u8; 2 * GROUP],
+    ) -> usize {
+        let mut left = GROUP;
+        let (contexts, symbols) = (contexts.as_chunks::<8>().0, symbols.as_chunks::<8>().0);
+        for i in (0..8).rev() {
+            intrinsics! {
+                let context = _mm256_cvtepu8_epi32(_mm_loadl_epi64(contexts[i].as_ptr().cast()));
+                let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols[i].as_ptr().cast()));
+                let table = _mm256_and_si256(_mm256_slli_epi32::<8>(context), _mm256_set1_epi32(0x300));
+                let at = _mm256_or_si256(symbol, table);
+                let inverse = _mm256_i32gather_epi32::<4>(shares.inverses.as_ptr().cast(), at);
+                let place = _mm256_i32gather_epi32::<4>(shares.places.as_ptr().cast(), at);
+                let width = _mm256_and_si256(place, _mm256_set1_epi32(0xFFFF));
+                let x = lanes[i];
+                let fits = _mm256_cmpgt_epi32(width, _mm256_srli_epi32::<{ 32 - BITS }>(x));
+                let fits_mask = _mm256_movemask_ps(_mm256_castsi256_ps(fits)).cast_unsigned();
+                let full = (!fits_mask & 0xFF) as usize;
+                let n = full.count_ones() as usize;
+                // The words' places, the last ones of the eight.
+                let from = u64::from_le_bytes(PLACES[full]) << ((64 - 8 * n) & 63);
+                let from = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(from.cast_signed()));
+                let low = _mm256_and_si256(_mm256_permutevar8x32_epi32(x, from), _mm256_set1_epi32(0xFFFF));
+                let low = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
+                let to: &mut [u8; 16] = array_mut(words, 2 * left - 16);
+                _mm_storeu_si128(to.as_mut_ptr().cast(), low);
+                left -= n;
+                let x = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(x), x, fits);
+                let even = _mm256_srli_epi64::<32>(_mm256_mul_epu32(x, inverse));
+                let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(x), _mm256_srli_epi64::<32>(inverse));
+                let quotient = _mm256_blend_epi32::<0b1010_1010>(even, odd);
+                let rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, width));
+                let less = _mm256_cmpgt_epi32(width, rest);
+                let more = _mm256_add_epi32(_mm256_set1_epi32(1), less);
+                let quotient = _mm256_add_epi32(quotient, more);
+                let rest = _mm256_sub_epi32(rest, _mm256_andnot_si256(less, width));
+                let start = _mm256_add_epi32(_mm256_srli_epi32::<16>(place), rest);
+                lanes[i] = _mm256_add_epi32(_mm256_slli_epi32::<BITS>(quotient), start);
+            }
+        }
+        GROUP - left
     }
     #[inline(always)]
     fn zip8(self, a: Bytes, b: Bytes) -> (Bytes, Bytes) {

@@ -3,8 +3,13 @@
 
 use super::intrinsics;
 use crate::level::Avx512;
+use crate::rans::{SLOT_BITS, Shares, Slots};
 use crate::simd::{GROUP, Simd};
+use crate::strip::{array, array_mut};
 use std::arch::x86_64::*;
+
+/// Bits of a slot, as shifts and masks take them.
+const BITS: i32 = SLOT_BITS.cast_signed();
 
 /// Bytes of a group in order of a permutation: which byte of two registers comes where.
 const fn order<const K: usize>(zip: bool, half: usize) -> [u8; GROUP] {
@@ -69,6 +74,7 @@ impl Simd for Avx512 {
     type Bytes = __m512i;
     type Mask = u64;
     type Table<'a> = Table;
+    type Lanes = [__m512i; 4];
 
     #[inline(always)]
     fn load(self, bytes: &[u8; GROUP]) -> __m512i {
@@ -210,6 +216,103 @@ impl Simd for Avx512 {
             let low = _mm512_permutex2var_epi8(a, v, b);
             _mm512_mask_blend_epi8(high, low, _mm512_permutex2var_epi8(c, v, d))
         }
+    }
+    #[inline(always)]
+    fn load_lanes(self, states: &[u32; GROUP]) -> [__m512i; 4] {
+        let mut lanes = [intrinsics! { _mm512_setzero_si512() }; 4];
+        for (lanes, part) in lanes.iter_mut().zip(states.as_chunks::<16>().0) {
+            *lanes = intrinsics! { _mm512_loadu_si512(part.as_ptr().cast()) };
+        }
+        lanes
+    }
+    #[inline(always)]
+    fn store_lanes(self, lanes: [__m512i; 4], states: &mut [u32; GROUP]) {
+        for (lanes, part) in lanes.into_iter().zip(states.as_chunks_mut::<16>().0) {
+            intrinsics! { _mm512_storeu_si512(part.as_mut_ptr().cast(), lanes) }
+        }
+    }
+    #[inline(always)]
+    fn pop(
+        self,
+        lanes: &mut [__m512i; 4],
+        slots: &Slots,
+        contexts: &[u8; GROUP],
+        words: &[u8; 2 * GROUP],
+    ) -> (__m512i, usize) {
+        let (mut symbols, mut used) = ([intrinsics! { _mm_setzero_si128() }; 4], 0);
+        for (i, context) in contexts.as_chunks::<16>().0.iter().enumerate() {
+            intrinsics! {
+                let context = _mm512_cvtepu8_epi32(_mm_loadu_si128(context.as_ptr().cast()));
+                let low = _mm512_and_si512(lanes[i], _mm512_set1_epi32((1 << BITS) - 1));
+                // low | (context & 3) << BITS; two bits above the slot's: never out of bounds.
+                let table = _mm512_slli_epi32::<{ BITS as u32 }>(context);
+                let at = _mm512_ternarylogic_epi32::<0xF8>(low, table, _mm512_set1_epi32(3 << BITS));
+                let slot = _mm512_i32gather_epi32::<4>(at, slots.entries.as_ptr().cast());
+                symbols[i] = _mm512_cvtepi32_epi8(slot);
+                let share = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), _mm512_set1_epi32(0xFFF));
+                let x = _mm512_mullo_epi32(_mm512_srli_epi32::<{ BITS as u32 }>(lanes[i]), share);
+                let x = _mm512_add_epi32(x, _mm512_srli_epi32::<20>(slot));
+                let hungry = _mm512_cmplt_epu32_mask(x, _mm512_set1_epi32(1 << 16));
+                let next: &[u8; 32] = array(words, 2 * used);
+                let next = _mm512_cvtepu16_epi32(_mm256_loadu_si256(next.as_ptr().cast()));
+                let next = _mm512_maskz_expand_epi32(hungry, next);
+                lanes[i] = _mm512_mask_or_epi32(x, hungry, _mm512_slli_epi32::<16>(x), next);
+                used += hungry.count_ones() as usize;
+            }
+        }
+        intrinsics! {
+            let low = _mm256_set_m128i(symbols[1], symbols[0]);
+            let high = _mm256_set_m128i(symbols[3], symbols[2]);
+            (_mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high), used)
+        }
+    }
+    #[inline(always)]
+    fn push(
+        self,
+        lanes: &mut [__m512i; 4],
+        shares: &Shares,
+        contexts: &[u8; GROUP],
+        symbols: &[u8; GROUP],
+        words: &mut [u8; 2 * GROUP],
+    ) -> usize {
+        let mut left = GROUP;
+        let (contexts, symbols) = (contexts.as_chunks::<16>().0, symbols.as_chunks::<16>().0);
+        for i in (0..4).rev() {
+            intrinsics! {
+                let context = _mm512_cvtepu8_epi32(_mm_loadu_si128(contexts[i].as_ptr().cast()));
+                let symbol = _mm512_cvtepu8_epi32(_mm_loadu_si128(symbols[i].as_ptr().cast()));
+                let table = _mm512_slli_epi32::<8>(context);
+                let at = _mm512_ternarylogic_epi32::<0xF8>(symbol, table, _mm512_set1_epi32(0x300));
+                let inverse = _mm512_i32gather_epi32::<4>(at, shares.inverses.as_ptr().cast());
+                let place = _mm512_i32gather_epi32::<4>(at, shares.places.as_ptr().cast());
+                let width = _mm512_and_si512(place, _mm512_set1_epi32(0xFFFF));
+                let x = lanes[i];
+                let full = _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<{ 32 - BITS as u32 }>(x), width);
+                let n = full.count_ones();
+                // To the end of the 16.
+                #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
+                let last = (0xFFFF_0000u32 >> n) as u16;
+                let out = _mm512_maskz_expand_epi32(last, _mm512_maskz_compress_epi32(full, x));
+                let to: &mut [u8; 32] = array_mut(words, 2 * left - 32);
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(out));
+                left -= n as usize;
+                let x = _mm512_mask_srli_epi32::<16>(x, full, x);
+                let even = _mm512_srli_epi64::<32>(_mm512_mul_epu32(x, inverse));
+                let odd = _mm512_mul_epu32(
+                    _mm512_srli_epi64::<32>(x),
+                    _mm512_srli_epi64::<32>(inverse),
+                );
+                let quotient = _mm512_mask_blend_epi32(0xAAAA, even, odd);
+                let rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, width));
+                let more = _mm512_cmpge_epu32_mask(rest, width);
+                let one = _mm512_set1_epi32(1);
+                let quotient = _mm512_mask_add_epi32(quotient, more, quotient, one);
+                let rest = _mm512_mask_sub_epi32(rest, more, rest, width);
+                let start = _mm512_add_epi32(_mm512_srli_epi32::<16>(place), rest);
+                lanes[i] = _mm512_add_epi32(_mm512_slli_epi32::<{ BITS as u32 }>(quotient), start);
+            }
+        }
+        GROUP - left
     }
     #[inline(always)]
     fn zip8(self, a: __m512i, b: __m512i) -> (__m512i, __m512i) {

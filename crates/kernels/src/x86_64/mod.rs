@@ -19,6 +19,24 @@ use intrinsics;
 /// Where the ones of a byte are: `PLACES[byte][i]` is the place of its `i`th one; zeros follow.
 static PLACES: [[u8; 8]; 256] = places();
 
+/// How many ones of a byte come before each of its places.
+static ONES_BEFORE: [[u8; 8]; 256] = ones_before();
+
+const fn ones_before() -> [[u8; 8]; 256] {
+    let mut table = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut bit = 1;
+        while bit < 8 {
+            let one = if byte >> (bit - 1) & 1 == 1 { 1 } else { 0 };
+            table[byte][bit] = table[byte][bit - 1] + one;
+            bit += 1;
+        }
+        byte += 1;
+    }
+    table
+}
+
 const fn places() -> [[u8; 8]; 256] {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
