@@ -152,6 +152,18 @@ def test_refuses_gaps(frame):
         weightzip.decompress_into(frame, np.empty(800_000, np.uint8)[::2])
 
 
+def test_level_max_makes_use_of_rows():
+    scale = np.exp2(np.random.default_rng(1).uniform(-2, 2, (512, 1)))
+    values = np.random.default_rng(0).normal(0, 0.02, (512, 512)) * scale
+    data = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    default, flat, rows = (
+        weightzip.compress(data, "bf16", **kwargs)
+        for kwargs in ({}, {"level": "max"}, {"level": "max", "row": 512})
+    )
+    assert len(rows) < 0.98 * len(flat) and len(flat) < len(default)
+    assert weightzip.decompress(rows) == weightzip.decompress(flat) == data.tobytes()
+
+
 def test_refuses_what_has_no_buffer():
     with pytest.raises(TypeError):
         weightzip.compress("text", "bf16")

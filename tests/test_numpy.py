@@ -53,6 +53,21 @@ def test_every_dtype_round_trips(arrays, tmp_path):
     assert same(wz.load(wz.save(arrays)), arrays)
 
 
+def test_level_max_gives_the_same_arrays_and_rows(arrays, tmp_path):
+    rows = np.exp2(np.random.default_rng(1).uniform(-2, 2, (700, 1)))
+    values = np.random.default_rng(0).normal(0, 0.02, (700, 300)) * rows
+    for name in "float16 float32 float64 bfloat16 float8_e4m3fn float8_e5m2".split():
+        arrays[name] = values.astype(getattr(ml_dtypes, name, name))
+    wz.save_file(arrays, tmp_path / "a.safetensors.wz", level="max")
+    assert same(wz.load_file(tmp_path / "a.safetensors.wz"), arrays)
+    assert len(wz.save(arrays, level="max")) < len(wz.save(arrays))
+    with weightzip.open(tmp_path / "a.safetensors.wz") as archive:
+        assert archive.info.level == "max"
+    with wz.safe_open(tmp_path / "a.safetensors.wz") as file:
+        some = file.get_slice("bfloat16")[123:130]
+    assert some.tobytes() == arrays["bfloat16"][123:130].tobytes()
+
+
 def test_loaded_arrays_can_be_written():
     loaded = wz.load(wz.save({"a": np.zeros(3)}))["a"]
     loaded += 1

@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use weightzip::{Block, Coding, Context, RecordLayout, decode_block_into, encode_block};
-use weightzip_fuzz::arrange::any_layout;
+use weightzip::{Block, Coding, Context, Hints, RecordLayout, decode_block_into, encode_block};
+use weightzip_fuzz::arrange::{any_hints, any_layout};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Most bytes that a block is claimed to have.
@@ -15,17 +15,17 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn run(mut u: Unstructured) -> Result<()> {
-    let layout = any_layout(&mut u)?;
+    let (layout, hints) = (any_layout(&mut u)?, any_hints(&mut u)?);
     let size = usize::from(layout.bytes());
     let context = if u.arbitrary()? {
         let first: Vec<u8> = u.arbitrary()?;
-        Context::of_first_block(&layout, &first[..first.len() / size * size])
+        Context::of_first_block(&layout, hints, &first[..first.len() / size * size])
     } else {
         None
     };
-    let coding = *u.choose(&[Coding::Planes, Coding::Zstd, Coding::Constant, Coding::Raw])?;
+    let coding = *u.choose(Coding::ALL)?;
     let (coding, records, payload) = if u.arbitrary()? {
-        mutated(&mut u, &layout, context.as_ref())?
+        mutated(&mut u, &layout, hints, context.as_ref())?
     } else {
         let records = u.int_in_range(1..=MAX_BYTES / size)? as u32;
         let payload = [&records.to_le_bytes(), u.take_rest()].concat();
@@ -50,6 +50,7 @@ fn run(mut u: Unstructured) -> Result<()> {
 fn mutated(
     u: &mut Unstructured,
     layout: &RecordLayout,
+    hints: Hints,
     context: Option<&Context>,
 ) -> Result<(Coding, u32, Vec<u8>)> {
     let size = usize::from(layout.bytes());
@@ -59,7 +60,7 @@ fn mutated(
     data.truncate(data.len() / size * size);
     data.resize(data.len().max(size), 0);
     let mut payload = Vec::new();
-    let block = encode_block(layout, context, &data, &mut payload);
+    let block = encode_block(layout, context, hints, &data, &mut payload);
     let Block { coding, records, .. } = block.expect("any records can be coded");
     for (at, xor) in changes {
         // Behind the record count, which would only be refused.

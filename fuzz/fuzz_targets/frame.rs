@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use weightzip::{FrameOptions, compress_frame, decompress_frame_into, frame_len};
+use weightzip::{FrameOptions, Level, compress_frame, decompress_frame_into, frame_len};
 use weightzip_fuzz::arrange::{any_layout, rest_repeated};
 use weightzip_fuzz::repair;
 
@@ -34,11 +34,13 @@ fn decompress(frame: &[u8], fill: u8, check_blocks: bool) -> std::result::Result
 
 fn round_trip(mut u: Unstructured) -> Result<()> {
     let layout = any_layout(&mut u)?;
+    let (level, row) = (*u.choose(Level::ALL)?, u.int_in_range(0..=999)?);
     let mut data = rest_repeated(u)?;
     data.truncate(data.len() / usize::from(layout.bytes()) * usize::from(layout.bytes()));
-    let options = FrameOptions { threads: 1, ..FrameOptions::default() };
+    let options = FrameOptions { threads: 1, level, row, ..FrameOptions::default() };
     let mut frame = vec![7; 100];
     compress_frame(&layout, &data, &options, &mut frame).expect("records can be coded");
-    assert!(decompress(&frame, 0, true).as_ref() == Ok(&data), "a frame decodes to other bytes");
+    let decoded = decompress(&frame, 0, true).expect("own frames decode");
+    assert!(decoded == data, "a frame decodes to other bytes");
     Ok(())
 }

@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use weightzip::{Context, Dtype, RecordLayout, decode_block_into, encode_block};
-use weightzip_fuzz::arrange::{any_layout, rest_repeated, safetensors, tensor};
+use weightzip::{Context, Dtype, Hints, Level, RecordLayout, decode_block_into, encode_block};
+use weightzip_fuzz::arrange::{any_hints, any_layout, rest_repeated, safetensors, tensor};
 use weightzip_fuzz::compress_and_restore;
 
 /// Blocks that are coded of one input.
@@ -17,33 +17,34 @@ fuzz_target!(|bytes: &[u8]| {
 fn run(mut u: Unstructured) -> Result<()> {
     match u.int_in_range(0..=2)? {
         0 => {
-            let layout = any_layout(&mut u)?;
+            let (layout, hints) = (any_layout(&mut u)?, any_hints(&mut u)?);
             let shared = u.arbitrary()?;
             let block = u.int_in_range(1..=usize::from(u16::MAX))?;
-            blocks(&layout, shared, block, &rest_repeated(u)?);
+            blocks(&layout, hints, shared, block, &rest_repeated(u)?);
         }
         1 => {
             let (dtype, row) = (*u.choose(Dtype::ALL)?, u.int_in_range(1..=1 << 18)?);
+            let level = *u.choose(Level::ALL)?;
             let data = rest_repeated(u)?;
-            compress_and_restore(&safetensors(&[tensor(dtype, row, &data)], ""));
+            compress_and_restore(&safetensors(&[tensor(dtype, row, &data)], ""), level);
         }
         _ => {
-            compress_and_restore(&rest_repeated(u)?);
+            compress_and_restore(&rest_repeated(u)?, Level::Default);
         }
     }
     Ok(())
 }
 
 /// Codes `data` in blocks of `records`, and decodes each into two buffers with different contents.
-fn blocks(layout: &RecordLayout, shared: bool, records: usize, data: &[u8]) {
+fn blocks(layout: &RecordLayout, hints: Hints, shared: bool, records: usize, data: &[u8]) {
     let size = usize::from(layout.bytes());
     let data = &data[..data.len() / size * size];
     let mut chunks = data.chunks(records * size).take(MAX_BLOCKS).peekable();
     let first = chunks.peek().filter(|_| shared);
-    let context = first.and_then(|first| Context::of_first_block(layout, first));
+    let context = first.and_then(|first| Context::of_first_block(layout, hints, first));
     for chunk in chunks {
         let mut payload = Vec::new();
-        let block = encode_block(layout, context.as_ref(), chunk, &mut payload);
+        let block = encode_block(layout, context.as_ref(), hints, chunk, &mut payload);
         let block = block.expect("records can be coded");
         assert!(block.payload.len() <= chunk.len() + 16, "a block grew by more than its preamble");
         for fill in [0, 0xFF] {

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use weightzip::{Archive, Dtype, TensorInfo};
+use weightzip::{Archive, Dtype, Level, TensorInfo};
 use weightzip_fuzz::arrange::{Tensor, safetensors, tensor};
 use weightzip_fuzz::compress_and_restore;
 
@@ -48,7 +48,7 @@ fn check(file: &[u8]) {
     }
     assert_eq!(at, file.len() as u64, "spans don't cover the file");
 
-    let (wz, summary) = compress_and_restore(file);
+    let (wz, summary) = compress_and_restore(file, Level::Default);
     assert_eq!((summary.format, &summary.warnings), (layout.format, &layout.warnings));
     let archive = Archive::open(wz.as_slice()).expect("own files open");
     let stored: Vec<_> = archive.tensors().map(|t| (t.info().clone(), t.range())).collect();

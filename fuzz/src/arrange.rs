@@ -1,7 +1,7 @@
 //! Record layouts and model files from arbitrary bytes.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use weightzip::{ByteOrder, Dtype, Field, RecordLayout, Role};
+use weightzip::{ByteOrder, Dtype, Field, Hints, Level, RecordLayout, Role};
 
 /// A dtype's layout, or one of a few fields; opaque where the fields can't be.
 pub fn any_layout(u: &mut Unstructured) -> Result<RecordLayout> {
@@ -21,6 +21,11 @@ pub fn any_layout(u: &mut Unstructured) -> Result<RecordLayout> {
     }
     let bytes = end.div_ceil(8) + u.int_in_range(0..=1)?;
     Ok(RecordLayout::new(bytes, order, fields).unwrap_or_else(|_| RecordLayout::opaque()))
+}
+
+/// A level, and a row that blocks may be of.
+pub fn any_hints(u: &mut Unstructured) -> Result<Hints> {
+    Ok(Hints { level: *u.choose(Level::ALL)?, row: u.int_in_range(0..=999)? })
 }
 
 /// The rest of the input as data, up to eight times over, so that it fills more than one block.

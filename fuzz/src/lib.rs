@@ -4,7 +4,7 @@ pub mod arrange;
 pub mod repair;
 
 use std::io::{self, Read, Write};
-use weightzip::{Archive, DecodeOptions, Limits, Options, Summary};
+use weightzip::{Archive, DecodeOptions, Level, Limits, Options, Summary};
 
 /// Bytes that a decoder may put out before its target stops it: a hostile file can stand for
 /// 2^18 times its size.
@@ -57,9 +57,10 @@ pub fn read_at_random(wz: &[u8], check_blocks: bool) -> Result<Vec<u8>, String> 
     Ok(whole)
 }
 
-/// Compresses `file` from memory and from a [`Dribble`], which must give the same, and restores it.
-pub fn compress_and_restore(file: &[u8]) -> (Vec<u8>, Summary) {
-    let options = Options { threads: 1, ..Options::default() };
+/// Compresses `file` at `level` from memory and from a [`Dribble`], which must give the same, and
+/// restores it.
+pub fn compress_and_restore(file: &[u8], level: Level) -> (Vec<u8>, Summary) {
+    let options = Options { threads: 1, level, ..Options::default() };
     let (mut wz, mut dribbled) = (Vec::new(), Vec::new());
     let summary = weightzip::compress(file, &mut wz, &options).expect("any file compresses");
     let again = weightzip::compress(Dribble::new(file), &mut dribbled, &options);

@@ -298,7 +298,7 @@ def parse_field(payload: Reader) -> Field:
 
 # --- Container: Contexts ---
 
-RANK_TABLE = 0x81
+RANK_TABLE, COLUMN_SCALES = 0x81, 0x82
 MAX_CONTEXT_LENGTH = 65536
 
 
@@ -308,6 +308,7 @@ class Contexts:
     def __init__(self, layout: RecordLayout):
         self.layout = layout
         self.rank_table = None
+        self.column_scales = None
 
     def read(self, file: Reader, section: Section) -> None:
         require(section.length <= MAX_CONTEXT_LENGTH, section.at, "a context too long")
@@ -315,6 +316,9 @@ class Contexts:
         if section.sub == RANK_TABLE:
             require(self.rank_table is None, section.at, "two rank tables")
             self.rank_table = self.parse_rank_table(payload)
+        elif section.sub == COLUMN_SCALES:
+            require(self.column_scales is None, section.at, "column scales that come twice")
+            self.column_scales = self.parse_column_scales(payload)
         elif section.sub & CRITICAL:
             raise FormatError(INCOMPATIBLE, section.at, f"unknown context {section.sub:02X}")
 
@@ -328,6 +332,13 @@ class Contexts:
             listed = set(table)
             table += (e for e in range(2**floats.exponent_bits) if e not in listed)
         return table
+
+    def parse_column_scales(self, payload: Reader) -> list[int]:
+        floats = floats_of(self.layout)
+        require(floats is not None, payload.offset, "column scales of records that are not floats")
+        scales = list(payload.take(payload.left))
+        require(max(scales, default=0) <= MAX_SCALE, payload.start, "a scale too large")
+        return scales
 
 
 # --- Container: Blocks ---
@@ -701,15 +712,26 @@ def read_rank_table(payload: Reader, entries: int, floats: Floats) -> list[int]:
 GROUP = 64  # codes
 
 
+def strips_of(width: int) -> list[int]:
+    """Bits of the strips of codes of some width."""
+    return [8] * (width // 8) + [bits for bits in (4, 2, 1) if width & bits]
+
+
 def read_codes(body: Reader, count: int, width: int) -> list[int]:
     """The strips of some codes."""
     codes = [0] * count
     shift = 0
-    for bits in [8] * (width // 8) + [bits for bits in (4, 2, 1) if width & bits]:
+    for bits in strips_of(width):
         strip = read_strip(body, count, bits)
         codes = [code | part << shift for code, part in zip(codes, strip)]
         shift += bits
     return codes
+
+
+def codes_length(count: int, width: int) -> int:
+    """Bytes that the strips of some codes take."""
+    groups = -(-count // GROUP)
+    return sum(padded(groups * 8 * bits) for bits in strips_of(width))
 
 
 def read_strip(body: Reader, count: int, bits: int) -> list[int]:
@@ -729,13 +751,68 @@ def unpack_group(group: bytes, bits: int) -> list[int]:
     return [byte >> shift & 2**bits - 1 for shift in range(0, 8, bits) for byte in group]
 
 
+# --- Codings: Residual chunks ---
+
+CHUNK = 1024  # elements
+LOW_BITS, NO_SIGN, SUBNORMALS = 0x3F, 0x40, 0x80
+
+
+def read_narrowings(body: Reader, elements: int, for_all: int | None) -> list[int]:
+    """The narrowings, and the zeros behind them."""
+    chunks = -(-elements // CHUNK)
+    narrowings = list(body.take(chunks)) if for_all is None else [for_all] * chunks
+    body.zeros(padded(body.position) - body.position)
+    return narrowings
+
+
+def read_residuals(body: Reader, elements: int, floats: Floats, narrowings: list[int]) -> list[int]:
+    """The residuals, without what only the subnormals' codes have."""
+    residuals = []
+    for narrowing in narrowings:
+        count = min(CHUNK, elements - len(residuals))
+        codes = read_codes(body, count, residual_width(narrowing, floats, body.start))
+        residuals += (code << (narrowing & LOW_BITS) for code in codes)
+    return residuals
+
+
+def residual_width(narrowing: int, floats: Floats, offset: int) -> int:
+    """Bits of a chunk's residuals that are stored."""
+    low_bits = narrowing & LOW_BITS
+    require(low_bits <= floats.mantissa_bits, offset, "a chunk without more bits than it has")
+    return floats.mantissa_bits + 1 - low_bits - bool(narrowing & NO_SIGN)
+
+
+def add_subnormals(
+    residuals: list[int], exponents: list[int], narrowings: list[int], codes: list[int], offset: int
+) -> None:
+    """Gives the subnormals of some chunks their low bits back."""
+    takers = [
+        element
+        for element, exponent in enumerate(exponents)
+        if exponent == 0 and narrowings[element // CHUNK] & SUBNORMALS
+    ]
+    require(len(takers) == len(codes), offset, "other subnormals than stated")
+    for element, code in zip(takers, codes):
+        residuals[element] |= code
+
+
+def join_floats(
+    residuals: list[int], exponents: list[int], floats: Floats, byte_order: str
+) -> bytes:
+    mantissa_bits = floats.mantissa_bits
+    decoded = bytearray()
+    for residual, exponent in zip(residuals, exponents):
+        sign, mantissa = residual >> mantissa_bits, residual & 2**mantissa_bits - 1
+        value = sign << floats.bits - 1 | exponent << mantissa_bits | mantissa
+        decoded += value.to_bytes(floats.bits // 8, byte_order)
+    return bytes(decoded)
+
+
 # --- Codings: Planes ---
 
 MAX_PLANES = 6
 MAX_TAIL_WIDTH = 8
 SHARED_RANKS, ONE_NARROWING = 1, 2
-CHUNK = 1024  # elements
-NO_SIGN, SUBNORMALS = 0x40, 0x80
 
 
 @dataclass
@@ -782,31 +859,14 @@ def decode_planes(block: Block, contexts: Contexts) -> bytes:
     if planes.flags & SHARED_RANKS:
         require(contexts.rank_table is not None, body.offset, "the segment has no rank table")
         table = contexts.rank_table
-    chunks = -(-elements // CHUNK)
-    if planes.flags & ONE_NARROWING:
-        narrowings = [planes.narrowing] * chunks
-    else:
-        narrowings = list(body.take(chunks))
-    body.zeros(padded(body.position) - body.position)
-
+    for_all = planes.narrowing if planes.flags & ONE_NARROWING else None
+    narrowings = read_narrowings(body, elements, for_all)
     residuals = read_residuals(body, elements, floats, narrowings)
     subnormals = read_codes(body, planes.subnormals, planes.subnormal_width)
     ranks = read_ranks(body, elements, planes, escapes)
     exponents = [table[rank] if rank < len(table) else 0 for rank in ranks]
     add_subnormals(residuals, exponents, narrowings, subnormals, body.offset)
     return join_floats(residuals, exponents, floats, block.layout.byte_order)
-
-
-def read_residuals(body: Reader, elements: int, floats: Floats, narrowings: list[int]) -> list[int]:
-    """The residuals, without what only the subnormals' codes have."""
-    residuals = []
-    for narrowing in narrowings:
-        low_bits = narrowing & 0x3F
-        require(low_bits <= floats.mantissa_bits, body.start, "a chunk without low bits")
-        width = floats.mantissa_bits + 1 - low_bits - bool(narrowing & NO_SIGN)
-        chunk = read_codes(body, min(CHUNK, elements - len(residuals)), width)
-        residuals += (code << low_bits for code in chunk)
-    return residuals
 
 
 def read_ranks(body: Reader, elements: int, planes: Planes, escapes: list[int]) -> list[int]:
@@ -828,33 +888,238 @@ def read_ranks(body: Reader, elements: int, planes: Planes, escapes: list[int]) 
     return ranks
 
 
-def add_subnormals(
-    residuals: list[int], exponents: list[int], narrowings: list[int], codes: list[int], offset: int
-) -> None:
-    """Gives the subnormals of some chunks their low bits back."""
-    takers = [
-        element
-        for element, exponent in enumerate(exponents)
-        if exponent == 0 and narrowings[element // CHUNK] & SUBNORMALS
+# --- Codings: Tops ---
+
+TOP_MANTISSA_BITS = 2
+MAX_TOP_BITS = 11
+
+
+def with_tops(floats: Floats) -> Floats:
+    """The same floats, with tops in place of exponents."""
+    return Floats(floats.per_record, floats.bits, floats.exponent_bits + TOP_MANTISSA_BITS)
+
+
+def have_tops(floats: Floats) -> bool:
+    top_bits = floats.exponent_bits + TOP_MANTISSA_BITS
+    return floats.mantissa_bits >= TOP_MANTISSA_BITS and top_bits <= MAX_TOP_BITS
+
+
+def tops_by_rank(fixed: list[int], low: int, floats: Floats) -> list[int]:
+    """The tops of ranks 0 to 255; `floats` have tops."""
+    moving = range(low, low + 256 - 1 - len(fixed))
+    limit = 2**floats.exponent_bits
+    return [0, *fixed, *(top if top < limit else 0 for top in moving)]
+
+
+# --- Codings: Scales ---
+
+MAX_SCALE = 31
+MAX_SCALE_WIDTH = 5
+ESCAPE = 0
+
+
+def element_scales(rows: list[int], columns: list[int]) -> list[int]:
+    return [row + column for row in rows for column in columns]
+
+
+def rank_of_symbol(symbol: int, scale: int, fixed: int, shift: int) -> int:
+    """The rank of a symbol that isn't the escape."""
+    if symbol <= fixed:
+        return symbol
+    step = scale - scale % TABLES
+    return (symbol + step + shift) % 256
+
+
+# --- Codings: Shares ---
+
+SLOTS = 1024
+WEIGHT_CODE_WIDTH = 6
+
+
+def weight_of(code: int) -> int:
+    return (4 + (code - 1) % 4) << (code - 1) // 4 if code else 0
+
+
+def shares_of(codes: list[int], offset: int) -> list[int]:
+    weights = [weight_of(code) for code in codes]
+    total = sum(weights)
+    if total == 0:
+        return [SLOTS]
+    shares = [max(1, (w * SLOTS + total // 2) // total) if w else 0 for w in weights]
+    largest = shares.index(max(shares))
+    shares[largest] = SLOTS - (sum(shares) - shares[largest])
+    require(shares[largest] >= 1, offset, "shares that don't fit their table")
+    return shares
+
+
+def slots_of(shares: list[int]) -> list[tuple[int, int, int]]:
+    """For each slot the symbol, its share, and its start."""
+    slots = []
+    for symbol, share in enumerate(shares):
+        slots += [(symbol, share, len(slots))] * share
+    return slots
+
+
+# --- Codings: Ranges ---
+
+NARROWING_FOR_ALL, SEGMENT_COLUMNS = 1, 2
+MAX_ESCAPE_WIDTH = 8
+TABLES = 4
+LANES = 64
+LOWEST_STATE = 2**16
+CARRIED_PER_LANE = 2
+
+
+@dataclass
+class Ranges:
+    """The preamble of a block of ranges."""
+
+    row: int
+    shift: int
+    low: int
+    fixed: int
+    symbols: int
+    flags: int
+    escape_width: int
+    row_width: int
+    column_width: int
+    subnormal_width: int
+    narrowing: int
+
+
+def parse_ranges(parameters: Reader, floats: Floats, elements: int, contexts: Contexts) -> Ranges:
+    at = parameters.offset
+    row, shift, low, fixed, last, flags, widths, subnormal_width, narrowing = (
+        parameters.uint(size) for size in (3, 1, 2, 1, 1, 1, 1, 1, 1)
+    )
+    ranges = Ranges(
+        *(row, shift, low, fixed, last + 1, flags & 15, flags >> 4),
+        *(widths & 15, widths >> 4, subnormal_width, narrowing),
+    )
+    require(ranges.flags <= NARROWING_FOR_ALL | SEGMENT_COLUMNS, at + 8, "unknown flags")
+    require(ranges.escape_width <= MAX_ESCAPE_WIDTH, at + 8, "escape codes too wide")
+    widest = max(ranges.row_width, ranges.column_width)
+    require(widest <= MAX_SCALE_WIDTH, at + 9, "scales too wide")
+    require(subnormal_width <= floats.mantissa_bits, at + 10, "subnormals' codes too wide")
+    if not ranges.flags & NARROWING_FOR_ALL:
+        require(narrowing == 0, at + 11, "a narrowing that is not used")
+    if row:
+        require(elements % row == 0, at, "not whole rows")
+    else:
+        require(widths == 0, at + 9, "scales without rows")
+        require(not ranges.flags & SEGMENT_COLUMNS, at + 8, "scales without rows")
+    if ranges.flags & SEGMENT_COLUMNS:
+        require(ranges.column_width == 0, at + 9, "own column scales and the segment's")
+        require(contexts.column_scales is not None, at + 8, "the segment has no column scales")
+        require(len(contexts.column_scales) == row, at, "column scales of other rows")
+    return ranges
+
+
+def decode_ranges(block: Block, contexts: Contexts) -> bytes:
+    floats, body = floats_of(block.layout), block.body
+    require(floats is not None, body.offset, "ranges of records that are not floats")
+    require(have_tops(floats), body.offset, "ranges of floats without tops")
+    floats = with_tops(floats)
+    elements = block.records * floats.per_record
+    ranges = parse_ranges(block.parameters, floats, elements, contexts)
+
+    escape_count, subnormal_count = body.uint(4), body.uint(4)
+    require(max(escape_count, subnormal_count) <= elements, body.start, "more codes than elements")
+    fixed = [body.uint(2) for _ in range(ranges.fixed)]
+    require(max(fixed, default=0) < 2**floats.exponent_bits, body.start, "a top too large")
+    for_all = ranges.narrowing if ranges.flags & NARROWING_FOR_ALL else None
+    narrowings = read_narrowings(body, elements, for_all)
+    scales = read_scales(body, elements, ranges, contexts)
+    tables = read_tables(body, ranges)
+    states = [body.uint(4) for _ in range(LANES)]
+
+    chunks = [min(CHUNK, elements - first) for first in range(0, elements, CHUNK)]
+    lengths = [
+        codes_length(count, residual_width(narrowing, floats, body.start))
+        for count, narrowing in zip(chunks, narrowings)
     ]
-    require(len(takers) == len(codes), offset, "other subnormals than stated")
-    for element, code in zip(takers, codes):
-        residuals[element] |= code
+    carried = min(CARRIED_PER_LANE * LANES, lengths[-1])
+    residuals_at = body.offset
+    strips = body.take(sum(lengths) - carried)
+    subnormals = read_codes(body, subnormal_count, ranges.subnormal_width)
+    escapes = read_codes(body, escape_count, ranges.escape_width)
+    symbols = decode_symbols(body, scales, tables, states)
+    strips += carried_bytes(states, carried, body.offset)
+
+    residuals = read_residuals(Reader(strips, residuals_at), elements, floats, narrowings)
+    ranks = ranks_of_symbols(symbols, scales, escapes, ranges, body.offset)
+    by_rank = tops_by_rank(fixed, ranges.low, floats)
+    tops = [by_rank[rank] for rank in ranks]
+    exponents = [top >> TOP_MANTISSA_BITS for top in tops]
+    add_subnormals(residuals, exponents, narrowings, subnormals, body.offset)
+    return join_floats(residuals, tops, floats, block.layout.byte_order)
 
 
-def join_floats(
-    residuals: list[int], exponents: list[int], floats: Floats, byte_order: str
-) -> bytes:
-    mantissa_bits = floats.mantissa_bits
-    decoded = bytearray()
-    for residual, exponent in zip(residuals, exponents):
-        sign, mantissa = residual >> mantissa_bits, residual & 2**mantissa_bits - 1
-        value = sign << floats.bits - 1 | exponent << mantissa_bits | mantissa
-        decoded += value.to_bytes(floats.bits // 8, byte_order)
-    return bytes(decoded)
+def read_scales(body: Reader, elements: int, ranges: Ranges, contexts: Contexts) -> list[int]:
+    """Each element's scale."""
+    if ranges.row == 0:
+        return [0] * elements
+    rows = read_codes(body, elements // ranges.row, ranges.row_width)
+    if ranges.flags & SEGMENT_COLUMNS:
+        return element_scales(rows, contexts.column_scales)
+    return element_scales(rows, read_codes(body, ranges.row, ranges.column_width))
 
 
-CODINGS = {0x80: decode_raw, 0x81: decode_constant, 0x82: decode_zstd, 0x83: decode_planes}
+def read_tables(body: Reader, ranges: Ranges) -> list[list[tuple[int, int, int]]]:
+    """The slots of each table."""
+    count, each = TABLES if ranges.row else 1, ranges.symbols
+    start = body.offset
+    codes = read_codes(body, count * each, WEIGHT_CODE_WIDTH)
+    tables = [codes[table * each : (table + 1) * each] for table in range(count)]
+    return [slots_of(shares_of(codes, start)) for codes in tables]
+
+
+def decode_symbols(
+    body: Reader, scales: list[int], tables: list[list[tuple[int, int, int]]], states: list[int]
+) -> list[int]:
+    """Each element's symbol. Takes all words, and leaves the states as they are at the end."""
+    filled = scales + [0] * (-len(scales) % LANES)
+    symbols = []
+    for element, scale in enumerate(filled):
+        lane = element % LANES
+        state = states[lane]
+        symbol, share, start = tables[scale % TABLES][state % SLOTS]
+        state = share * (state // SLOTS) + state % SLOTS - start
+        if state < LOWEST_STATE:
+            state = state * 2**16 + body.uint(2)
+        states[lane] = state
+        symbols.append(symbol)
+    body.finish()
+    return symbols[: len(scales)]
+
+
+def carried_bytes(states: list[int], length: int, offset: int) -> bytes:
+    """What the states carry at the end, and nothing else."""
+    require(all(state >> 16 == 1 for state in states), offset, "a state that ends elsewhere")
+    carried = b"".join(state.to_bytes(4, "little")[:CARRIED_PER_LANE] for state in states)
+    require(not any(carried[length:]), offset, "a state that carries more than there is")
+    return carried[:length]
+
+
+def ranks_of_symbols(
+    symbols: list[int], scales: list[int], escapes: list[int], ranges: Ranges, offset: int
+) -> list[int]:
+    escaped = symbols.count(ESCAPE)
+    require(escaped == len(escapes), offset, "other escapes than stated")
+    codes, fixed, shift = iter(escapes), ranges.fixed, ranges.shift
+    return [
+        next(codes) if symbol == ESCAPE else rank_of_symbol(symbol, scale, fixed, shift)
+        for symbol, scale in zip(symbols, scales)
+    ]
+
+
+CODINGS = {
+    0x80: decode_raw,
+    0x81: decode_constant,
+    0x82: decode_zstd,
+    0x83: decode_planes,
+    0x84: decode_ranges,
+}
 
 
 # --- Reading from front to back ---

@@ -62,7 +62,11 @@ fn measure(args: &Bench) -> Result<Figures> {
     let copies = TILED.div_ceil(data.len());
     let parts = parts(&data)?;
     let mut tiles = Tiles::new(&data, parts, copies);
-    let options = FrameOptions { threads: args.options.threads, ..FrameOptions::default() };
+    let options = FrameOptions {
+        threads: args.options.threads,
+        level: args.options.level,
+        ..FrameOptions::default()
+    };
     let best = |run: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
         let mut shortest = Duration::MAX;
         for _ in 0..args.runs {
@@ -94,22 +98,27 @@ fn measure(args: &Bench) -> Result<Figures> {
     })
 }
 
-/// A run of the file's bytes that are records of one layout.
-type Part = (RecordLayout, Range<usize>);
+/// A run of the file's bytes that are records of one layout, and how many are in a row.
+type Part = (RecordLayout, u64, Range<usize>);
 
-/// Neighbours of one layout are one part; bytes behind the last span are opaque.
+/// Elements from which on a tensor is a part of its own.
+const LARGE: u64 = 32 << 10;
+
+/// Small neighbours of one layout are one part; bytes behind the last span are opaque.
 fn parts(data: &[u8]) -> Result<Vec<Part>> {
     let (mut parts, mut end) = (Vec::<Part>::new(), 0);
     let layout = scan(&data)?;
     let spans = layout.spans.iter().map(|span| {
-        let dtype = span.tensor.as_ref().map(|tensor| tensor.dtype);
-        (dtype.map_or_else(RecordLayout::opaque, |d| d.record_layout()), span.range.end)
+        let Some(tensor) = &span.tensor else { return (RecordLayout::opaque(), 0, span.range.end) };
+        let large = tensor.shape.iter().product::<u64>() >= LARGE;
+        let row = tensor.shape.get(1..).and_then(<[u64]>::last).filter(|_| large);
+        (tensor.dtype.record_layout(), row.copied().unwrap_or(0), span.range.end)
     });
-    for (layout, until) in spans.chain([(RecordLayout::opaque(), data.len() as u64)]) {
+    for (layout, row, until) in spans.chain([(RecordLayout::opaque(), 0, data.len() as u64)]) {
         let until = usize::try_from(until)?.min(data.len());
-        match parts.last_mut().filter(|(last, _)| *last == layout) {
-            Some((_, range)) => range.end = until,
-            None if until > end => parts.push((layout, end..until)),
+        match parts.last_mut().filter(|(last, of, _)| *last == layout && *of + row == 0) {
+            Some((_, _, range)) => range.end = until,
+            None if until > end => parts.push((layout, row, end..until)),
             None => {}
         }
         end = until;
@@ -157,8 +166,9 @@ impl Tiles {
 
     fn compress(&mut self, options: &FrameOptions) -> Result<()> {
         for (input, frames) in self.input.iter().zip(&mut self.compressed) {
-            for ((layout, range), frame) in self.parts.iter().zip(frames) {
-                compress_frame(layout, &input[range.clone()], options, frame)?;
+            for ((layout, row, range), frame) in self.parts.iter().zip(frames) {
+                let options = FrameOptions { row: *row, ..*options };
+                compress_frame(layout, &input[range.clone()], &options, frame)?;
             }
         }
         Ok(())
@@ -167,7 +177,7 @@ impl Tiles {
     fn decompress(&mut self, options: &FrameOptions) -> Result<()> {
         let len = self.input[0].len();
         for (frames, place) in self.compressed.iter().zip(self.output.chunks_exact_mut(len)) {
-            for ((_, range), frame) in self.parts.iter().zip(frames) {
+            for ((_, _, range), frame) in self.parts.iter().zip(frames) {
                 decompress_frame_into(frame, &mut place[range.clone()], options)?;
             }
         }

@@ -14,20 +14,22 @@ use weightzip::{Dtype, Error, FrameOptions, Level, Source};
 ///
 /// `data` is anything contiguous with a buffer; it is never changed, and may be by others meanwhile.
 /// `dtype` is what its numbers are, by their names in safetensors, in any case ("bf16", "F8_E4M3").
-/// `progress` is called with the bytes done and all bytes.
+/// `row` is how many of them are in a row, if they are those of a matrix: level "max" makes use of
+/// it. `progress` is called with the bytes done and all bytes.
 #[pyfunction]
-#[pyo3(signature = (data, dtype, level = "default", *, progress = None))]
+#[pyo3(signature = (data, dtype, level = "default", *, row = 0, progress = None))]
 pub(crate) fn compress<'py>(
     py: Python<'py>,
     data: &Bound<'py, PyAny>,
     dtype: &str,
     level: &str,
+    row: u64,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    Level::from_name(level).map_err(|e| raised(py, &e, None))?;
+    let level = Level::from_name(level).map_err(|e| raised(py, &e, None))?;
     let layout = dtype_of(py, dtype)?.record_layout();
     let data = Buffer::of(data)?;
-    let options = options();
+    let options = FrameOptions { level, row, ..options() };
     // On this thread, where the allocator may have memory of an earlier call.
     let mut frame = Vec::with_capacity(data.len());
     run(py, progress, data.len() as u64, |desk| {

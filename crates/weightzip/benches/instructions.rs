@@ -21,6 +21,8 @@ fn sample(kind: Kind) -> Sample {
 #[bench::bf16_as_f32(Kind::Bf16AsF32)]
 #[bench::f64(Kind::F64)]
 #[bench::f8_e4m3(Kind::F8E4M3)]
+#[bench::max_bf16(Kind::MaxBf16)]
+#[bench::max_f32(Kind::MaxF32)]
 fn encode(mut sample: Sample) -> Sample {
     sample.encode();
     sample
@@ -33,6 +35,8 @@ fn encode(mut sample: Sample) -> Sample {
 #[bench::bf16_as_f32(Kind::Bf16AsF32)]
 #[bench::f64(Kind::F64)]
 #[bench::f8_e4m3(Kind::F8E4M3)]
+#[bench::max_bf16(Kind::MaxBf16)]
+#[bench::max_f32(Kind::MaxF32)]
 fn decode(mut sample: Sample) -> Sample {
     sample.decode();
     sample

@@ -12,7 +12,7 @@ pub(crate) fn context(plan: &plan::Segment, first: &[u8]) -> Result<Option<Conte
     if !plan.is_long() {
         return Ok(None);
     }
-    let context = Context::of_first_block(&plan.layout, first);
+    let context = Context::of_first_block(&plan.layout, plan.hints(), first);
     Ok(context.map(|c| c.read_back(&plan.layout)).transpose()?.flatten())
 }
 
@@ -36,11 +36,12 @@ impl Coded {
     /// Codes `data` in place of what was here.
     pub(crate) fn encode(
         &mut self,
-        layout: &RecordLayout,
+        plan: &plan::Segment,
         context: Option<&Context>,
         data: &[u8],
     ) -> Result<()> {
-        let block = codec::encode_block(layout, context, data, &mut self.buffer)?;
+        let block =
+            codec::encode_block(&plan.layout, context, plan.hints(), data, &mut self.buffer)?;
         self.entry = Entry::of(&block)?;
         let len = block.payload.len();
         self.start = self.buffer.len() - len;

@@ -35,7 +35,7 @@ mod survey;
 mod vectors;
 
 pub use archive::{Archive, Rows, Stored, Tensor};
-pub use codec::{Block, Coding, Context, decode_block_into, encode_block};
+pub use codec::{Block, Coding, Context, Hints, decode_block_into, encode_block};
 pub use container::MAX_BLOCK_BYTES;
 pub use container::footer::Info;
 pub use container::header::{Version, is_weightzip};

@@ -19,16 +19,19 @@ pub enum Level {
     /// Escape planes with the best widths and every structure detection.
     #[default]
     Default,
+    /// Also range coding by the scales of rows and columns, in larger blocks: smaller, slower.
+    Max,
 }
 
 impl Level {
     /// Every level, fastest first.
-    pub const ALL: &'static [Self] = &[Self::Default];
+    pub const ALL: &'static [Self] = &[Self::Default, Self::Max];
 
     /// The name on the command line and in the footer.
     pub fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
+            Self::Max => "max",
         }
     }
 

@@ -2,11 +2,17 @@
 //!
 //! Depends on names, dtypes and shapes alone, never on values or the file's length.
 
+use crate::codec::Hints;
+use crate::frame::FrameOptions;
+use crate::options::Level;
 use crate::record::RecordLayout;
 use crate::span::Span;
 
 /// Records that a block is made for.
 const BLOCK_RECORDS: u64 = 128 << 10;
+
+/// The same at level max, whose blocks cost more than their records do.
+const MAX_BLOCK_RECORDS: u64 = 512 << 10;
 
 /// Bytes of a block of opaque data.
 pub(crate) const OPAQUE_BLOCK: u64 = 1 << 20;
@@ -35,6 +41,7 @@ pub(crate) struct Segment {
     pub(crate) row: u64,
     /// Records per block.
     pub(crate) block: u64,
+    pub(crate) level: Level,
     /// Tensors, in order and without gaps; none if the bytes are opaque.
     pub(crate) spans: Vec<Span>,
     /// `None` if it takes all that is left of the file.
@@ -48,25 +55,35 @@ impl Segment {
             layout: RecordLayout::opaque(),
             row: 0,
             block: OPAQUE_BLOCK,
+            level: Level::Default,
             spans: Vec::new(),
             bytes,
         }
     }
 
     /// A tensor on its own.
-    fn tensor(span: &Span, layout: RecordLayout, shape: &[u64]) -> Self {
+    fn tensor(span: &Span, layout: RecordLayout, shape: &[u64], level: Level) -> Self {
         let bytes = span.range.end - span.range.start;
         let records = bytes / u64::from(layout.bytes());
         let row = if layout.is_opaque() { 0 } else { row_of(shape) };
-        let block = block_records(&layout, row, records);
-        Self { layout, row, block, spans: vec![span.clone()], bytes: Some(bytes) }
+        let block = block_records(&layout, row, records, level);
+        Self { layout, row, block, level, spans: vec![span.clone()], bytes: Some(bytes) }
     }
 
-    /// Records without a name, in one dimension.
-    pub(crate) fn nameless(layout: &RecordLayout, bytes: u64) -> Self {
-        let block = block_records(layout, 0, bytes / u64::from(layout.bytes()));
+    /// Records without a name.
+    pub(crate) fn nameless(layout: &RecordLayout, bytes: u64, options: &FrameOptions) -> Self {
+        let (row, level, records) = (options.row, options.level, bytes / u64::from(layout.bytes()));
+        let row = if row > 0 && records.is_multiple_of(row) { row } else { 0 };
+        let block = block_records(layout, row, records, level);
         let (layout, bytes) = (layout.clone(), Some(bytes));
-        Self { layout, row: 0, block, spans: Vec::new(), bytes }
+        Self { layout, row, block, level, spans: Vec::new(), bytes }
+    }
+
+    /// What an encoder is told about each of its blocks.
+    pub(crate) fn hints(&self) -> Hints {
+        // A row that is split has no whole rows in its blocks.
+        let row = if self.row <= self.block { self.row } else { 0 };
+        Hints { level: self.level, row: usize::try_from(row).unwrap_or(0) }
     }
 
     fn len(&self) -> u64 {
@@ -99,7 +116,7 @@ impl Segment {
         self.bytes = Some(self.len() + next.len());
         self.spans.extend(next.spans);
         self.row = 0;
-        self.block = block_records(&self.layout, 0, self.records());
+        self.block = block_records(&self.layout, 0, self.records(), self.level);
     }
 
     /// Records of the block that starts `at` records into the segment, if the file goes on.
@@ -125,13 +142,17 @@ impl Segment {
 
 /// Records per block of a tensor: whole rows nearest 128 Ki records, all blocks about equal; a
 /// longer row is split evenly.
-pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64) -> u64 {
+pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64, level: Level) -> u64 {
     if layout.is_opaque() {
         return OPAQUE_BLOCK / u64::from(layout.bytes());
     }
     // Records of many bytes: fewer, so that a block stays within a megabyte or so.
     let size = u64::from(layout.bytes());
-    let target = BLOCK_RECORDS.min(OPAQUE_BLOCK / size).max(1);
+    let (records_of_level, bytes) = match level {
+        Level::Default => (BLOCK_RECORDS, OPAQUE_BLOCK),
+        Level::Max => (MAX_BLOCK_RECORDS, 4 * OPAQUE_BLOCK),
+    };
+    let target = records_of_level.min(bytes / size).max(1);
     let parts =
         |whole: u64| whole.saturating_add(target / 2).checked_div(target).unwrap_or(1).max(1);
     if row > target + target / 2 {
@@ -155,13 +176,15 @@ fn row_of(shape: &[u64]) -> u64 {
 }
 
 /// The segments of a file with these spans; what follows them is for the caller to add.
-pub(crate) fn segments(spans: &[Span]) -> Vec<Segment> {
+pub(crate) fn segments(spans: &[Span], level: Level) -> Vec<Segment> {
     let mut same_dtype: Vec<Segment> = Vec::new();
     for span in spans {
         let bytes = span.range.end - span.range.start;
         let segment = match &span.tensor {
             None => Segment::opaque(Some(bytes)),
-            Some(tensor) => Segment::tensor(span, tensor.dtype.record_layout(), &tensor.shape),
+            Some(tensor) => {
+                Segment::tensor(span, tensor.dtype.record_layout(), &tensor.shape, level)
+            }
         };
         join_or_push(&mut same_dtype, segment);
     }
@@ -202,7 +225,9 @@ mod tests {
 
     /// Records of each block of the one segment that `shape` makes.
     fn blocks(dtype: Dtype, shape: &[u64]) -> Vec<u64> {
-        let [segment] = &segments(&spans(&[(dtype, shape)]))[..] else { panic!("one segment") };
+        let [segment] = &segments(&spans(&[(dtype, shape)]), Level::Default)[..] else {
+            panic!("one segment")
+        };
         let mut at = 0;
         let next = || {
             let block = segment.block_at(at);
@@ -246,7 +271,7 @@ mod tests {
     #[test]
     fn small_neighbours_share_a_block_and_tiny_ones_an_opaque_segment() {
         let sizes = |tensors: &[(Dtype, &[u64])]| -> Vec<(usize, bool)> {
-            segments(&spans(tensors))
+            segments(&spans(tensors), Level::Default)
                 .iter()
                 .map(|s| (s.spans.len(), s.layout.is_opaque()))
                 .collect()
@@ -264,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_context_is_for_four_blocks_or_more() {
-        let long = |rows| segments(&spans(&[(Dtype::F32, &[rows, 131_072])]))[0].is_long();
+        let long =
+            |rows| segments(&spans(&[(Dtype::F32, &[rows, 131_072])]), Level::Default)[0].is_long();
         assert_eq!([1, 2, 3, 4, 5].map(long), [false, false, false, true, true]);
         assert!(!Segment::opaque(None).is_long());
     }

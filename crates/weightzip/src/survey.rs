@@ -9,7 +9,7 @@ use crate::plan;
 use crate::record::{RecordLayout, Role};
 use crate::source::Source;
 use crate::span::Span;
-use crate::{Archive, Coding, encode_block};
+use crate::{Archive, Coding, Hints, Level, encode_block};
 use std::io;
 use std::ops::Range;
 
@@ -45,7 +45,7 @@ pub fn estimate<S: Source + ?Sized>(source: &S, spans: &[Span]) -> Result<Vec<Es
         let mut sum = Sum::default();
         for range in sample.blocks(index, span) {
             read(source, &range, &mut buffer)?;
-            let block = encode_block(&layout, None, &buffer, &mut payload)?;
+            let block = encode_block(&layout, None, Hints::default(), &buffer, &mut payload)?;
             let bytes = range.end - range.start;
             sum.sampled += bytes;
             sum.coded += block.payload.len() as u64;
@@ -232,7 +232,7 @@ fn layout_of(span: &Span) -> RecordLayout {
 }
 
 fn block_bytes(span: &Span) -> u64 {
-    let segments = plan::segments(std::slice::from_ref(span));
+    let segments = plan::segments(std::slice::from_ref(span), Level::Default);
     segments.first().map_or(1, |s| s.block * u64::from(s.layout.bytes())).max(1)
 }
 

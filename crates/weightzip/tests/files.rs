@@ -2,12 +2,12 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "test data")]
 
 mod common;
-use common::{any_safetensors, compress, decompress, options, sample};
+use common::{any_safetensors, compress, compress_at, decompress, options, safetensors, sample};
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weightzip::{
-    Archive, DecodeOptions, FrameOptions, Kind, Options, RecordLayout, compress_frame,
-    decompress_frame_watched,
+    Archive, DecodeOptions, Dtype, FrameOptions, Kind, Level, Options, RecordLayout, Source,
+    compress_frame, decompress_frame_watched,
 };
 
 /// Gives a byte or a few at a time, as a pipe may.
@@ -38,9 +38,10 @@ fn any_safetensors_comes_back_the_same_from_pipes_and_on_any_number_of_threads()
             1 => file.extend(u.bytes(9.min(u.len()))?),
             _ => {}
         }
-        let wz = compress(&file);
-        let mut piped = Vec::new();
-        let summary = weightzip::compress(Dribble(&file), &mut piped, &options(3)).unwrap();
+        let level = *u.choose(Level::ALL)?;
+        let (wz, mut piped) = (compress_at(level, &file), Vec::new());
+        let options = Options { level, ..options(3) };
+        let summary = weightzip::compress(Dribble(&file), &mut piped, &options).unwrap();
         assert_eq!(piped, wz);
         let found = weightzip::scan(&file).unwrap().spans.into_iter().filter_map(|s| s.tensor);
         let archive = Archive::open(wz.as_slice()).unwrap();
@@ -61,7 +62,7 @@ fn any_safetensors_comes_back_the_same_from_pipes_and_on_any_number_of_threads()
 fn tensors_and_rows_are_what_the_file_has() {
     arbtest::arbtest(|u| {
         let file = any_safetensors(u)?;
-        let archive = Archive::open(compress(&file)).unwrap();
+        let archive = Archive::open(compress_at(*u.choose(Level::ALL)?, &file)).unwrap();
         let layout = weightzip::scan(&file).unwrap();
         let tensors: Vec<_> = layout
             .spans
@@ -103,6 +104,52 @@ fn tensors_and_rows_are_what_the_file_has() {
         Ok(())
     })
     .budget_ms(2000);
+}
+
+/// Counts the bytes that are read.
+struct Counted<'a> {
+    wz: &'a [u8],
+    read: &'a AtomicU64,
+}
+
+impl Source for Counted<'_> {
+    fn size(&self) -> std::io::Result<u64> {
+        self.wz.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.read.fetch_add(buf.len() as u64, Relaxed);
+        self.wz.read_at(offset, buf)
+    }
+}
+
+#[test]
+fn level_max_is_smaller_where_rows_and_columns_differ_and_rows_are_still_read_alone() {
+    let size = |i: u32| 1.0 + (i * 7919 % 31) as f32;
+    let value = |i: u32, j: u32| {
+        let noise = (i * 4096 + j).wrapping_mul(0x9E37_79B9) >> 8;
+        (noise as f32 / 16_777_216.0 - 0.5) * size(i) * size(j * 5 + 2)
+    };
+    let (rows, row) = (4096, 512);
+    let data: Vec<u8> = (0..rows)
+        .flat_map(|i| (0..row).flat_map(move |j| half::bf16::from_f32(value(i, j)).to_le_bytes()))
+        .collect();
+    let file = safetensors(&[("w", Dtype::Bf16, &[rows.into(), row.into()], &data)]);
+    let [default, max] = [Level::Default, Level::Max].map(|level| compress_at(level, &file));
+    assert!(max.len() as f64 / (default.len() as f64) < 0.97);
+    assert!(decompress(&max).unwrap().0 == file);
+
+    let read = AtomicU64::new(0);
+    let archive = Archive::open(Counted { wz: &max, read: &read }).unwrap();
+    assert_eq!(archive.info().level, "max");
+    let tensor = archive.tensor("w").unwrap();
+    let blocks = tensor.stored().unwrap();
+    let before = read.load(Relaxed);
+    let mut some = vec![0; 3 * row as usize * 2];
+    tensor.rows(2000..2003).unwrap().read_into(&mut some).unwrap();
+    assert!(some == data[2000 * row as usize * 2..][..some.len()]);
+    let read = read.load(Relaxed) - before;
+    assert!(read < blocks.bytes / 3, "{read} bytes of {}", blocks.bytes);
 }
 
 #[test]

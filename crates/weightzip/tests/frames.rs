@@ -5,11 +5,12 @@ mod common;
 use arbtest::arbitrary::{Result, Unstructured};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weightzip::{
-    ByteOrder, Dtype, Field, FrameOptions, Kind, RecordLayout, Source, compress_frame,
+    ByteOrder, Dtype, Field, FrameOptions, Kind, Level, RecordLayout, Source, compress_frame,
     decompress_frame_into, frame_len,
 };
 
-const INLINE: FrameOptions = FrameOptions { threads: 1, verify: true, check_blocks: true };
+const INLINE: FrameOptions =
+    FrameOptions { threads: 1, level: Level::Default, row: 0, verify: true, check_blocks: true };
 
 fn frame_of(layout: &RecordLayout, data: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
@@ -56,8 +57,10 @@ fn any_records_come_back_with_any_threads_into_buffers_that_held_something() {
     let (mut one, mut three) = (vec![9; 100_000], vec![7; 10]);
     arbtest::arbtest(|u| {
         let (layout, data) = any_data(u)?;
-        let options = FrameOptions { threads: 3, ..INLINE };
-        compress_frame(&layout, &data, &INLINE, &mut one).unwrap();
+        let (level, row) = (*u.choose(Level::ALL)?, u.int_in_range(0..=500)?);
+        let inline = FrameOptions { level, row, ..INLINE };
+        let options = FrameOptions { threads: 3, ..inline };
+        compress_frame(&layout, &data, &inline, &mut one).unwrap();
         compress_frame(&layout, &data, &options, &mut three).unwrap();
         assert!(one == three, "threads change the frame");
         assert_eq!(frame_len(&one).unwrap(), data.len() as u64);

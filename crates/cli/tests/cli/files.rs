@@ -1,6 +1,8 @@
 //! Single files and pipes.
 
-use crate::common::{Scratch, model, modified, noise, other_model, past, set_modified};
+use crate::common::{
+    Scratch, Tensor, model, modified, noise, other_model, past, safetensors, set_modified,
+};
 use std::fs;
 
 #[test]
@@ -54,6 +56,31 @@ fn pipes_files_and_thread_counts_give_the_same_bytes() {
     dir.wz_with_stdin(&["decompress", "-", "-o", "back"], one.clone()).ok();
     assert!(dir.read("back") == model());
     dir.wz_with_stdin(&["verify", "-"], one).ok();
+}
+
+#[test]
+fn level_max_is_as_lossless_and_is_shown() {
+    // Sums of random bytes, as weights in a row of a size of its own.
+    let weight = |(i, four): (usize, &[u8])| {
+        let sum = four.iter().map(|&byte| f32::from(byte) - 127.5).sum::<f32>();
+        let [_, _, low, high] = (sum * (1 + i / 256 % 9) as f32).to_le_bytes();
+        [low, high]
+    };
+    let weights = noise(4 << 16).chunks(4).enumerate().flat_map(weight).collect();
+    let model = safetensors(&[Tensor("w", "BF16", &[256, 256], weights)]);
+    let dir = Scratch::new();
+    dir.write("m", &model);
+    dir.wz(&["compress", "m", "--level", "max", "--threads", "1", "-o", "one"]).ok();
+    dir.wz(&["compress", "m", "--level", "max", "--threads", "4", "-o", "four"]).ok();
+    let piped = dir.wz_with_stdin(&["compress", "-", "--level", "max"], model.clone()).ok().stdout;
+    let one = dir.read("one");
+    assert!(one == dir.read("four") && one == piped);
+    assert!(dir.wz(&["decompress", "one", "-o", "-"]).ok().stdout == model);
+    dir.wz(&["verify", "one"]).ok();
+    dir.wz(&["compress", "m"]).ok();
+    assert!(one.len() < dir.read("m.wz").len());
+    let shown = String::from_utf8(dir.wz(&["inspect", "one"]).ok().stdout).unwrap();
+    assert!(shown.contains("level    max") && shown.contains("  ranges\n"), "{shown}");
 }
 
 #[test]

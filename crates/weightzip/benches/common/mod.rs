@@ -7,10 +7,15 @@
 )]
 
 use half::{bf16, f16};
-use weightzip::{Block, Coding, Context, Dtype, RecordLayout, decode_block_into, encode_block};
+use weightzip::{
+    Block, Coding, Context, Dtype, Hints, Level, RecordLayout, decode_block_into, encode_block,
+};
 
 /// Elements in a block of a large tensor.
 pub(crate) const ELEMENTS: usize = 1 << 16;
+
+/// Elements in a row.
+const ROW: usize = 256;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug)]
@@ -21,17 +26,35 @@ pub(crate) enum Kind {
     Bf16AsF32,
     F64,
     F8E4M3,
+    /// At level max.
+    MaxBf16,
+    MaxF32,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Bf16, Self::F16, Self::F32, Self::Bf16AsF32, Self::F64, Self::F8E4M3];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Bf16,
+        Self::F16,
+        Self::F32,
+        Self::Bf16AsF32,
+        Self::F64,
+        Self::F8E4M3,
+        Self::MaxBf16,
+        Self::MaxF32,
+    ];
+
+    fn hints(self) -> Hints {
+        match self {
+            Self::MaxBf16 | Self::MaxF32 => Hints { level: Level::Max, row: ROW },
+            _ => Hints::default(),
+        }
+    }
 
     fn layout(self) -> RecordLayout {
         match self {
-            Self::Bf16 => Dtype::Bf16,
+            Self::Bf16 | Self::MaxBf16 => Dtype::Bf16,
             Self::F16 => Dtype::F16,
-            Self::F32 | Self::Bf16AsF32 => Dtype::F32,
+            Self::F32 | Self::Bf16AsF32 | Self::MaxF32 => Dtype::F32,
             Self::F64 => Dtype::F64,
             Self::F8E4M3 => Dtype::F8E4M3,
         }
@@ -40,9 +63,11 @@ impl Kind {
 
     fn bytes(self, values: impl Iterator<Item = f64>) -> Vec<u8> {
         match self {
-            Self::Bf16 => values.flat_map(|v| bf16::from_f64(v).to_le_bytes()).collect(),
+            Self::Bf16 | Self::MaxBf16 => {
+                values.flat_map(|v| bf16::from_f64(v).to_le_bytes()).collect()
+            }
             Self::F16 => values.flat_map(|v| f16::from_f64(v).to_le_bytes()).collect(),
-            Self::F32 => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
+            Self::F32 | Self::MaxF32 => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
             Self::Bf16AsF32 => {
                 values.flat_map(|v| bf16::from_f64(v).to_f32().to_le_bytes()).collect()
             }
@@ -72,6 +97,7 @@ fn bell(seed: u64) -> impl Iterator<Item = f64> {
 /// A block, coded, with room to code and decode it again.
 pub(crate) struct Sample {
     layout: RecordLayout,
+    hints: Hints,
     context: Option<Context>,
     coding: Coding,
     records: u32,
@@ -85,20 +111,29 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn new(kind: Kind, seed: u64) -> Self {
-        let (layout, data) = (kind.layout(), kind.bytes(bell(seed).take(ELEMENTS)));
-        let context = Context::of_first_block(&layout, &data);
+        let (layout, hints) = (kind.layout(), kind.hints());
+        // Rows and columns differ in size, as those of weights do.
+        let sizes = (0..ELEMENTS).map(|i| 1 + i / ROW % 7 + i % ROW % 5);
+        let values = bell(seed).zip(sizes).map(|(value, size)| match hints.row {
+            0 => value,
+            _ => value * size as f64 / 12.0,
+        });
+        let data = kind.bytes(values);
+        let context = Context::of_first_block(&layout, hints, &data);
         let mut room = Vec::new();
         let Block { coding, records, check, payload } =
-            encode_block(&layout, context.as_ref(), &data, &mut room).unwrap();
+            encode_block(&layout, context.as_ref(), hints, &data, &mut room).unwrap();
         let (payload, out) = (payload.to_vec(), vec![0; data.len()]);
-        let mut sample = Self { layout, context, coding, records, check, data, room, payload, out };
+        let mut sample =
+            Self { layout, hints, context, coding, records, check, data, room, payload, out };
         sample.decode();
         assert_eq!(sample.out, sample.data);
         sample
     }
 
     pub(crate) fn encode(&mut self) {
-        encode_block(&self.layout, self.context.as_ref(), &self.data, &mut self.room).unwrap();
+        let (layout, context) = (&self.layout, self.context.as_ref());
+        encode_block(layout, context, self.hints, &self.data, &mut self.room).unwrap();
     }
 
     pub(crate) fn decode(&mut self) {

@@ -7,8 +7,10 @@ mod constant;
 mod context;
 mod narrow;
 mod planes;
+mod ranges;
 mod ranks;
 mod raw;
+mod residuals;
 mod widths;
 mod zstd;
 
@@ -16,7 +18,9 @@ pub use context::Context;
 
 use crate::container::MAX_BLOCK_BYTES;
 use crate::error::{Error, Result};
+use crate::options::Level;
 use crate::record::RecordLayout;
+use weightzip_kernels::field::Float;
 use weightzip_kernels::xxh3::xxh3_64;
 
 /// How a block is coded; ids have the critical bit, for a block can't be skipped.
@@ -31,10 +35,14 @@ pub enum Coding {
     Zstd,
     /// Floats: escape planes for exponents, strips for what is left of sign and mantissa.
     Planes,
+    /// Floats: range-coded symbols, given the scales of rows and columns, and strips.
+    Ranges,
 }
 
 impl Coding {
-    const ALL: [Self; 4] = [Self::Raw, Self::Constant, Self::Zstd, Self::Planes];
+    /// Every coding.
+    pub const ALL: &'static [Self] =
+        &[Self::Raw, Self::Constant, Self::Zstd, Self::Planes, Self::Ranges];
 
     /// The name that `wz inspect` shows.
     pub fn name(self) -> &'static str {
@@ -43,6 +51,7 @@ impl Coding {
             Self::Constant => "constant",
             Self::Zstd => "zstd",
             Self::Planes => "planes",
+            Self::Ranges => "ranges",
         }
     }
 
@@ -52,11 +61,12 @@ impl Coding {
             Self::Constant => 0x81,
             Self::Zstd => 0x82,
             Self::Planes => 0x83,
+            Self::Ranges => 0x84,
         }
     }
 
     pub(crate) fn from_wire_id(id: u8) -> Result<Self> {
-        let known = Self::ALL.into_iter().find(|c| c.wire_id() == id);
+        let known = Self::ALL.iter().find(|c| c.wire_id() == id).copied();
         known.ok_or_else(|| {
             Error::incompatible(format!(
                 "block coding {id:#04x} is unknown; a newer weightzip may know it"
@@ -78,6 +88,22 @@ pub struct Block<'a> {
     pub payload: &'a [u8],
 }
 
+/// What an encoder is told about a block besides its records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints {
+    /// How hard to try.
+    pub level: Level,
+    /// Records in a row of the matrix whose whole rows the block is; 0 if it is none.
+    pub row: usize,
+}
+
+impl Hints {
+    /// Floats in a row.
+    fn elements(self, layout: &RecordLayout, floats: Float) -> usize {
+        self.row * (usize::from(layout.bytes()) / floats.bytes)
+    }
+}
+
 /// Bytes at the start of every payload: the record count, then twelve that the coding owns.
 pub(crate) const PREAMBLE: usize = 16;
 
@@ -90,11 +116,11 @@ pub(crate) const PREAMBLE: usize = 16;
 /// [`InvalidArgument`](crate::Kind::InvalidArgument) if `data` is empty, too large or not whole records.
 ///
 /// ```
-/// use weightzip::{decode_block_into, encode_block, Dtype};
+/// use weightzip::{decode_block_into, encode_block, Dtype, Hints};
 /// let layout = Dtype::Bf16.record_layout();
 /// let weights: Vec<u8> = (0..1024u16).flat_map(|i| (0x3D00 + i % 700).to_le_bytes()).collect();
 /// let mut payload = Vec::new();
-/// let block = encode_block(&layout, None, &weights, &mut payload)?;
+/// let block = encode_block(&layout, None, Hints::default(), &weights, &mut payload)?;
 /// assert!(block.payload.len() < weights.len() * 2 / 3);
 ///
 /// let mut out = vec![0; weights.len()];
@@ -105,6 +131,7 @@ pub(crate) const PREAMBLE: usize = 16;
 pub fn encode_block<'a>(
     layout: &RecordLayout,
     context: Option<&Context>,
+    hints: Hints,
     data: &[u8],
     payload: &'a mut Vec<u8>,
 ) -> Result<Block<'a>> {
@@ -122,7 +149,7 @@ pub fn encode_block<'a>(
     }
     // First, for it reads from front to back: what follows finds the data in cache.
     let check = xxh3_64(data);
-    let (coding, start) = smallest(layout, context, records, data, payload)?;
+    let (coding, start) = smallest(layout, context, hints, records, data, payload)?;
     Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
@@ -131,6 +158,7 @@ pub fn encode_block<'a>(
 fn smallest(
     layout: &RecordLayout,
     context: Option<&Context>,
+    hints: Hints,
     records: u32,
     data: &[u8],
     payload: &mut Vec<u8>,
@@ -141,8 +169,26 @@ fn smallest(
         return Ok((Coding::Constant, 0));
     }
     if let Some(floats) = layout.floats() {
+        let as_ranges = match hints.level {
+            Level::Max => {
+                let (row, columns) = (hints.elements(layout, floats), columns_of(context));
+                ranges::encode(floats, columns, row, records, data, payload)
+            }
+            Level::Default => None,
+        };
+        let len = as_ranges.map_or(usize::MAX, |start| payload.len() - start);
+        if let Some(start) = as_ranges.filter(|_| len < data.len() && data.len() >= LARGE) {
+            return Ok((Coding::Ranges, start));
+        }
+        let ranges = as_ranges.map(|start| payload.split_off(start));
         let start = planes::encode(floats, context, records, data, payload);
-        if let Some(start) = start.filter(|start| payload.len() - start < PREAMBLE + data.len()) {
+        let raw = PREAMBLE + data.len();
+        let as_planes = start.map_or(raw, |start| payload.len() - start);
+        if let Some(ranges) = ranges.filter(|ranges| ranges.len() < as_planes.min(raw)) {
+            *payload = ranges;
+            return Ok((Coding::Ranges, 0));
+        }
+        if let Some(start) = start.filter(|_| as_planes < raw) {
             return Ok((Coding::Planes, start));
         }
     } else {
@@ -156,6 +202,9 @@ fn smallest(
     raw::encode(data, payload);
     Ok((Coding::Raw, 0))
 }
+
+/// Bytes of a block in which what planes save in their header can't tell.
+const LARGE: usize = 128 << 10;
 
 /// Starts a payload: the preamble with its record count.
 fn begin(records: u32, payload: &mut Vec<u8>) {
@@ -210,7 +259,9 @@ pub(crate) fn decode_unchecked(
             "a block's payload states another record count than its header",
         ));
     }
-    if block.coding != Coding::Planes && preamble[4..].iter().any(|&b| b != 0) {
+    if !matches!(block.coding, Coding::Planes | Coding::Ranges)
+        && preamble[4..].iter().any(|&b| b != 0)
+    {
         return Err(Error::corrupt("a block's preamble has unknown bits"));
     }
     match block.coding {
@@ -221,7 +272,15 @@ pub(crate) fn decode_unchecked(
             Some(floats) => planes::decode(floats, context, preamble, body, out),
             None => Err(Error::corrupt("plane coding of records that are not floats")),
         },
+        Coding::Ranges => match layout.floats() {
+            Some(floats) => ranges::decode(floats, columns_of(context), preamble, body, out),
+            None => Err(Error::corrupt("range coding of records that are not floats")),
+        },
     }
+}
+
+fn columns_of(context: Option<&Context>) -> Option<&ranges::Columns> {
+    context?.columns.as_ref()
 }
 
 /// The record count that a payload states.
@@ -271,6 +330,10 @@ mod tests {
         Ok(RecordLayout::new(bytes, order, vec![field]).unwrap())
     }
 
+    fn any_hints(u: &mut Unstructured) -> Arbitrary<Hints> {
+        Ok(Hints { level: *u.choose(Level::ALL)?, row: u.int_in_range(0..=99)? })
+    }
+
     /// Whole records, from noise or in the shape of weights, with runs and short values.
     fn any_records(u: &mut Unstructured, layout: &RecordLayout) -> Arbitrary<Vec<u8>> {
         let size = usize::from(layout.bytes());
@@ -291,11 +354,16 @@ mod tests {
         arbtest::arbtest(|u| {
             let layout = any_layout(u)?;
             let (first, data) = (any_records(u, &layout)?, any_records(u, &layout)?);
+            let hints = any_hints(u)?;
             let context =
-                if u.arbitrary()? { Context::of_first_block(&layout, &first) } else { None };
+                if u.arbitrary()? { Context::of_first_block(&layout, hints, &first) } else { None };
             let (mut payload, mut again) = (Vec::new(), vec![7; 99]);
-            let block = encode_block(&layout, context.as_ref(), &data, &mut payload).unwrap();
-            assert_eq!(block, encode_block(&layout, context.as_ref(), &data, &mut again).unwrap());
+            let block =
+                encode_block(&layout, context.as_ref(), hints, &data, &mut payload).unwrap();
+            assert_eq!(
+                block,
+                encode_block(&layout, context.as_ref(), hints, &data, &mut again).unwrap()
+            );
             assert!(block.payload.len() <= data.len() + PREAMBLE);
             // The decoder has only what the wire carries.
             let context = context.map(|c| c.read_back(&layout).unwrap().unwrap());
@@ -315,13 +383,13 @@ mod tests {
             let data = any_records(u, &layout)?;
             let mut payload = Vec::new();
             let Block { records, check, .. } =
-                encode_block(&layout, None, &data, &mut payload).unwrap();
+                encode_block(&layout, None, any_hints(u)?, &data, &mut payload).unwrap();
             for _ in 0..u.int_in_range(1..=4)? {
                 let at = u.choose_index(payload.len())?;
                 payload[at] ^= u.int_in_range(1..=255)? as u8;
             }
             payload.truncate(u.int_in_range(0..=payload.len() * 2)?);
-            let coding = *u.choose(&Coding::ALL)?;
+            let coding = *u.choose(Coding::ALL)?;
             let block = Block { coding, records, check, payload: &payload };
             let mut out = vec![0; data.len()];
             if decode_block_into(&layout, None, &block, &mut out).is_ok() {
@@ -345,11 +413,11 @@ mod tests {
         let others: [Vec<u8>; 2] = [bytes(&|i| (i % 5) << 10), bytes(&|i| (i % 31) << 10)];
         let (mut payload, mut spare) = (Vec::new(), Vec::new());
         let Block { coding, records, check, payload } =
-            encode_block(&layout, None, &data, &mut payload).unwrap();
+            encode_block(&layout, None, Hints::default(), &data, &mut payload).unwrap();
         assert_eq!(coding, Coding::Planes);
         let decode_behind = |other: &[u8], payload: &[u8], spare: &mut Vec<u8>| {
             let mut out = vec![0; data.len()];
-            let other = encode_block(&layout, None, other, spare).unwrap();
+            let other = encode_block(&layout, None, Hints::default(), other, spare).unwrap();
             decode_block_into(&layout, None, &other, &mut out).unwrap();
             let block = Block { coding, records, check, payload };
             decode_block_into(&layout, None, &block, &mut out).map_err(|e| e.to_string())
@@ -367,7 +435,9 @@ mod tests {
 
     fn ratio(dtype: Dtype, data: &[u8]) -> (Coding, f64) {
         let mut payload = Vec::new();
-        let block = encode_block(&dtype.record_layout(), None, data, &mut payload).unwrap();
+        let block =
+            encode_block(&dtype.record_layout(), None, Hints::default(), data, &mut payload)
+                .unwrap();
         (block.coding, block.payload.len() as f64 / data.len() as f64)
     }
 
@@ -422,7 +492,8 @@ mod tests {
             let layout = dtype.record_layout();
             for data in [&all, &f32s, &f64s] {
                 let mut payload = Vec::new();
-                let block = encode_block(&layout, None, data, &mut payload).unwrap();
+                let block =
+                    encode_block(&layout, None, Hints::default(), data, &mut payload).unwrap();
                 let mut out = vec![0x55; data.len()];
                 decode_block_into(&layout, None, &block, &mut out).unwrap();
                 assert!(out == **data, "{dtype:?}");

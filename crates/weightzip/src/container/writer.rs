@@ -73,8 +73,10 @@ impl<W: Write> Writer<W> {
     }
 
     fn context(&mut self, context: &Context, layout: &RecordLayout) -> Result<()> {
-        let (id, payload) = context.to_wire(layout);
-        self.section(section::CONTEXT, id, |out| out.extend(payload))
+        for (id, payload) in context.to_wire(layout) {
+            self.section(section::CONTEXT, id, |out| out.extend(payload))?;
+        }
+        Ok(())
     }
 
     /// Blocks as their table entries and their sections, one behind another.

@@ -56,7 +56,7 @@ pub fn compress_frame(
     if !len.is_multiple_of(size) {
         return Err(Error::argument(format!("{len} bytes are not whole records of {size}")));
     }
-    let plan = plan::Segment::nameless(layout, len);
+    let plan = plan::Segment::nameless(layout, len, options);
     let block = size * plan.block;
     let context = with_bytes(data, 0..block.min(len), |first| coded::context(&plan, first))?;
     let segment = Segment { layout: layout.clone(), row: 0, spans: vec![len] };
@@ -64,13 +64,12 @@ pub fn compress_frame(
     let mut out = Out { bytes: out, len: 0 };
     out.put(&header::bytes(Holds::Frame));
     out.section(section::SEGMENT, 0, |payload| segment.write_to(payload))?;
-    if let Some(context) = &context {
-        let (id, payload) = context.to_wire(layout);
+    for (id, payload) in context.iter().flat_map(|c| c.to_wire(layout)) {
         out.section(section::CONTEXT, id, |to| to.extend(payload))?;
     }
     let encode = |range: Range<u64>, coded: &mut Coded| {
         with_bytes(data, range, |data| {
-            coded.encode(layout, context.as_ref(), data)?;
+            coded.encode(&plan, context.as_ref(), data)?;
             match options.verify {
                 true => coded.check(layout, context.as_ref(), data),
                 false => Ok(()),

@@ -158,7 +158,7 @@ impl Group {
             for Cut { part, bytes } in &blocks[self.blocks.clone()] {
                 let (shared, data) = (&parts[*part].shared, &data[bytes.clone()]);
                 let (layout, context) = (&shared.plan.layout, shared.context.get());
-                how.timers.time(Stage::Encode, || coded.encode(layout, context, data))?;
+                how.timers.time(Stage::Encode, || coded.encode(&shared.plan, context, data))?;
                 if how.verify {
                     how.timers.time(Stage::Check, || coded.check(layout, context, data))?;
                 }

@@ -42,7 +42,8 @@ pub fn compress<R: Read, W: Write>(mut reader: R, writer: W, options: &Options) 
     let runner = Runner::new(options.threads)?;
     let (prefix, layout) = timers.time(Stage::Read, || scan(&mut reader))?;
     let from = prefix.as_slice().chain(reader);
-    let cutter = Cutter::new(from, plan::segments(&layout.spans), batch_bytes(&runner));
+    let cutter =
+        Cutter::new(from, plan::segments(&layout.spans, options.level), batch_bytes(&runner));
     let mut encoder = Encoder {
         cutter,
         digest: Digest::new(options.sha256),

@@ -7,6 +7,7 @@ mod error;
 mod frames;
 mod ok;
 mod parts;
+mod ranges;
 
 use crate::{
     Archive, DecodeOptions, FrameOptions, Kind, decompress, decompress_frame_into, frame_len,
@@ -91,7 +92,15 @@ fn check(vector: &Vector, wz: &[u8]) {
 
 #[test]
 fn golden_vectors_are_restored_or_refused() {
-    let vectors = [ok::vectors(), frames::ok(), error::vectors(), frames::errors()].concat();
+    let vectors = [
+        ok::vectors(),
+        ranges::ok(),
+        frames::ok(),
+        error::vectors(),
+        ranges::errors(),
+        frames::errors(),
+    ]
+    .concat();
     let manifest = manifest(&vectors);
     if std::env::var_os("WEIGHTZIP_UPDATE_VECTORS").is_some() {
         let _ = std::fs::remove_dir_all(folder());

@@ -9,17 +9,17 @@ use crate::container::section;
 use crate::container::segment::Segment;
 use crate::container::writer::Writer;
 use crate::record::{ByteOrder, Field, RecordLayout};
-use crate::{Dtype, Format, Options, TensorInfo, compress};
+use crate::{Dtype, Format, FrameOptions, Hints, Options, TensorInfo, compress, plan};
 
 /// Numbers from a linear congruential generator.
-fn numbers() -> impl Iterator<Item = u32> {
+pub(super) fn numbers() -> impl Iterator<Item = u32> {
     let next = |s: &u64| {
         Some(s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
     };
     std::iter::successors(Some(1), next).map(|s| (s >> 32) as u32)
 }
 
-fn bell() -> impl Iterator<Item = f32> {
+pub(super) fn bell() -> impl Iterator<Item = f32> {
     let mut uniform = numbers().map(|n| n as f32 / u32::MAX as f32 - 0.5);
     std::iter::from_fn(move || Some(uniform.by_ref().take(4).sum::<f32>() * 0.05))
 }
@@ -79,7 +79,11 @@ fn cut_by_hand(
     let (mut wz, mut original) = (Vec::new(), Vec::new());
     let mut writer = Writer::new(&mut wz).unwrap();
     for (i, (layout, shared, blocks)) in segments.iter().enumerate() {
-        let context = if *shared { Context::of_first_block(layout, &blocks[0]) } else { None };
+        let context = if *shared {
+            Context::of_first_block(layout, Hints::default(), &blocks[0])
+        } else {
+            None
+        };
         let data = blocks.concat();
         let bytes = data.len() as u64;
         let segment = Segment { layout: layout.clone(), row: 0, spans: vec![bytes] };
@@ -87,24 +91,33 @@ fn cut_by_hand(
         for block in blocks {
             put_block(&mut writer, layout, context.as_ref(), block);
         }
-        let info = TensorInfo { name: format!("part.{i}"), dtype: Dtype::U8, shape: vec![bytes] };
-        let tensor = Some((info, *blake3::hash(&data).as_bytes()));
-        writer.end_segment(vec![Entry { bytes, tensor }]).unwrap();
+        writer.end_segment(vec![tensor(&format!("part.{i}"), &data)]).unwrap();
         writer.close_page();
         original.extend(data);
     }
-    let footer = Footer {
+    writer.finish(footer(&original, segments.len() as u64)).unwrap();
+    Vector { name, shows, wz, outcome: Ok(original), is_frame: false }
+}
+
+/// What the directory says of a tensor of bytes.
+pub(super) fn tensor(name: &str, data: &[u8]) -> Entry {
+    let bytes = data.len() as u64;
+    let info = TensorInfo { name: name.to_owned(), dtype: Dtype::U8, shape: vec![bytes] };
+    Entry { bytes, tensor: Some((info, *blake3::hash(data).as_bytes())) }
+}
+
+/// The footer of a file that is made by hand.
+pub(super) fn footer(original: &[u8], tensors: u64) -> Footer {
+    Footer {
         writer: "by hand".to_owned(),
         level: "default".to_owned(),
         format: Format::Opaque,
         original_bytes: original.len() as u64,
-        tensors: segments.len() as u64,
-        blake3: *blake3::hash(&original).as_bytes(),
+        tensors,
+        blake3: *blake3::hash(original).as_bytes(),
         sha256: None,
         pages: Vec::new(),
-    };
-    writer.finish(footer).unwrap();
-    Vector { name, shows, wz, outcome: Ok(original), is_frame: false }
+    }
 }
 
 fn put_block(
@@ -114,7 +127,8 @@ fn put_block(
     data: &[u8],
 ) {
     let (mut coded, mut section) = (Coded::default(), Vec::new());
-    coded.encode(layout, context, data).unwrap();
+    let plan = plan::Segment::nameless(layout, data.len() as u64, &FrameOptions::default());
+    coded.encode(&plan, context, data).unwrap();
     coded.append_to(&mut section);
     writer.blocks(&[coded.entry], &section).unwrap();
 }
@@ -316,17 +330,7 @@ fn skippable() -> Vector {
     put_block(&mut writer, &layout, None, &data);
     writer.end_segment(vec![Entry { bytes: data.len() as u64, tensor: None }]).unwrap();
     writer.section(0x7F, 9, |_| {}).unwrap();
-    let footer = Footer {
-        writer: "by hand".to_owned(),
-        level: "default".to_owned(),
-        format: Format::Opaque,
-        original_bytes: data.len() as u64,
-        tensors: 0,
-        blake3: *blake3::hash(&data).as_bytes(),
-        sha256: None,
-        pages: Vec::new(),
-    };
-    writer.finish(footer).unwrap();
+    writer.finish(footer(&data, 0)).unwrap();
     Vector {
         name: "skippable",
         shows: "unknown sections and contexts without the critical bit",

@@ -3,7 +3,7 @@
 
 use arbtest::arbitrary::{Result, Unstructured};
 use std::fmt::Write as _;
-use weightzip::{DecodeOptions, Dtype, Options, Summary};
+use weightzip::{DecodeOptions, Dtype, Level, Options, Summary};
 
 /// A safetensors file of `tensors`, whose data follow one another.
 pub(crate) fn safetensors(tensors: &[(&str, Dtype, &[u64], &[u8])]) -> Vec<u8> {
@@ -56,8 +56,12 @@ pub(crate) fn options(threads: usize) -> Options {
 }
 
 pub(crate) fn compress(file: &[u8]) -> Vec<u8> {
+    compress_at(Level::Default, file)
+}
+
+pub(crate) fn compress_at(level: Level, file: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    weightzip::compress(file, &mut out, &options(1)).unwrap();
+    weightzip::compress(file, &mut out, &Options { level, ..options(1) }).unwrap();
     out
 }
 

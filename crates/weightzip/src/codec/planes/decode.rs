@@ -4,6 +4,7 @@ use super::header::Header;
 use super::{Lines, SCRATCH, bad, take};
 use crate::codec::PREAMBLE;
 use crate::codec::context::Context;
+use crate::codec::residuals::Subnormals;
 use crate::codec::widths::MAX_PLANES;
 use crate::error::{Error, Result};
 use weightzip_kernels::escape::{self, Plane, SLACK};
@@ -21,16 +22,12 @@ pub(in crate::codec) fn decode<'a>(
 ) -> Result<()> {
     let elements = out.len() / float.bytes;
     let header = Header::read_from(preamble, &mut body, elements, float)?;
-    let ranks = match (&header.ranks, context) {
+    let ranks = match (&header.ranks, context.and_then(|c| c.ranks.as_ref())) {
         (Some(own), _) => own,
-        (None, Some(context)) => &context.ranks,
+        (None, Some(shared)) => &shared.table,
         (None, None) => return Err(bad("uses a rank table that its segment doesn't have")),
     };
-    let mut residuals_len = 0;
-    for chunk in 0..elements.div_ceil(CHUNK) {
-        let width = header.narrowing(chunk, float)?.width(float.mantissa_bits());
-        residuals_len += strip::packed_len(CHUNK.min(elements - chunk * CHUNK), width);
-    }
+    let (residuals_len, _) = header.narrowings.all_len(elements)?;
     let residuals = take(&mut body, residuals_len)?;
     let (count, width) = (header.subnormals as usize, header.subnormal_width);
     if count > elements {
@@ -39,7 +36,8 @@ pub(in crate::codec) fn decode<'a>(
     let subnormals = take(&mut body, strip::packed_len(count, width))?;
     let level = weightzip_kernels::level();
     SCRATCH.with_borrow_mut(|scratch| {
-        let mut subnormals = Subnormals::new(level, subnormals, count, width, &mut scratch.bytes);
+        let mut subnormals =
+            Subnormals::new(level, subnormals, count, width, &mut scratch.subnormals);
         let (other, next) = (&mut scratch.ranks, &mut scratch.next);
         let (first, escaped) = escaped_ranks(level, &header, elements, body, other, next)?;
         let next = next.room_for(escaped);
@@ -58,7 +56,7 @@ pub(in crate::codec) fn decode<'a>(
                 }
                 None => &next[at..],
             };
-            let narrowing = header.narrowing(chunk, float)?;
+            let narrowing = header.narrowings.of(chunk)?;
             let (width, dropped) = (narrowing.width(float.mantissa_bits()), narrowing.dropped);
             let packed = take(&mut residuals, strip::packed_len(count, width))?;
             prefetch(&residuals[..packed.len().min(residuals.len())]);
@@ -121,48 +119,3 @@ fn escaped_ranks<'a>(
 /// A chunk's ranks, in whole cache lines: they are written and read as such.
 #[repr(align(64))]
 struct Aligned([u8; CHUNK]);
-
-/// Low bits of subnormals, in byte planes; taken one after another.
-struct Subnormals<'a> {
-    bytes: &'a [u8],
-    len: usize,
-    count: usize,
-    used: usize,
-}
-
-impl<'a> Subnormals<'a> {
-    fn new(level: Level, packed: &[u8], count: usize, width: u32, bytes: &'a mut Vec<u8>) -> Self {
-        let len = strip::plane_len(count);
-        bytes.clear();
-        bytes.resize(width.div_ceil(8) as usize * len, 0);
-        strip::unpack(level, packed, count, width, bytes);
-        Self { bytes, len, count, used: 0 }
-    }
-
-    /// Gives the elements of `out` whose exponent is zero their low bits.
-    fn restore(&mut self, float: Float, out: &mut [u8]) -> Result<()> {
-        for i in 0..out.len() / float.bytes {
-            if float.exponent(out, i) != 0 {
-                continue;
-            }
-            if self.used == self.count {
-                return Err(bad("has too few subnormals"));
-            }
-            let element = &mut out[i * float.bytes..][..float.bytes];
-            let codes = self.bytes.chunks_exact(self.len.max(1)).map(|plane| plane[self.used]);
-            match float.big_endian {
-                true => element.iter_mut().rev().zip(codes).for_each(|(byte, low)| *byte |= low),
-                false => element.iter_mut().zip(codes).for_each(|(byte, low)| *byte |= low),
-            }
-            self.used += 1;
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<()> {
-        match self.used == self.count {
-            true => Ok(()),
-            false => Err(bad("has too many subnormals")),
-        }
-    }
-}

@@ -3,8 +3,8 @@
 use super::header::Header;
 use super::{SCRATCH, Scratch};
 use crate::codec::context::Context;
-use crate::codec::narrow::Narrowing;
 use crate::codec::ranks::RankTable;
+use crate::codec::residuals::{Floats, Narrowings, Output};
 use crate::codec::widths::{MAX_PLANES, Widths};
 use weightzip_kernels::escape;
 use weightzip_kernels::field::{self, CHUNK, EXPONENTS, Float, NO_RANK, RankOf};
@@ -24,7 +24,7 @@ pub(in crate::codec) fn encode(
     let stands_for = field::count_exponents(float, data, &mut counts);
     counts.iter_mut().for_each(|n| *n *= stands_for);
     let own = RankTable::of(&counts).map(|table| Ranks::own(table, &counts));
-    let shared = context.and_then(|c| Ranks::shared(&c.ranks, &counts));
+    let shared = context.and_then(|c| Ranks::shared(&c.ranks.as_ref()?.table, &counts));
     let own_is_smaller = |own: &Ranks, shared: &Ranks| {
         own.estimate() + RankTable::wire_len(own.table.len(), float.exponent_bits)
             < shared.estimate()
@@ -111,15 +111,15 @@ impl Encoder<'_> {
         let room = Header::max_len(elements.div_ceil(CHUNK));
         let mut out = Output { payload, end: room };
         self.residuals(&mut ranks, &mut out)?;
-        let subnormal_width = self.subnormals(&mut out);
+        let subnormal_width = self.scratch.found.encode_subnormals(self.level, &mut out);
         let widths = self.widths(&ranks, elements);
         let counts = self.planes(&widths, elements, &mut out);
         let header = Header {
             widths,
             ranks: (!ranks.shared).then_some(ranks.table),
             counts,
-            narrowings: &self.scratch.narrowings,
-            subnormals: u32::try_from(self.scratch.subnormals.len()).ok()?,
+            narrowings: Narrowings::new(&self.scratch.found.narrowings, self.float).ok()?,
+            subnormals: u32::try_from(self.scratch.found.subnormals.len()).ok()?,
             subnormal_width,
         };
         self.scratch.header.clear();
@@ -131,65 +131,14 @@ impl Encoder<'_> {
         Some(start)
     }
 
-    /// Packs the residuals and leaves the ranks, narrowings and subnormals in the scratch memory.
-    fn residuals(&mut self, ranks: &mut Ranks, out: &mut Output) -> Option<()> {
+    /// Packs the residuals and leaves the ranks and what was found in the scratch memory.
+    fn residuals(&mut self, ranks: &mut Ranks, out: &mut Output<'_>) -> Option<()> {
         let Self { float, level, data, scratch } = self;
-        let (size, mantissa_bits) = (float.bytes, float.mantissa_bits());
-        let planes = (mantissa_bits / 8) as usize + 1;
-        scratch.bytes.resize(scratch.bytes.len().max(planes * CHUNK), 0);
-        scratch.narrowings.clear();
-        scratch.subnormals.clear();
         let mut rank_of = ranks.table.rank_of();
-        let all_ranks = scratch.ranks.room_for(data.len() / size);
-        for (data, chunk_ranks) in data.chunks(CHUNK * size).zip(all_ranks.chunks_mut(CHUNK)) {
-            let bytes = &mut scratch.bytes[..planes * CHUNK];
-            let found = field::split(*level, *float, data, &rank_of, chunk_ranks, bytes);
-            let count = data.len() / size;
-            if found.unranked {
-                for (i, rank) in chunk_ranks[..count].iter_mut().enumerate() {
-                    if *rank == NO_RANK {
-                        let exponent = float.exponent(data, i);
-                        *rank = match rank_of.get(exponent) {
-                            NO_RANK => ranks.add(exponent, &mut rank_of)?,
-                            rank => rank,
-                        };
-                    }
-                }
-            }
-            let narrowing = Narrowing::best(&found, count, mantissa_bits);
-            if narrowing.keeps_subnormals {
-                let low = (1 << narrowing.dropped) - 1;
-                let zeros = (0..count).filter(|&i| float.exponent(data, i) == 0);
-                let residual =
-                    |i| (0..planes).rev().fold(0, |r, k| r << 8 | u64::from(bytes[k * CHUNK + i]));
-                scratch.subnormals.extend(zeros.map(|i| residual(i) & low));
-            }
-            scratch.narrowings.push(narrowing.to_wire());
-            let width = narrowing.width(mantissa_bits);
-            let packed = out.take(strip::packed_len(count, width));
-            let planes = Planes { bytes, len: CHUNK };
-            strip::pack(*level, planes, count, narrowing.dropped, width, packed);
-        }
-        Some(())
-    }
-
-    /// Packs the subnormals' low bits and returns their width.
-    fn subnormals(&mut self, out: &mut Output) -> u32 {
-        let Scratch { subnormals, bytes, .. } = &mut *self.scratch;
-        let all = subnormals.iter().fold(0, |all, low| all | low);
-        let width = u64::BITS - all.leading_zeros();
-        let (count, len) = (subnormals.len(), strip::plane_len(subnormals.len()));
-        let planes = width.div_ceil(8) as usize;
-        bytes.clear();
-        bytes.resize(planes * len, 0);
-        for (i, low) in subnormals.iter().enumerate() {
-            (0..planes).for_each(|k| bytes[k * len + i] = low.to_le_bytes()[k]);
-        }
-        if planes > 0 {
-            let packed = out.take(strip::packed_len(count, width));
-            strip::pack(self.level, Planes { bytes, len }, count, 0, width, packed);
-        }
-        width
+        let all_ranks = scratch.ranks.room_for(data.len() / float.bytes);
+        let missing = |exponent, rank_of: &mut RankOf| ranks.add(exponent, rank_of);
+        let floats = Floats { level: *level, float: *float, data };
+        scratch.found.encode(floats, &mut rank_of, all_ranks, out, missing)
     }
 
     /// The best widths for the ranks that there are.
@@ -203,7 +152,12 @@ impl Encoder<'_> {
     }
 
     /// Packs the ranks, which are lost; returns how many escape from each plane.
-    fn planes(&mut self, widths: &Widths, elements: usize, out: &mut Output) -> [u32; MAX_PLANES] {
+    fn planes(
+        &mut self,
+        widths: &Widths,
+        elements: usize,
+        out: &mut Output<'_>,
+    ) -> [u32; MAX_PLANES] {
         let Scratch { ranks, next, .. } = &mut *self.scratch;
         let (mut counts, mut count, mut base) = ([0; MAX_PLANES], elements, 0);
         for (width, escaped) in widths.planes().zip(&mut counts) {
@@ -221,23 +175,5 @@ impl Encoder<'_> {
         let planes = Planes { bytes: &ranks[..len], len: len.max(1) };
         strip::pack(self.level, planes, count, 0, widths.tail, packed);
         counts
-    }
-}
-
-/// A payload that grows, in memory that is used again.
-struct Output<'a> {
-    payload: &'a mut Vec<u8>,
-    end: usize,
-}
-
-impl Output<'_> {
-    /// The next `len` bytes.
-    fn take(&mut self, len: usize) -> &mut [u8] {
-        let start = self.end;
-        self.end += len;
-        if self.payload.len() < self.end {
-            self.payload.resize(self.end, 0);
-        }
-        &mut self.payload[start..self.end]
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{bad, take};
 use crate::codec::PREAMBLE;
-use crate::codec::narrow::Narrowing;
 use crate::codec::ranks::RankTable;
+use crate::codec::residuals::Narrowings;
 use crate::codec::widths::{MAX_PLANES, Widths};
 use crate::error::Result;
 use weightzip_kernels::field::{CHUNK, Float};
@@ -21,7 +21,7 @@ pub(super) struct Header<'a> {
     pub(super) ranks: Option<RankTable>,
     /// Codes in each plane but the first, and behind the last one.
     pub(super) counts: [u32; MAX_PLANES],
-    pub(super) narrowings: &'a [u8],
+    pub(super) narrowings: Narrowings<'a>,
     pub(super) subnormals: u32,
     pub(super) subnormal_width: u32,
 }
@@ -35,7 +35,7 @@ impl<'a> Header<'a> {
 
     /// Appends the header, behind the record count that it starts with.
     pub(super) fn write_to(&self, records: u32, exponent_bits: u32, out: &mut Vec<u8>) {
-        let uniform = self.narrowings.iter().all(|n| *n == self.narrowings[0]);
+        let uniform = self.narrowings.uniform();
         let own = self.ranks.as_ref().map_or(0, RankTable::len);
         let start = out.len();
         out.extend(records.to_le_bytes());
@@ -43,18 +43,18 @@ impl<'a> Header<'a> {
         out.push(self.widths.tail.to_le_bytes()[0]);
         out.push(
             if self.ranks.is_none() { SHARED_RANKS } else { 0 }
-                | if uniform { UNIFORM_CHUNKS } else { 0 },
+                | if uniform.is_some() { UNIFORM_CHUNKS } else { 0 },
         );
         out.extend(&own.to_le_bytes()[..2]);
-        out.push(if uniform { self.narrowings[0] } else { 0 });
+        out.push(uniform.unwrap_or(0));
         out.push(self.subnormal_width.to_le_bytes()[0]);
         out.extend(self.subnormals.to_le_bytes());
         self.widths.planes().zip(self.counts).for_each(|(_, n)| out.extend(n.to_le_bytes()));
         if let Some(ranks) = &self.ranks {
             ranks.write_to(exponent_bits, out);
         }
-        if !uniform {
-            out.extend(self.narrowings);
+        if uniform.is_none() {
+            out.extend(self.narrowings.wire);
         }
         out.resize(start + (out.len() - start).next_multiple_of(ALIGN), 0);
     }
@@ -93,9 +93,7 @@ impl<'a> Header<'a> {
             true => &preamble[10..11],
             false => take(body, elements.div_ceil(CHUNK))?,
         };
-        for &narrowing in narrowings {
-            Narrowing::from_wire(narrowing, float.mantissa_bits())?;
-        }
+        let narrowings = Narrowings::new(narrowings, float)?;
         let used = whole - body.len();
         take(body, used.next_multiple_of(ALIGN) - used)?;
         Ok(Self {
@@ -106,15 +104,6 @@ impl<'a> Header<'a> {
             subnormals: u32::from_le_bytes([s0, s1, s2, s3]),
             subnormal_width: u32::from(subnormal_width),
         })
-    }
-
-    /// The narrowing of a chunk.
-    pub(super) fn narrowing(&self, chunk: usize, float: Float) -> Result<Narrowing> {
-        let byte = match self.narrowings {
-            [one] => *one,
-            all => all[chunk],
-        };
-        Narrowing::from_wire(byte, float.mantissa_bits())
     }
 }
 

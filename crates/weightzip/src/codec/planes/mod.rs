@@ -9,6 +9,7 @@ mod header;
 pub(super) use decode::decode;
 pub(super) use encode::encode;
 
+use super::residuals::Found;
 use crate::error::{Error, Result};
 use std::cell::RefCell;
 use weightzip_kernels::escape::SLACK;
@@ -20,13 +21,11 @@ struct Scratch {
     /// Ranks that a plane leaves, and those that the plane before it left.
     ranks: Lines,
     next: Lines,
-    /// A chunk's residuals as byte planes; when decoding, all subnormals' codes.
-    bytes: Vec<u8>,
-    /// Narrowings as on the wire.
-    narrowings: Vec<u8>,
-    /// Low bits of subnormals.
-    subnormals: Vec<u64>,
+    /// When encoding.
+    found: Found,
     header: Vec<u8>,
+    /// When decoding, the subnormals' codes.
+    subnormals: Vec<u8>,
 }
 
 thread_local! {

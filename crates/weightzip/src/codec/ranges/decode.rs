@@ -1,0 +1,157 @@
+//! Ranges in, floats out.
+
+use super::header::{Found, get};
+use super::scales::{Columns, Scales};
+use super::{CARRIED, CARRIED_BYTES, bad, shares, states_with, take, wide};
+use crate::codec::PREAMBLE;
+use crate::codec::residuals::Subnormals;
+use crate::error::Result;
+use std::cell::RefCell;
+use weightzip_kernels::escape::SLACK;
+use weightzip_kernels::field::{self, CHUNK, Exponents, Float, Residuals};
+use weightzip_kernels::level::Level;
+use weightzip_kernels::prefetch::prefetch;
+use weightzip_kernels::rans::{self, SLOTS, Slots};
+use weightzip_kernels::strip::{packed_len, plane_len};
+use weightzip_kernels::{GROUP, scale};
+
+thread_local! {
+    /// A thread's tables, which its blocks use one after another.
+    static SLOTS_OF_THREAD: RefCell<Slots> = RefCell::default();
+}
+
+pub(in crate::codec) fn decode<'a>(
+    float: Float,
+    columns: Option<&Columns>,
+    preamble: &'a [u8; PREAMBLE],
+    mut body: &'a [u8],
+    out: &mut [u8],
+) -> Result<()> {
+    let level = weightzip_kernels::level();
+    let float = wide(float).ok_or_else(|| bad("is of floats that it can't have"))?;
+    let elements = out.len() / float.bytes;
+    let header = Found::read_from(level, preamble, &mut body, elements, float)?;
+    let columns = match (&header.columns, columns) {
+        (Some(own), _) => own.as_slice(),
+        (None, Some(Columns(shared))) if shared.len() == header.row => shared,
+        (None, _) => return Err(bad("uses scales of columns that its segment doesn't have")),
+    };
+    let scales = Scales { rows: &header.rows, columns, row: header.row };
+    let (all, last) = header.narrowings.all_len(elements)?;
+    let carried = last.min(CARRIED);
+    let residuals = take(&mut body, all - carried)?;
+    let (count, width) = (header.subnormals, header.subnormal_width);
+    let subnormals = take(&mut body, packed_len(count, width))?;
+    let escapes = get(level, &mut body, header.escapes, header.escape_width)?;
+    let mut subnormal_bytes = Vec::new();
+    let subnormals = Subnormals::new(level, subnormals, count, width, &mut subnormal_bytes);
+    SLOTS_OF_THREAD.with_borrow_mut(|slots| {
+        for (table, codes) in header.weights.chunks_exact(header.used).enumerate() {
+            match shares::shares(codes) {
+                Some(shares) => slots.set(table, &shares),
+                None if codes.iter().all(|&code| code == 0) => slots.set(table, &[SLOTS]),
+                None => return Err(bad("has shares that don't fit their table")),
+            }
+        }
+        Decoder {
+            level,
+            float,
+            header: &header,
+            scales,
+            slots,
+            residuals,
+            words: body,
+            escapes,
+            subnormals,
+        }
+        .decode(out, last, carried)
+    })
+}
+
+struct Decoder<'a> {
+    level: Level,
+    float: Float,
+    header: &'a Found<'a>,
+    scales: Scales<'a>,
+    slots: &'a Slots,
+    residuals: &'a [u8],
+    words: &'a [u8],
+    escapes: Vec<u8>,
+    subnormals: Subnormals<'a>,
+}
+
+/// A byte for each element of a chunk, in whole cache lines.
+#[repr(align(64))]
+struct Lines([u8; CHUNK]);
+
+impl Decoder<'_> {
+    fn decode(mut self, out: &mut [u8], last: usize, carried: usize) -> Result<()> {
+        let Self { level, float, header, .. } = self;
+        let tops = header.tops(float, self.scales.largest(), &self.escapes);
+        let exponents = Exponents::new(float, &tops);
+        let (moves, mut escaped) = (header.symbols.moves, 0);
+        self.escapes.resize(header.escapes + SLACK, 0);
+        let (mut scales, mut ranks) = (Lines([0; CHUNK]), Lines([0; CHUNK]));
+        let mut states = header.states;
+        let chunks = out.len().div_ceil(CHUNK * float.bytes);
+        for (chunk, out) in out.chunks_mut(CHUNK * float.bytes).enumerate() {
+            let count = out.len() / float.bytes;
+            let (ranks, scales) = (&mut ranks.0[..plane_len(count)], &mut scales.0);
+            self.scales.fill(chunk * CHUNK, &mut scales[..count]);
+            scales[count..].fill(0);
+            let taken = rans::pop(level, self.slots, scales, &mut states, self.words, ranks);
+            self.words = &self.words[taken.ok_or_else(|| bad("has too few words"))?..];
+            // What fills the last group doesn't escape.
+            ranks[count..].fill(1);
+            escaped = scale::raise(level, moves, scales, &self.escapes, escaped, ranks);
+            if escaped > header.escapes {
+                return Err(bad("has too few escapes"));
+            }
+            if chunk + 1 < chunks {
+                let packed =
+                    take(&mut self.residuals, header.narrowings.packed_len(chunk, count)?)?;
+                prefetch(&self.residuals[..packed.len().min(self.residuals.len())]);
+                self.merge(chunk, ranks, packed, &exponents, out)?;
+            } else {
+                let mut packed = self.residuals.to_vec();
+                packed.extend(self.carried(&states, carried)?);
+                debug_assert_eq!(packed.len(), last);
+                self.merge(chunk, ranks, &packed, &exponents, out)?;
+            }
+        }
+        if escaped < header.escapes {
+            return Err(bad("has too many escapes"));
+        }
+        self.subnormals.finish()
+    }
+
+    fn merge(
+        &mut self,
+        chunk: usize,
+        ranks: &[u8],
+        packed: &[u8],
+        exponents: &Exponents,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let narrowing = self.header.narrowings.of(chunk)?;
+        let width = narrowing.width(self.float.mantissa_bits());
+        let packed = Residuals { packed, width, dropped: narrowing.dropped };
+        field::merge(self.level, self.float, ranks, packed, exponents, out);
+        if narrowing.keeps_subnormals {
+            self.subnormals.restore(self.float, out)?;
+        }
+        Ok(())
+    }
+
+    /// What the states carry, and nothing else may be left.
+    fn carried(&self, states: &[u32; GROUP], len: usize) -> Result<Vec<u8>> {
+        let bytes = states
+            .iter()
+            .flat_map(|state| state.to_le_bytes().into_iter().take(CARRIED_BYTES as usize));
+        let carried: Vec<u8> = bytes.take(len).collect();
+        match self.words.is_empty() && *states == states_with(&carried) {
+            true => Ok(carried),
+            false => Err(bad("has another end than its words say")),
+        }
+    }
+}

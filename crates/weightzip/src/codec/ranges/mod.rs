@@ -1,0 +1,61 @@
+//! Coding `ranges` (spec: "Ranges"): floats as range-coded symbols of exponent and top mantissa
+//! bits, given the scale of their row and column, and strips of narrowed residuals.
+//!
+//! The seed paper (arXiv 2404.15198) codes exponents by an entropy coder without a context; here the
+//! context is where in its matrix an element is, and the coder has 64 lanes.
+
+mod decode;
+mod encode;
+mod estimate;
+mod header;
+mod scales;
+mod shares;
+mod symbols;
+mod tops;
+
+pub(super) use decode::decode;
+pub(super) use encode::{columns, encode};
+pub(super) use scales::Columns;
+
+use crate::error::{Error, Result};
+use weightzip_kernels::GROUP;
+use weightzip_kernels::field::Float;
+
+/// Mantissa bits that a symbol has: so many that a step of it is a quarter of an octave.
+const TOP_BITS: u32 = 2;
+
+/// Most exponent bits of a float that this coding takes, top mantissa bits among them.
+const MAX_EXPONENT_BITS: u32 = 11;
+
+/// Residual bytes that a lane's state starts with, below its highest bit.
+const CARRIED_BYTES: u32 = 2;
+
+/// The same of all lanes.
+const CARRIED: usize = CARRIED_BYTES as usize * GROUP;
+
+/// States that carry these bytes, two each; zeros where there are none.
+fn states_with(bytes: &[u8]) -> [u32; GROUP] {
+    let mut states = [1 << (8 * CARRIED_BYTES); GROUP];
+    for (state, carried) in states.iter_mut().zip(bytes.chunks(CARRIED_BYTES as usize)) {
+        *state |= carried.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b));
+    }
+    states
+}
+
+/// The float whose exponent has the top mantissa bits too; `None` if this coding can't have it.
+pub(super) fn wide(float: Float) -> Option<Float> {
+    let exponent_bits = float.exponent_bits + TOP_BITS;
+    let fits = float.mantissa_bits() >= TOP_BITS && exponent_bits <= MAX_EXPONENT_BITS;
+    fits.then_some(Float { exponent_bits, top_bits: TOP_BITS, ..float })
+}
+
+fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8]> {
+    let (taken, rest) =
+        bytes.split_at_checked(len).ok_or_else(|| bad("is shorter than its header says"))?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+fn bad(why: &str) -> Error {
+    Error::corrupt(format!("a range block {why}"))
+}
