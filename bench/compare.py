@@ -26,6 +26,8 @@ How it is measured:
 - Every package comes from the registry, with its own defaults, told the dtype where it can be;
   weightzip and OpenZL check checksums while decoding. A package that fails is listed with its reason.
 - --threads all: codecs that have threads are measured with one per core too, in the same rounds.
+- "weightzip max" is level max. It is told the length of rows, as in a file, so each large tensor is a
+  frame.
 - --simd avx2,scalar: weightzip also as a machine without the better instructions runs it.
 
 Close other programs: the figures are as quiet as the machine.
@@ -76,7 +78,8 @@ class Run:
         self.entries = []
         counts = [1, os.cpu_count()] if args.threads == "all" else [1]
         for simd, worker in workers.items():
-            names = args.codecs if simd == "" else ["weightzip"]
+            own = [codec for codec in args.codecs if codec.startswith("weightzip")]
+            names = args.codecs if simd == "" else own
             codecs = [(codec, count) for codec in names for count in counts if fits(codec, count)]
             path = str(args.folder / f"{name}.safetensors")
             about = worker.ask(

@@ -34,21 +34,26 @@ WARM = {
 SAMPLE_BYTES = 64 * MIB
 
 
-def tensor_bytes(path: Path, dtype: str) -> np.ndarray:
-    """All tensors of one dtype in a safetensors file, back to back."""
+def tensors_of(path: Path, dtype: str) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
+    """All tensors of one dtype in a safetensors file: their bytes, back to back, and of each how
+    many bytes and what shape."""
     content = np.memmap(path, np.uint8, "r")
     start = 8 + int.from_bytes(content[:8].tobytes(), "little")
     header = json.loads(content[8:start].tobytes())
     header.pop("__metadata__", None)
-    found = sorted(t["data_offsets"] for t in header.values() if t["dtype"].lower() == dtype)
-    return np.concatenate([content[start + begin : start + end] for begin, end in found])
+    found = [t for t in header.values() if t["dtype"].lower() == dtype]
+    found.sort(key=lambda tensor: tensor["data_offsets"])
+    places = [tensor["data_offsets"] for tensor in found]
+    tensors = [(end - begin, tensor["shape"]) for (begin, end), tensor in zip(places, found)]
+    return np.concatenate([content[start + begin : start + end] for begin, end in places]), tensors
 
 
 class Bench:
     """Codecs over one file's tensors, repeated until they are at least `at_least` bytes."""
 
     def __init__(self, path: str, dtype: str, codecs: list, at_least: int, warm: bool):
-        self.warm, tile = warm, tensor_bytes(Path(path), dtype)
+        self.warm = warm
+        tile, self.tensors = tensors_of(Path(path), dtype)
         self.original = np.tile(tile, -(-at_least // len(tile)))
         self.given = bytearray(len(self.original))
         self.out = np.empty(len(self.original), np.uint8) if warm else None
@@ -64,6 +69,7 @@ class Bench:
     def prepare(self, name, dtype, threads, tile):
         kind = peers.CODECS[name]
         codec = kind(dtype, threads, bytearray(tile[:SAMPLE_BYTES]))
+        codec.consists_of(self.tensors)
         codec.before()
         coded = codec.encode(bytearray(tile))
         about = {"percent": len(coded) / len(tile) * 100, "version": kind.version()}

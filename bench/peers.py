@@ -6,6 +6,8 @@ that is missing is a line in the table and no more.
 """
 
 import importlib.metadata
+import itertools
+import math
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +37,9 @@ class Codec:
     @classmethod
     def version(cls) -> str:
         return importlib.metadata.version(cls.package)
+
+    def consists_of(self, tensors: list[tuple[int, list[int]]]):
+        """Told bytes and shape of each tensor in the data, in order; the data may repeat them."""
 
     def before(self):
         """Called before each round trip, outside any timer: for settings of a whole process."""
@@ -73,6 +78,50 @@ class Weightzip(Codec):
 
     def decode(self, coded, out):
         self.module.decompress_into(coded, out)
+        return out
+
+
+class Parts(list):
+    """Frames, one behind another."""
+
+    def __len__(self):
+        return sum(map(len, self))
+
+
+class WeightzipMax(Weightzip):
+    """Level max, which is told rows: a frame per large tensor, one for small neighbours."""
+
+    SMALL = 32 << 10
+
+    def consists_of(self, tensors):
+        self.tensors, joined = [], False
+        for size, shape in tensors:
+            small = math.prod(shape) < self.SMALL
+            if small and joined:
+                size += self.tensors.pop()[0]
+            self.tensors.append((size, 0 if small or len(shape) < 2 else shape[-1]))
+            joined = small
+
+    def file_percent(self, path):
+        whole = np.memmap(path, np.uint8, "r")
+        return len(self.module.write_bytes([whole], "max")) / len(whole) * 100
+
+    def parts(self, data):
+        """The data of each part, and its row."""
+        data, at = memoryview(data), 0
+        for size, row in itertools.cycle(self.tensors):
+            if at >= len(data):
+                return
+            yield data[at : at + size], row
+            at += size
+
+    def encode(self, data):
+        compress = self.module.compress
+        return Parts(compress(part, self.dtype, "max", row=row) for part, row in self.parts(data))
+
+    def decode(self, coded, out):
+        for frame, (part, _) in zip(iter(coded), self.parts(out)):
+            self.module.decompress_into(frame, part)
         return out
 
 
@@ -318,6 +367,7 @@ def smallest(ways, compress):
 CODECS = {
     "memcpy": Memcpy,
     "weightzip": Weightzip,
+    "weightzip max": WeightzipMax,
     "ZipNN": ZipNN,
     "OpenZL huffman": OpenZLHuffman,
     "OpenZL fse": OpenZLFse,
