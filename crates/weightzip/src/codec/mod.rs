@@ -154,7 +154,8 @@ pub fn encode_block<'a>(
 }
 
 /// Equal records are constant; floats try planes, everything else zstd; what doesn't get smaller
-/// stays raw. Returns where the block's payload starts in `payload`.
+/// stays raw. At level max floats try ranges first, and planes only where these are not smaller
+/// than the records, or the block is small. Returns where the block's payload starts in `payload`.
 fn smallest(
     layout: &RecordLayout,
     context: Option<&Context>,
