@@ -230,7 +230,8 @@ def write(
     """Compresses an original file, given in pieces that follow one another, into a `.wz`.
 
     `parts` may be a generator: no more of them are held than are worked on. A path is written under
-    a temporary name in the same folder, and has the `.wz` only when that is complete.
+    a temporary name in the same folder, and has the `.wz` only when that is complete. `level` is
+    "default", or "max": smaller, slower to make and to read.
     """
     format, sizes, blake3 = _weightzip.write(parts, file, level, progress=progress)
     return Summary(format, *sizes, blake3.hex())
