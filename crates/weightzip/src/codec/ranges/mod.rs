@@ -11,6 +11,8 @@ mod header;
 mod scales;
 mod shares;
 mod symbols;
+#[cfg(test)]
+mod tests;
 mod tops;
 
 pub(super) use decode::decode;
