@@ -1,11 +1,11 @@
 //! Planes in, floats out.
 
 use super::header::Header;
-use super::{Lines, SCRATCH, bad, take};
-use crate::codec::PREAMBLE;
+use super::{Lines, SCRATCH, bad};
 use crate::codec::context::Context;
 use crate::codec::residuals::Subnormals;
 use crate::codec::widths::MAX_PLANES;
+use crate::codec::{PREAMBLE, take};
 use crate::error::{Error, Result};
 use weightzip_kernels::escape::{self, Plane, SLACK};
 use weightzip_kernels::field::{self, CHUNK, Float, Residuals};

@@ -1,10 +1,10 @@
 //! What a plane payload says before its strips (spec: "Planes").
 
-use super::{bad, take};
-use crate::codec::PREAMBLE;
+use super::bad;
 use crate::codec::ranks::RankTable;
 use crate::codec::residuals::Narrowings;
 use crate::codec::widths::{MAX_PLANES, Widths};
+use crate::codec::{PREAMBLE, le_u32, take};
 use crate::error::Result;
 use weightzip_kernels::field::{CHUNK, Float};
 use weightzip_kernels::strip::ALIGN;
@@ -105,8 +105,4 @@ impl<'a> Header<'a> {
             subnormal_width: u32::from(subnormal_width),
         })
     }
-}
-
-fn le_u32(bytes: &[u8]) -> u32 {
-    bytes.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b))
 }

@@ -10,7 +10,7 @@ pub(super) use decode::decode;
 pub(super) use encode::encode;
 
 use super::residuals::Found;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use std::cell::RefCell;
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::CHUNK;
@@ -51,13 +51,6 @@ impl Lines {
         let start = self.bytes.as_ptr().align_offset(Self::ALIGN).min(Self::ALIGN);
         &mut self.bytes[start..][..len]
     }
-}
-
-fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8]> {
-    let (taken, rest) =
-        bytes.split_at_checked(len).ok_or_else(|| bad("is shorter than its header says"))?;
-    *bytes = rest;
-    Ok(taken)
 }
 
 fn bad(why: &str) -> Error {

@@ -2,9 +2,9 @@
 
 use super::header::{Found, get};
 use super::scales::{Columns, Scales};
-use super::{CARRIED, CARRIED_BYTES, bad, shares, states_with, take, wide};
-use crate::codec::PREAMBLE;
+use super::{CARRIED, CARRIED_BYTES, bad, shares, states_with, wide};
 use crate::codec::residuals::Subnormals;
+use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
 use std::cell::RefCell;
 use weightzip_kernels::escape::SLACK;

@@ -1,11 +1,11 @@
 //! What a range payload says before its strips of residuals (spec: "Ranges").
 
+use super::bad;
 use super::scales::{SCALE_BITS, Scales};
 use super::shares::CODE_BITS;
 use super::symbols::Symbols;
-use super::{bad, take};
-use crate::codec::PREAMBLE;
 use crate::codec::residuals::Narrowings;
+use crate::codec::{PREAMBLE, le_u32, take};
 use crate::error::Result;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::field::{CHUNK, Float};
@@ -172,8 +172,8 @@ impl<'a> Found<'a> {
             return Err(bad("is not whole rows"));
         }
         let whole = body.len();
-        let escapes = le(take(body, size_of::<u32>())?) as usize;
-        let subnormals = le(take(body, size_of::<u32>())?) as usize;
+        let escapes = le_u32(take(body, size_of::<u32>())?) as usize;
+        let subnormals = le_u32(take(body, size_of::<u32>())?) as usize;
         if escapes.max(subnormals) > elements {
             return Err(bad("has more escapes or subnormals than elements"));
         }
@@ -201,7 +201,7 @@ impl<'a> Found<'a> {
         let weights = get(level, body, tables * used, CODE_BITS)?;
         let mut states = [0; GROUP];
         let packed = take(body, GROUP * size_of::<u32>())?;
-        states.iter_mut().zip(packed.chunks_exact(4)).for_each(|(s, b)| *s = le(b));
+        states.iter_mut().zip(packed.chunks_exact(4)).for_each(|(s, b)| *s = le_u32(b));
         Ok(Self {
             row,
             rows,
@@ -247,8 +247,4 @@ pub(super) fn get(level: Level, body: &mut &[u8], count: usize, width: u32) -> R
     strip::unpack(level, packed, count, width, &mut codes);
     codes.truncate(count);
     Ok(codes)
-}
-
-fn le(bytes: &[u8]) -> u32 {
-    bytes.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b))
 }

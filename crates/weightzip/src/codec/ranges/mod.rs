@@ -19,7 +19,7 @@ pub(super) use decode::decode;
 pub(super) use encode::{columns, encode};
 pub(super) use scales::Columns;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::field::Float;
 
@@ -49,13 +49,6 @@ pub(super) fn wide(float: Float) -> Option<Float> {
     let exponent_bits = float.exponent_bits + TOP_BITS;
     let fits = float.mantissa_bits() >= TOP_BITS && exponent_bits <= MAX_EXPONENT_BITS;
     fits.then_some(Float { exponent_bits, top_bits: TOP_BITS, ..float })
-}
-
-fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8]> {
-    let (taken, rest) =
-        bytes.split_at_checked(len).ok_or_else(|| bad("is shorter than its header says"))?;
-    *bytes = rest;
-    Ok(taken)
 }
 
 fn bad(why: &str) -> Error {
