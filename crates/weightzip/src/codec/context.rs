@@ -47,7 +47,8 @@ impl Context {
     pub fn of_first_block(layout: &RecordLayout, hints: Hints, first: &[u8]) -> Option<Self> {
         let floats = layout.floats()?;
         if hints.level == Level::Max {
-            let columns = ranges::columns(floats, hints.elements(layout, floats), first)?;
+            let row = Some(hints.elements(layout, floats)).filter(|row| *row <= MAX_CONTEXT_BYTES);
+            let columns = ranges::columns(floats, row?, first)?;
             return Some(Self { ranks: None, columns: Some(columns) });
         }
         let mut counts = [0; EXPONENTS];
