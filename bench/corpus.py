@@ -8,6 +8,7 @@ Writes into FOLDER, as safetensors unless said otherwise:
 
     minilm_fp32                     a real model
     minilm_{bf16,fp16,fp8e4m3}      cast; FP8 scaled per tensor
+    minilm_{int8,int8rows}          symmetric integers, scaled per tensor and per row
     minilm_{bf16asfp32,fp16asfp32,bf16asfp16}
                                     cast and stored wider
     gpt_{a,b,c}_{fp32,bf16,grad_fp32,adam_fp32}

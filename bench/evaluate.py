@@ -27,6 +27,8 @@ BOUNDS = {
     "minilm_fp16asfp32": 42.8,
     "minilm_fp32": 82.0,
     "minilm_fp16": 85.3,
+    "minilm_int8": 63.7,
+    "minilm_int8rows": 91.5,
     "minilm_fp8e4m3": 83.1,
     "gpt_?_grad_fp32": 34.3,
     "gpt_?_adam_fp32": 81.8,
@@ -39,6 +41,8 @@ MAX_BOUNDS = {
     "minilm_fp16asfp32": 42.3,
     "minilm_fp32": 81.5,
     "minilm_fp16": 84.6,
+    "minilm_int8": 61.0,
+    "minilm_int8rows": 91.4,
     "minilm_fp8e4m3": 82.0,
     "gpt_?_adam_fp32": 81.3,
 }

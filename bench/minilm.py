@@ -48,9 +48,17 @@ def casts(model: bytes) -> dict[str, bytes]:
         "minilm_bf16asfp32": {name: t.astype(np.float32) for name, t in bf16.items()},
         "minilm_fp16asfp32": {name: t.astype(np.float32) for name, t in fp16.items()},
         "minilm_bf16asfp16": {name: t.astype(np.float16) for name, t in bf16.items()},
+        "minilm_int8": {name: to_int8(t, None) for name, t in floats.items()},
+        "minilm_int8rows": {name: to_int8(t, -1) for name, t in floats.items()},
         "minilm_fp8e4m3": {name: to_fp8(t) for name, t in floats.items()},
     }
     return {name: safetensors.numpy.save(content) for name, content in files.items()}
+
+
+def to_int8(tensor: np.ndarray, axis: int | None) -> np.ndarray:
+    """Symmetric integers, scaled so that the largest value along the axis, or of all, is 127."""
+    largest = np.abs(tensor).max(axis=axis, keepdims=True)
+    return np.rint(tensor / np.maximum(largest, np.float32(1e-9)) * np.float32(127)).astype(np.int8)
 
 
 def to_fp8(tensor: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ restores FILE.wz to OUT, or to FILE. `decode`, `read_at` and `decode_frame` are 
 import hashlib
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from math import prod
 from pathlib import Path
 
@@ -940,16 +940,21 @@ def weight_of(code: int) -> int:
     return (4 + (code - 1) % 4) << (code - 1) // 4 if code else 0
 
 
-def shares_of(codes: list[int], offset: int) -> list[int]:
+def shares_of(codes: list[int]) -> list[int]:
     weights = [weight_of(code) for code in codes]
     total = sum(weights)
     if total == 0:
         return [SLOTS]
     shares = [max(1, (w * SLOTS + total // 2) // total) if w else 0 for w in weights]
-    largest = shares.index(max(shares))
-    shares[largest] = SLOTS - (sum(shares) - shares[largest])
-    require(shares[largest] >= 1, offset, "shares that don't fit their table")
-    return shares
+    order = sorted(range(len(shares)), key=lambda symbol: -shares[symbol])
+    for symbol in cycle(order):
+        missing = SLOTS - sum(shares)
+        if missing == 0:
+            return shares
+        if missing > 0 and shares[symbol] > 0:
+            shares[symbol] += 1
+        elif missing < 0 and shares[symbol] > 1:
+            shares[symbol] -= 1
 
 
 def slots_of(shares: list[int]) -> list[tuple[int, int, int]]:
@@ -1068,10 +1073,9 @@ def read_scales(body: Reader, elements: int, ranges: Ranges, contexts: Contexts)
 def read_tables(body: Reader, ranges: Ranges) -> list[list[tuple[int, int, int]]]:
     """The slots of each table."""
     count, each = TABLES if ranges.row else 1, ranges.symbols
-    start = body.offset
     codes = read_codes(body, count * each, WEIGHT_CODE_WIDTH)
     tables = [codes[table * each : (table + 1) * each] for table in range(count)]
-    return [slots_of(shares_of(codes, start)) for codes in tables]
+    return [slots_of(shares_of(codes)) for codes in tables]
 
 
 def decode_symbols(
@@ -1113,12 +1117,36 @@ def ranks_of_symbols(
     ]
 
 
+def decode_bytes(block: Block, _contexts: Contexts) -> bytes:
+    """Records of one byte as symbols of one table."""
+    parameters, body = block.parameters, block.body
+    base, last, width = (parameters.uint(1) for _ in range(3))
+    parameters.zeros(1)
+    escape_count = parameters.uint(4)
+    parameters.zeros(4)
+    carried = min(CARRIED_PER_LANE * LANES, block.records)
+    coded = block.records - carried
+    require(width <= MAX_ESCAPE_WIDTH, body.offset, "escape codes too wide")
+    require(block.layout.length == 1, body.offset, "bytes of larger records")
+    require(escape_count <= coded, body.start, "more codes than symbols")
+    tables = [slots_of(shares_of(read_codes(body, last + 1, WEIGHT_CODE_WIDTH)))]
+    states = [body.uint(4) for _ in range(LANES)]
+    escapes = read_codes(body, escape_count, width)
+    symbols = decode_symbols(body, [0] * coded, tables, states)
+    require(symbols.count(ESCAPE) == escape_count, body.offset, "other escapes than stated")
+    codes = iter(escapes)
+    ranks = (next(codes) if symbol == ESCAPE else symbol for symbol in symbols)
+    decoded = bytes((base + rank) % 256 for rank in ranks)
+    return decoded + carried_bytes(states, carried, body.offset)
+
+
 CODINGS = {
     0x80: decode_raw,
     0x81: decode_constant,
     0x82: decode_zstd,
     0x83: decode_planes,
     0x84: decode_ranges,
+    0x85: decode_bytes,
 }
 
 

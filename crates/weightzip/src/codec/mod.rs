@@ -39,12 +39,14 @@ pub enum Coding {
     Planes,
     /// Floats: range-coded symbols, given the scales of rows and columns, and strips.
     Ranges,
+    /// Records of one byte: range-coded symbols.
+    Bytes,
 }
 
 impl Coding {
     /// Every coding.
     pub const ALL: &'static [Self] =
-        &[Self::Raw, Self::Constant, Self::Zstd, Self::Planes, Self::Ranges];
+        &[Self::Raw, Self::Constant, Self::Zstd, Self::Planes, Self::Ranges, Self::Bytes];
 
     /// The name that `wz inspect` shows.
     pub fn name(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Coding {
             Self::Zstd => "zstd",
             Self::Planes => "planes",
             Self::Ranges => "ranges",
+            Self::Bytes => "bytes",
         }
     }
 
@@ -64,6 +67,7 @@ impl Coding {
             Self::Zstd => 0x82,
             Self::Planes => 0x83,
             Self::Ranges => 0x84,
+            Self::Bytes => 0x85,
         }
     }
 
@@ -157,7 +161,8 @@ pub fn encode_block<'a>(
 
 /// Equal records are constant; floats try planes, everything else zstd; what doesn't get smaller
 /// stays raw. At level max floats try ranges first, and planes only where these are not smaller
-/// than the records, or the block is small. Returns where the block's payload starts in `payload`.
+/// than the records, or the block is small; other records of one byte try bytes too. Returns where
+/// the block's payload starts in `payload`.
 fn smallest(
     layout: &RecordLayout,
     context: Option<&Context>,
@@ -197,6 +202,15 @@ fn smallest(
     } else {
         begin(records, payload);
         zstd::encode(layout, data, payload)?;
+        if hints.level == Level::Max && layout.bytes() == 1 {
+            let mut as_bytes = Vec::new();
+            begin(records, &mut as_bytes);
+            let smaller = ranges::bytes::encode(data, &mut as_bytes);
+            if smaller.is_some() && as_bytes.len() < payload.len() {
+                *payload = as_bytes;
+                return Ok((Coding::Bytes, 0));
+            }
+        }
         if payload.len() < PREAMBLE + data.len() {
             return Ok((Coding::Zstd, 0));
         }
@@ -262,7 +276,7 @@ pub(crate) fn decode_unchecked(
             "a block's payload states another record count than its header",
         ));
     }
-    if !matches!(block.coding, Coding::Planes | Coding::Ranges)
+    if !matches!(block.coding, Coding::Planes | Coding::Ranges | Coding::Bytes)
         && preamble[4..].iter().any(|&b| b != 0)
     {
         return Err(Error::corrupt("a block's preamble has unknown bits"));
@@ -279,6 +293,8 @@ pub(crate) fn decode_unchecked(
             Some(floats) => ranges::decode(floats, columns_of(context), preamble, body, out),
             None => Err(Error::corrupt("range coding of records that are not floats")),
         },
+        Coding::Bytes if layout.bytes() == 1 => ranges::bytes::decode(preamble, body, out),
+        Coding::Bytes => Err(Error::corrupt("byte coding of records of more than a byte")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dtype::Dtype;
+use crate::options::Level;
 use crate::record::{ByteOrder, Field, Role};
 use arbtest::arbitrary::{Result as Arbitrary, Unstructured};
 
@@ -123,9 +124,12 @@ fn what_a_bad_payload_gives_does_not_depend_on_the_blocks_before_it() {
 }
 
 fn ratio(dtype: Dtype, data: &[u8]) -> (Coding, f64) {
-    let mut payload = Vec::new();
-    let block =
-        encode_block(&dtype.record_layout(), None, Hints::default(), data, &mut payload).unwrap();
+    ratio_at(Level::Default, dtype, data)
+}
+
+fn ratio_at(level: Level, dtype: Dtype, data: &[u8]) -> (Coding, f64) {
+    let (hints, mut payload) = (Hints { level, row: 0 }, Vec::new());
+    let block = encode_block(&dtype.record_layout(), None, hints, data, &mut payload).unwrap();
     (block.coding, block.payload.len() as f64 / data.len() as f64)
 }
 
@@ -195,6 +199,14 @@ fn structure_has_its_coding() {
         ratio(Dtype::I64, &(0..512u64).flat_map(u64::to_le_bytes).collect::<Vec<_>>()).0,
         Coding::Zstd
     );
+    let four =
+        |numbers: &[u32]| numbers.iter().map(|n| f64::from(n >> 16) / 65_536.0 - 0.5).sum::<f64>();
+    let numbers: Vec<u32> = uniform().take(1 << 20).collect();
+    let bell: Vec<u8> =
+        numbers.chunks(4).map(|n| ((four(n) * 60.0) as i8).cast_unsigned()).collect();
+    let (default, max) =
+        (ratio_at(Level::Default, Dtype::I8, &bell), ratio_at(Level::Max, Dtype::I8, &bell));
+    assert!((default.0, max.0) == (Coding::Zstd, Coding::Bytes) && max.1 < default.1);
     let noise: Vec<u8> = uniform().map(|n| n.to_be_bytes()[0]).take(4096).collect();
     assert_eq!(ratio(Dtype::U8, &noise).0, Coding::Raw);
 }

@@ -95,9 +95,11 @@ fn golden_vectors_are_restored_or_refused() {
     let vectors = [
         ok::vectors(),
         ranges::ok(),
+        ranges::bytes::ok(),
         frames::ok(),
         error::vectors(),
         ranges::errors(),
+        ranges::bytes::errors(),
         frames::errors(),
     ]
     .concat();

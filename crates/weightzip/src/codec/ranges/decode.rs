@@ -2,7 +2,7 @@
 
 use super::header::{Found, get};
 use super::scales::{Columns, Scales};
-use super::{CARRIED, CARRIED_BYTES, bad, shares, states_with, wide};
+use super::{CARRIED, bad, shares, wide};
 use crate::codec::residuals::Subnormals;
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
@@ -11,13 +11,13 @@ use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::{self, CHUNK, Exponents, Float, Residuals};
 use weightzip_kernels::level::Level;
 use weightzip_kernels::prefetch::prefetch;
-use weightzip_kernels::rans::{self, SLOTS, Slots};
+use weightzip_kernels::rans::{self, Slots};
+use weightzip_kernels::scale;
 use weightzip_kernels::strip::{packed_len, plane_len};
-use weightzip_kernels::{GROUP, scale};
 
 thread_local! {
     /// A thread's tables, which its blocks use one after another.
-    static SLOTS_OF_THREAD: RefCell<Slots> = RefCell::default();
+    pub(super) static SLOTS_OF_THREAD: RefCell<Slots> = RefCell::default();
 }
 
 pub(in crate::codec) fn decode<'a>(
@@ -47,11 +47,7 @@ pub(in crate::codec) fn decode<'a>(
     let subnormals = Subnormals::new(level, subnormals, count, width, &mut subnormal_bytes);
     SLOTS_OF_THREAD.with_borrow_mut(|slots| {
         for (table, codes) in header.weights.chunks_exact(header.used).enumerate() {
-            match shares::shares(codes) {
-                Some(shares) => slots.set(table, &shares),
-                None if codes.iter().all(|&code| code == 0) => slots.set(table, &[SLOTS]),
-                None => return Err(bad("has shares that don't fit their table")),
-            }
+            slots.set(table, &shares::shares(codes));
         }
         Decoder {
             level,
@@ -114,7 +110,10 @@ impl Decoder<'_> {
                 self.merge(chunk, ranks, packed, &exponents, out)?;
             } else {
                 let mut packed = self.residuals.to_vec();
-                packed.extend(self.carried(&states, carried)?);
+                if !self.words.is_empty() {
+                    return Err(bad("has too many words"));
+                }
+                packed.extend(super::carried(&states, carried)?);
                 debug_assert_eq!(packed.len(), last);
                 self.merge(chunk, ranks, &packed, &exponents, out)?;
             }
@@ -141,17 +140,5 @@ impl Decoder<'_> {
             self.subnormals.restore(self.float, out)?;
         }
         Ok(())
-    }
-
-    /// What the states carry, and nothing else may be left.
-    fn carried(&self, states: &[u32; GROUP], len: usize) -> Result<Vec<u8>> {
-        let bytes = states
-            .iter()
-            .flat_map(|state| state.to_le_bytes().into_iter().take(CARRIED_BYTES as usize));
-        let carried: Vec<u8> = bytes.take(len).collect();
-        match self.words.is_empty() && *states == states_with(&carried) {
-            true => Ok(carried),
-            false => Err(bad("has another end than its words say")),
-        }
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn width(codes: &[u8]) -> u32 {
 }
 
 /// Appends the strips of codes.
-fn put(level: Level, codes: &[u8], width: u32, out: &mut Vec<u8>) {
+pub(super) fn put(level: Level, codes: &[u8], width: u32, out: &mut Vec<u8>) {
     let (start, len) = (out.len(), plane_len(codes.len()));
     if len > 0 {
         let mut bytes = codes.to_vec();
@@ -199,9 +199,7 @@ impl<'a> Found<'a> {
         let used = usize::from(last) + 1;
         let tables = if row == 0 { 1 } else { TABLES };
         let weights = get(level, body, tables * used, CODE_BITS)?;
-        let mut states = [0; GROUP];
-        let packed = take(body, GROUP * size_of::<u32>())?;
-        states.iter_mut().zip(packed.chunks_exact(4)).for_each(|(s, b)| *s = le_u32(b));
+        let states = get_states(body)?;
         Ok(Self {
             row,
             rows,
@@ -235,6 +233,14 @@ impl<'a> Found<'a> {
         let ranks = if wraps { 256 } else { moved.max(fixed).max(escaped).min(256) };
         (0..ranks).map(top).collect()
     }
+}
+
+/// Takes the states to start with off `body`.
+pub(super) fn get_states(body: &mut &[u8]) -> Result<[u32; GROUP]> {
+    let mut states = [0; GROUP];
+    let packed = take(body, GROUP * size_of::<u32>())?;
+    states.iter_mut().zip(packed.chunks_exact(4)).for_each(|(s, b)| *s = le_u32(b));
+    Ok(states)
 }
 
 /// Takes the strips of `count` codes off `body`; none if they have no bits.

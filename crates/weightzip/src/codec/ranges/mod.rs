@@ -4,6 +4,7 @@
 //! The seed paper (arXiv 2404.15198) codes exponents by an entropy coder without a context; here the
 //! context is where in its matrix an element is, and the coder has 64 lanes.
 
+pub(super) mod bytes;
 mod decode;
 mod encode;
 mod estimate;
@@ -19,7 +20,7 @@ pub(super) use decode::decode;
 pub(super) use encode::{columns, encode};
 pub(super) use scales::Columns;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use weightzip_kernels::GROUP;
 use weightzip_kernels::field::Float;
 
@@ -29,7 +30,7 @@ const TOP_BITS: u32 = 2;
 /// Most exponent bits of a float that this coding takes, top mantissa bits among them.
 const MAX_EXPONENT_BITS: u32 = 11;
 
-/// Residual bytes that a lane's state starts with, below its highest bit.
+/// Bytes that a lane's state starts with, below its highest bit.
 const CARRIED_BYTES: u32 = 2;
 
 /// The same of all lanes.
@@ -42,6 +43,18 @@ fn states_with(bytes: &[u8]) -> [u32; GROUP] {
         *state |= carried.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b));
     }
     states
+}
+
+/// The bytes that states carry at the end of their words, and nothing else.
+fn carried(states: &[u32; GROUP], len: usize) -> Result<Vec<u8>> {
+    let bytes = states
+        .iter()
+        .flat_map(|state| state.to_le_bytes().into_iter().take(CARRIED_BYTES as usize));
+    let carried: Vec<u8> = bytes.take(len).collect();
+    match *states == states_with(&carried) {
+        true => Ok(carried),
+        false => Err(bad("has another end than its words say")),
+    }
 }
 
 /// The float whose exponent has the top mantissa bits too; `None` if this coding can't have it.

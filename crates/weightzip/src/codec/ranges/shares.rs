@@ -1,6 +1,7 @@
 //! Shares of the slots of a table (spec: "Shares"): a symbol has a weight of six bits on the wire,
 //! about as a float with two mantissa bits.
 
+use std::cmp::Ordering;
 use weightzip_kernels::rans::SLOTS;
 
 /// Bits of a weight's code.
@@ -33,22 +34,35 @@ pub(super) fn codes(counts: &[u32]) -> impl Iterator<Item = u8> {
     counts.iter().map(move |&count| code(count, greatest))
 }
 
-/// The shares of symbols with these codes, which fill the table; `None` if there are none or they
-/// don't fit. A symbol that has a weight has a share, and what rounding leaves is the most
-/// frequent one's, the first of them.
-pub(super) fn shares(codes: &[u8]) -> Option<Vec<u16>> {
+/// The shares of symbols with these codes, which fill the table. Without any weight all slots are
+/// symbol 0's. Else a symbol that has one has a share, and what rounding leaves or lacks is made
+/// up by one slot each, from the most frequent on.
+pub(super) fn shares(codes: &[u8]) -> Vec<u16> {
     let total: u64 = codes.iter().map(|&code| weight(code)).sum();
-    let slots = u64::from(SLOTS);
+    if total == 0 {
+        return vec![SLOTS];
+    }
     let share = |&code: &u8| match weight(code) {
         0 => 0,
-        weight => ((weight * slots + total / 2) / total).max(1),
+        // At most all slots.
+        #[allow(clippy::cast_possible_truncation, reason = "no weight is more than the total")]
+        weight => ((weight * u64::from(SLOTS) + total / 2) / total).max(1) as u16,
     };
-    let mut shares: Vec<u64> = codes.iter().map(share).collect();
-    let (first, greatest) = shares.iter().enumerate().rev().max_by_key(|&(_, share)| share)?;
-    let others = shares.iter().sum::<u64>() - greatest;
-    let rest = slots.checked_sub(others).filter(|&rest| rest > 0 && total > 0)?;
-    shares[first] = rest;
-    shares.into_iter().map(|share| u16::try_from(share).ok()).collect()
+    let mut shares: Vec<u16> = codes.iter().map(share).collect();
+    let mut sum: u16 = shares.iter().sum();
+    if sum != SLOTS {
+        let mut order: Vec<usize> = (0..shares.len()).collect();
+        order.sort_by_key(|&symbol| std::cmp::Reverse(shares[symbol]));
+        for symbol in order.into_iter().cycle() {
+            match (sum.cmp(&SLOTS), &mut shares[symbol]) {
+                (Ordering::Equal, _) => break,
+                (Ordering::Less, share @ 1..) => (*share, sum) = (*share + 1, sum + 1),
+                (Ordering::Greater, share @ 2..) => (*share, sum) = (*share - 1, sum - 1),
+                _ => {}
+            }
+        }
+    }
+    shares
 }
 
 #[cfg(test)]
@@ -62,14 +76,11 @@ mod tests {
             let shift = u.int_in_range(0..=31)?;
             let counts: Vec<u32> = counts.into_iter().take(256).map(|n| n >> shift).collect();
             let codes: Vec<u8> = codes(&counts).collect();
-            let all: u64 = counts.iter().map(|&n| u64::from(n)).sum();
-            match shares(&codes) {
-                None => assert_eq!(all, 0),
-                Some(shares) => {
-                    assert_eq!(shares.iter().sum::<u16>(), SLOTS);
-                    for (&count, &share) in counts.iter().zip(&shares) {
-                        assert_eq!(count > 0, share > 0);
-                    }
+            let shares = shares(&codes);
+            assert_eq!(shares.iter().sum::<u16>(), SLOTS);
+            if counts.iter().any(|&n| n > 0) {
+                for (&count, &share) in counts.iter().zip(&shares) {
+                    assert_eq!(count > 0, share > 0);
                 }
             }
             Ok(())
@@ -82,7 +93,10 @@ mod tests {
         for wanted in 0..64 {
             assert_eq!(code(u32::try_from(weight(wanted)).unwrap(), greatest), wanted);
         }
-        assert_eq!(shares(&[0, 0]), None);
-        assert_eq!(shares(&[0, 63, 1]), Some(vec![0, 1023, 1]));
+        assert_eq!(shares(&[0, 0]), [SLOTS]);
+        assert_eq!(shares(&[0, 63, 1]), [0, 1023, 1]);
+        // 57 of 17.96 slots would be two too many, three of 341.3 one too few.
+        assert_eq!(shares(&[1; 57])[..4], [17, 17, 18, 18]);
+        assert_eq!(shares(&[9; 3]), [342, 341, 341]);
     }
 }

@@ -35,6 +35,12 @@ pub(super) fn occurrences(symbols: &[u8], scales: &[u8]) -> [[u32; 256]; TABLES]
     counts
 }
 
+/// What occurs so often, or less, of `all` elements is better off without a symbol: that takes a
+/// slot and a weight of each table, an escape five bits more than such a symbol, about.
+pub(super) fn few(all: u64, tables: usize) -> u64 {
+    (all * 3 / 2 / u64::from(SLOTS) + 6 * tables as u64) / 5
+}
+
 /// What an encoder gives symbols to.
 pub(super) struct Choice {
     pub(super) symbols: Symbols,
@@ -49,10 +55,7 @@ impl Choice {
     /// theirs.
     pub(super) fn of(counts: &mut [[u32; 256]], moves: Moves, low: u16) -> Option<Self> {
         let fixed = moves.fixed;
-        let all: u64 = counts.as_flattened().iter().map(|&n| u64::from(n)).sum();
-        // A symbol takes a slot and a weight of each table; an escape takes five bits more than
-        // such a symbol, about.
-        let few = (all * 3 / 2 / u64::from(SLOTS) + 6 * counts.len() as u64) / 5;
+        let few = few(counts.as_flattened().iter().map(|&n| u64::from(n)).sum(), counts.len());
         let often = |rank: &u8| {
             counts.iter().map(|table| u64::from(table[usize::from(*rank)])).sum::<u64>() > few
         };
@@ -88,12 +91,7 @@ pub(super) fn weights(counts: &[[u32; 256]], shares: &mut Shares) -> Option<Vec<
     for (table, counts) in counts.iter().enumerate() {
         let codes = shares::codes(&counts[..symbols]);
         weights.extend(codes);
-        let codes = &weights[table * symbols..];
-        match shares::shares(codes) {
-            Some(of_table) => shares.set(table, &of_table),
-            None if codes.iter().all(|&code| code == 0) => shares.set(table, &[SLOTS]),
-            None => return None,
-        }
+        shares.set(table, &shares::shares(&weights[table * symbols..]));
     }
     Some(weights)
 }

@@ -6,7 +6,6 @@ use super::payload::packed;
 use crate::Dtype;
 use crate::record::{ByteOrder, Field, RecordLayout};
 use crate::vectors::Vector;
-use weightzip_kernels::rans::SLOT_BITS;
 
 /// Wire id of column scales.
 const COLUMNS: u8 = 0x82;
@@ -113,14 +112,6 @@ fn of_residuals(plain: &File) -> Vec<Vector> {
 
 fn of_symbols(plain: &File, strays: &File) -> Vec<Vector> {
     vec![
-        plain.refused("ranges_shares", "shares that don't fit their table", |_, p| {
-            // Equal weights whose shares are half a slot less than is given to them.
-            let slots = 1 << SLOT_BITS;
-            let fits = |n: &usize| (slots + n / 2) / n * (n - 1) < slots;
-            let symbols = (1..=256).find(|n| !fits(n)).unwrap();
-            p.preamble[11] = (symbols - 1) as u8;
-            p.weights = packed(&vec![1; symbols], 6);
-        }),
         plain.refused("ranges_few_words", "a word too few", |_, p| {
             p.words.truncate(p.words.len() - 2);
         }),

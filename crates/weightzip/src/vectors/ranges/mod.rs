@@ -1,6 +1,7 @@
-//! Range blocks that every decoder must restore or refuse.
+//! Range blocks, and range-coded bytes, that every decoder must restore or refuse.
 
 mod blocks;
+pub(super) mod bytes;
 mod error;
 mod ok;
 mod payload;
