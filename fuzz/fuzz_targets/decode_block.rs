@@ -3,7 +3,9 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use weightzip::{Block, Coding, Context, Hints, RecordLayout, decode_block_into, encode_block};
+use weightzip::{
+    Block, Coding, Context, Given, Hints, RecordLayout, decode_block_into, encode_block,
+};
 use weightzip_fuzz::arrange::{any_hints, any_layout};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -24,48 +26,53 @@ fn run(mut u: Unstructured) -> Result<()> {
         None
     };
     let coding = *u.choose(Coding::ALL)?;
-    let (coding, records, payload) = if u.arbitrary()? {
+    let (coding, records, payload, base) = if u.arbitrary()? {
         mutated(&mut u, &layout, hints, context.as_ref())?
     } else {
         let records = u.int_in_range(1..=MAX_BYTES / size)? as u32;
         let payload = [&records.to_le_bytes(), u.take_rest()].concat();
-        (coding, records, payload)
+        let base = vec![0; records as usize * size];
+        (coding, records, payload, base)
     };
+    let given = Given { context: context.as_ref(), base: Some(&base) };
     let mut block = Block { coding, records, check: 0, payload: &payload };
 
     let mut first = vec![0; block.records as usize * size];
-    let _ = decode_block_into(&layout, context.as_ref(), &block, &mut first);
+    let _ = decode_block_into(&layout, given, &block, &mut first);
     // If all that was wrong is the checksum, there is nothing wrong now.
     block.check = xxh3_64(&first);
     let mut second = vec![0xFF; first.len()];
-    if decode_block_into(&layout, context.as_ref(), &block, &mut first).is_ok() {
-        let again = decode_block_into(&layout, context.as_ref(), &block, &mut second);
+    if decode_block_into(&layout, given, &block, &mut first).is_ok() {
+        let again = decode_block_into(&layout, given, &block, &mut second);
         again.expect("a block that decodes does so again");
         assert!(first == second, "a decoded block depends on what the buffer held");
     }
     Ok(())
 }
 
-/// A block as the encoder makes it, with some bytes changed.
+/// A block as the encoder makes it, with some bytes changed, and its base.
 fn mutated(
     u: &mut Unstructured,
     layout: &RecordLayout,
     hints: Hints,
     context: Option<&Context>,
-) -> Result<(Coding, u32, Vec<u8>)> {
+) -> Result<(Coding, u32, Vec<u8>, Vec<u8>)> {
     let size = usize::from(layout.bytes());
     let changes: Vec<(u16, u8)> = u.arbitrary()?;
     let times = u.int_in_range(1..=4)?;
-    let mut data = u.bytes(u.len())?.repeat(times);
+    let kept = u.len() / 8;
+    let mut data = u.bytes(u.len() - kept)?.repeat(times);
     data.truncate(data.len() / size * size);
     data.resize(data.len().max(size), 0);
     let mut payload = Vec::new();
-    let block = encode_block(layout, context, hints, &data, &mut payload);
+    let base = weightzip_fuzz::arrange::near(u, &data)?;
+    let given = Given { context, base: Some(&base) };
+    let block = encode_block(layout, given, hints, &data, &mut payload);
     let Block { coding, records, .. } = block.expect("any records can be coded");
     for (at, xor) in changes {
         // Behind the record count, which would only be refused.
         let at = 4 + usize::from(at) % (payload.len() - 4);
         payload[at] ^= xor;
     }
-    Ok((coding, records, payload))
+    Ok((coding, records, payload, base))
 }

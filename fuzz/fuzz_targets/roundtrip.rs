@@ -3,8 +3,10 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use weightzip::{Context, Dtype, Hints, Level, RecordLayout, decode_block_into, encode_block};
-use weightzip_fuzz::arrange::{any_hints, any_layout, rest_repeated, safetensors, tensor};
+use weightzip::{
+    Context, Dtype, Given, Hints, Level, RecordLayout, decode_block_into, encode_block,
+};
+use weightzip_fuzz::arrange::{any_hints, any_layout, near, rest_repeated, safetensors, tensor};
 use weightzip_fuzz::compress_and_restore;
 
 /// Blocks that are coded of one input.
@@ -20,7 +22,11 @@ fn run(mut u: Unstructured) -> Result<()> {
             let (layout, hints) = (any_layout(&mut u)?, any_hints(&mut u)?);
             let shared = u.arbitrary()?;
             let block = u.int_in_range(1..=usize::from(u16::MAX))?;
-            blocks(&layout, hints, shared, block, &rest_repeated(u)?);
+            let (with_base, mut steps) =
+                (u.arbitrary::<bool>()?, Unstructured::new(u.bytes(u.len() / 8)?));
+            let data = rest_repeated(u)?;
+            let base = near(&mut steps, &data)?;
+            blocks(&layout, hints, shared, block, &data, with_base.then_some(&base));
         }
         1 => {
             let (dtype, row) = (*u.choose(Dtype::ALL)?, u.int_in_range(1..=1 << 18)?);
@@ -35,21 +41,31 @@ fn run(mut u: Unstructured) -> Result<()> {
     Ok(())
 }
 
-/// Codes `data` in blocks of `records`, and decodes each into two buffers with different contents.
-fn blocks(layout: &RecordLayout, hints: Hints, shared: bool, records: usize, data: &[u8]) {
+/// Codes `data` in blocks of `records`, against a base or not, and decodes each into two buffers with different contents.
+fn blocks(
+    layout: &RecordLayout,
+    hints: Hints,
+    shared: bool,
+    records: usize,
+    data: &[u8],
+    base: Option<&Vec<u8>>,
+) {
     let size = usize::from(layout.bytes());
     let data = &data[..data.len() / size * size];
     let mut chunks = data.chunks(records * size).take(MAX_BLOCKS).peekable();
     let first = chunks.peek().filter(|_| shared);
     let context = first.and_then(|first| Context::of_first_block(layout, hints, first));
+    let mut at = 0;
     for chunk in chunks {
-        let mut payload = Vec::new();
-        let block = encode_block(layout, context.as_ref(), hints, chunk, &mut payload);
+        let base = base.map(|base| &base[at..at + chunk.len()]);
+        at += chunk.len();
+        let (given, mut payload) = (Given { context: context.as_ref(), base }, Vec::new());
+        let block = encode_block(layout, given, hints, chunk, &mut payload);
         let block = block.expect("records can be coded");
         assert!(block.payload.len() <= chunk.len() + 16, "a block grew by more than its preamble");
         for fill in [0, 0xFF] {
             let mut out = vec![fill; chunk.len()];
-            let decoded = decode_block_into(layout, context.as_ref(), &block, &mut out);
+            let decoded = decode_block_into(layout, given, &block, &mut out);
             decoded.expect("own blocks decode");
             assert!(out == chunk, "a {} block decodes to other bytes", block.coding.name());
         }

@@ -64,3 +64,17 @@ pub fn safetensors(tensors: &[Tensor], metadata: &str) -> Vec<u8> {
     let json = format!("{{{}}}", entries.join(","));
     [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &data].concat()
 }
+
+/// Bytes that differ from `data` in some places, often by little: a base for them.
+pub fn near(u: &mut Unstructured, data: &[u8]) -> Result<Vec<u8>> {
+    let (step, places) = (u.int_in_range(1..=64)?, u.arbitrary::<Vec<(u16, u8)>>()?);
+    let mut base = data.to_vec();
+    for (i, byte) in base.iter_mut().step_by(step).enumerate() {
+        *byte = byte.wrapping_add((i * i % 7).to_le_bytes()[0]);
+    }
+    for (at, xor) in places {
+        let len = base.len().max(1);
+        base.get_mut(usize::from(at) % len).into_iter().for_each(|byte| *byte ^= xor);
+    }
+    Ok(base)
+}

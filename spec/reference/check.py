@@ -18,24 +18,25 @@ def check_vector(vector: dict) -> str | None:
     """What is wrong with how a vector is decoded, or None."""
     data = (VECTORS / vector["file"]).read_bytes()
     expected = vector["expected"]
+    bases = [(VECTORS / base).read_bytes() for base in vector.get("bases", [])]
     is_frame = vector["file"].endswith(".frame")
     try:
-        original = decode_frame(data) if is_frame else decode(data)
+        original = decode_frame(data) if is_frame else decode(data, bases)
     except FormatError as error:
         if error.kind == expected.get("error"):
-            return None if is_frame else check_refused_ranges(data)
+            return None if is_frame else check_refused_ranges(data, bases)
         return f"refused: {error}"
     found = {"bytes": len(original), "sha256": hashlib.sha256(original).hexdigest()}
     if found != expected:
         return f"decodes to {found} instead of {expected}"
-    return None if is_frame else check_ranges(data, original)
+    return None if is_frame else check_ranges(data, original, bases)
 
 
-def check_ranges(data: bytes, original: bytes) -> str | None:
+def check_ranges(data: bytes, original: bytes, bases: list[bytes]) -> str | None:
     """Compares ranges read by random access with what was read from front to back."""
     for offset, length in ranges(len(original)):
         try:
-            found = read_at(data, offset, length)
+            found = read_at(data, offset, length, bases)
         except FormatError as error:
             return f"{length} bytes at {offset}: refused: {error}"
         if found != original[offset : offset + length]:
@@ -43,10 +44,10 @@ def check_ranges(data: bytes, original: bytes) -> str | None:
     return None
 
 
-def check_refused_ranges(data: bytes) -> str | None:
+def check_refused_ranges(data: bytes, bases: list[bytes]) -> str | None:
     """Random access needn't see what is wrong elsewhere in a file, but fails in no other way."""
     with suppress(FormatError):
-        read_at(data, 0, 1)
+        read_at(data, 0, 1, bases)
     return None
 
 

@@ -3,25 +3,28 @@
 It follows ../format.md from front to back, under the same headings and in the same terms; clarity
 comes before speed. Only the zstd coding needs a package (zstandard).
 
-    python decode.py FILE.wz [OUT]
+    python decode.py [--base BASE.wz] FILE.wz [OUT]
 
-restores FILE.wz to OUT, or to FILE. `decode`, `read_at` and `decode_frame` are for importing.
+restores FILE.wz to OUT, or to FILE. Bases must be .wz files too, each behind those that it needs itself. `decode`, `read_at` and `decode_frame` are for importing.
 """
 
 import hashlib
 import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, pairwise
 from math import prod
 from pathlib import Path
 
-from hashes import blake3, xxh3
+from hashes import blake3, xxh3, xxh3_128
 
 # --- Conformance ---
 
 INCOMPATIBLE = "incompatible"
 CORRUPT = "corrupt"
 INSUFFICIENT = "insufficient data"
+BASE_NOT_FOUND = "base not found"
 
 
 class FormatError(Exception):
@@ -138,7 +141,7 @@ def read_file_header(file: Reader, flags: int = 0) -> None:
 
 SECTION_HEADER_LENGTH = 16
 CRITICAL = 0x80
-SEGMENT, CONTEXT, BLOCK, BLOCK_TABLE, DIRECTORY_PAGE, FOOTER = range(0x81, 0x87)
+SEGMENT, CONTEXT, BLOCK, BLOCK_TABLE, DIRECTORY_PAGE, FOOTER, BASES = range(0x81, 0x88)
 KINDS = {
     SEGMENT: "segment",
     CONTEXT: "context",
@@ -146,6 +149,7 @@ KINDS = {
     BLOCK_TABLE: "block table",
     DIRECTORY_PAGE: "directory page",
     FOOTER: "footer",
+    BASES: "list of bases",
 }
 
 
@@ -215,7 +219,62 @@ def next_known_section(file: Reader) -> Section:
     return section
 
 
+# --- Container: Bases ---
+
+
+@dataclass
+class BaseTensor:
+    """A tensor of another file, known by its BLAKE3."""
+
+    file: str
+    name: str
+    length: int
+    blake3: bytes
+
+
+def parse_bases(payload: Reader) -> list[BaseTensor]:
+    files = [payload.string() for _ in range(payload.varint())]
+    count = payload.varint()
+    require(count >= 1, payload.offset, "a list of no bases")
+    tensors = []
+    for _ in range(count):
+        file = payload.varint()
+        require(file < len(files), payload.offset, "a base tensor of no file")
+        name, length = payload.string(), payload.varint()
+        tensors.append(BaseTensor(files[file], name, length, payload.take(32)))
+    payload.finish()
+    return tensors
+
+
+def find_base(tensor: BaseTensor, bases: Sequence[bytes]) -> bytes:
+    """The bytes of a base tensor. A base's own bases are before it."""
+    for number, data in enumerate(bases):
+        at = 0
+        for span in spans_of(data):
+            if span.tensor and (span.tensor.blake3, span.length) == (tensor.blake3, tensor.length):
+                return read_at(data, at, span.length, bases[:number])
+            at += span.length
+    raise FormatError(BASE_NOT_FOUND, FILE_HEADER_LENGTH, f"{tensor.file}: {tensor.name}")
+
+
+def spans_of(data: bytes) -> list["Span"]:
+    """All spans of a .wz, from its directory."""
+    footer = find_footer(data)
+    ends = [page.first_byte for page in footer.pages[1:]] + [footer.length]
+    pages = [find_page(data, entry, end, footer) for entry, end in zip(footer.pages, ends)]
+    return [span for page in pages for segment in page.segments for span in segment.spans]
+
+
 # --- Container: Segments ---
+
+
+@dataclass
+class BasePart:
+    """Some bytes of a segment, and where their base begins in which base tensor, if they have one."""
+
+    length: int
+    tensor: int | None
+    offset: int
 
 
 @dataclass
@@ -224,14 +283,54 @@ class SegmentHead:
 
     layout: "RecordLayout"
     spans: list[int]
+    parts: list[BasePart]
 
 
 def parse_segment(payload: Reader) -> SegmentHead:
     payload.uint(8)  # the row length doesn't affect decoding
     layout = parse_record_layout(payload)
     spans = [payload.varint() for _ in range(payload.varint())]
-    payload.finish()
-    return SegmentHead(layout, spans)
+    parts = []
+    while payload.left:
+        parts.append(parse_base_part(payload))
+    return SegmentHead(layout, spans, parts)
+
+
+def parse_base_part(payload: Reader) -> BasePart:
+    length, tensor = payload.varint(), payload.varint()
+    require(length >= 1, payload.offset, "a base part of no bytes")
+    return BasePart(length, tensor - 1, payload.varint()) if tensor else BasePart(length, None, 0)
+
+
+def check_parts(head: SegmentHead, bases: Sequence[BaseTensor], at: int) -> None:
+    if not head.parts:
+        return
+    require(sum(part.length for part in head.parts) <= sum(head.spans), at, "base parts too long")
+    for part in head.parts:
+        if part.tensor is not None:
+            require(part.tensor < len(bases), at, "a base part of no base tensor")
+            length = bases[part.tensor].length
+            require(part.offset + part.length <= length, at, "a base part that leaves its tensor")
+    require(any(part.tensor is not None for part in head.parts), at, "base parts without a base")
+
+
+class SegmentBase:
+    """What the blocks of a segment are coded against."""
+
+    def __init__(self, head: SegmentHead, listed: Sequence[BaseTensor], bases: Sequence[bytes]):
+        self.bytes = b""
+        found: dict[int, bytes] = {}
+        for part in head.parts:
+            if part.tensor is None:
+                self.bytes += bytes(part.length)
+            else:
+                if part.tensor not in found:
+                    found[part.tensor] = find_base(listed[part.tensor], bases)
+                self.bytes += found[part.tensor][part.offset : part.offset + part.length]
+
+    def of_block(self, begin: int, length: int) -> bytes | None:
+        """The range of it that a block has; None if the segment has no base."""
+        return self.bytes[begin : begin + length].ljust(length, b"\0") if self.bytes else None
 
 
 def check_segment_length(head: SegmentHead, length: int, at: int) -> None:
@@ -346,6 +445,8 @@ class Contexts:
 PREAMBLE_LENGTH = 16
 MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
+LONGEST_WITHOUT_BASE = 240
+XOR, DIFFERENCE = 0x86, 0x87
 
 
 @dataclass
@@ -356,6 +457,7 @@ class Block:
     layout: RecordLayout
     parameters: Reader  # the part of the preamble that is the coding's own
     body: Reader
+    base: bytes | None = None
 
     @property
     def decoded_length(self) -> int:
@@ -380,12 +482,23 @@ def read_block(file: Reader, section: Section, layout: RecordLayout) -> Block:
 
 
 def decode_block(section: Section, block: Block, contexts: Contexts) -> bytes:
+    if section.sub in (XOR, DIFFERENCE):
+        check_base(section, block)
     decoded = CODINGS[section.sub](block, contexts)
     require(len(decoded) == block.decoded_length, section.at, "a block of another length")
     block.parameters.finish()
     block.body.finish()
     require(xxh3(decoded) == section.checksum, section.at, "a block's checksum differs")
     return decoded
+
+
+def check_base(section: Section, block: Block) -> None:
+    """Compares the hash of a block's base, which its body begins with."""
+    stated = block.body.uint(16)
+    require(block.base is not None, section.at, "a block against a base in a segment without")
+    require(block.decoded_length > LONGEST_WITHOUT_BASE, section.at, "a base of a short block")
+    if block.base is not None and xxh3_128(block.base) != stated:
+        raise FormatError(BASE_NOT_FOUND, section.at, "the block's base is another one")
 
 
 # --- Container: Block tables ---
@@ -541,6 +654,7 @@ def spans_within(length: int, head: SegmentHead) -> tuple[list[int], bool]:
 # --- Container: Footer ---
 
 HAS_SHA256 = 1
+HAS_BASES = 2
 PAGE_ENTRY_LENGTH = 24
 
 
@@ -563,6 +677,7 @@ class Footer:
     tensors: int
     blake3: bytes
     sha256: bytes | None
+    bases_length: int | None
     pages: list[PageEntry]
 
 
@@ -570,13 +685,15 @@ def read_footer(file: Reader, section: Section) -> Footer:
     require_kind(section, FOOTER)
     payload = Reader(read_payload(file, section), section.payload_at)
     length, tensors, flags = payload.uint(8), payload.uint(8), payload.uint(4)
-    if flags & ~HAS_SHA256:
+    if flags & ~(HAS_SHA256 | HAS_BASES):
         raise FormatError(INCOMPATIBLE, section.payload_at + 16, "unknown flags")
     payload.uint(1)  # what the original was recognised as is a hint
     payload.zeros(3)
-    footer = Footer(section.at, length, tensors, payload.take(32), None, [])
+    footer = Footer(section.at, length, tensors, payload.take(32), None, None, [])
     if flags & HAS_SHA256:
         footer.sha256 = payload.take(32)
+    if flags & HAS_BASES:
+        footer.bases_length = payload.uint(4)
     payload.string()  # the program that wrote the file
     payload.string()  # the level
     require(payload.left % PAGE_ENTRY_LENGTH == 0, payload.offset, "half a page's entry")
@@ -1079,15 +1196,19 @@ def read_tables(body: Reader, ranges: Ranges) -> list[list[tuple[int, int, int]]
 
 
 def decode_symbols(
-    body: Reader, scales: list[int], tables: list[list[tuple[int, int, int]]], states: list[int]
+    body: Reader,
+    scales: list[int],
+    tables: list[list[tuple[int, int, int]]],
+    states: list[int],
+    filler: int = 0,
 ) -> list[int]:
     """Each element's symbol. Takes all words, and leaves the states as they are at the end."""
-    filled = scales + [0] * (-len(scales) % LANES)
+    filled = scales + [filler] * (-len(scales) % LANES)
     symbols = []
     for element, scale in enumerate(filled):
         lane = element % LANES
         state = states[lane]
-        symbol, share, start = tables[scale % TABLES][state % SLOTS]
+        symbol, share, start = tables[scale % len(tables)][state % SLOTS]
         state = share * (state // SLOTS) + state % SLOTS - start
         if state < LOWEST_STATE:
             state = state * 2**16 + body.uint(2)
@@ -1140,6 +1261,99 @@ def decode_bytes(block: Block, _contexts: Contexts) -> bytes:
     return decoded + carried_bytes(states, carried, body.offset)
 
 
+def decode_xor(block: Block, contexts: Contexts) -> bytes:
+    """The bits in which records differ from their base."""
+    inner = block.parameters.uint(1)
+    block.parameters.zeros(11)
+    require(inner in (0x81, 0x82), block.body.offset, "an xor block of another coding")
+    without = Block(block.records, block.layout, Reader(bytes(12)), block.body)
+    differing = CODINGS[inner](without, contexts)
+    require(len(differing) == block.decoded_length, block.body.offset, "another length")
+    return bytes(a ^ b for a, b in zip(differing, block.base or b""))
+
+
+def decode_difference(block: Block, contexts: Contexts) -> bytes:
+    """Floats by how far they are from those of their base."""
+    parameters, body, floats = block.parameters, block.body, floats_of(block.layout)
+    require(floats is not None, body.offset, "differences of records that are not floats")
+    fits = floats.bits <= 32 and floats.exponent_bits <= 8
+    require(fits, body.offset, "differences of larger floats")
+    bounds = [parameters.uint(1) for _ in range(7)]
+    require(bounds == sorted(bounds), body.offset, "bounds that descend")
+    bounds = [bound for bound in bounds if bound < 255]
+    symbols_per_table, width = parameters.uint(1) + 1, parameters.uint(1)
+    parameters.zeros(3)
+    require(width <= MAX_ESCAPE_WIDTH, body.offset, "escape codes too wide")
+    bases = elements_of(block.base or b"", floats, block.layout.byte_order)
+    escape_count, raw_length = body.uint(4), body.uint(4)
+    require(escape_count <= len(bases), body.start, "more codes than elements")
+    require(raw_length <= block.decoded_length, body.start, "more raw bits than elements")
+    body.zeros(8)
+
+    codes = read_codes(body, (len(bounds) + 1) * symbols_per_table, WEIGHT_CODE_WIDTH)
+    of_table = [codes[at : at + symbols_per_table] for at in range(0, len(codes), symbols_per_table)]
+    tables = [slots_of(shares_of(weights)) for weights in of_table]
+    states = [body.uint(4) for _ in range(LANES)]
+    carried = min(CARRIED_PER_LANE * LANES, raw_length)
+    raw = body.take(raw_length - carried)
+    body.zeros(padded(len(raw)) - len(raw))
+    escapes = iter(read_codes(body, escape_count, width))
+
+    exponents = [base >> floats.mantissa_bits & 2**floats.exponent_bits - 1 for base in bases]
+    numbers = [sum(bound <= exponent for bound in bounds) for exponent in exponents]
+    filler = sum(bound == 0 for bound in bounds)
+    symbols = decode_symbols(body, numbers, tables, states, filler)
+    require(symbols.count(ESCAPE) == escape_count, body.offset, "other escapes than stated")
+    ranks = [next(escapes) if symbol == ESCAPE else symbol for symbol in symbols]
+    raw += carried_bytes(states, carried, body.offset)
+    differences = join_differences(ranks, raw, floats.bits, body.offset)
+    moved = [move(base, by, floats.bits) for base, by in zip(bases, differences)]
+    length = floats.bits // 8
+    return b"".join(y.to_bytes(length, block.layout.byte_order) for y in moved)
+
+
+def elements_of(data: bytes, floats: Floats, byte_order: str) -> list[int]:
+    length = floats.bits // 8
+    return [
+        int.from_bytes(data[at : at + length], byte_order) for at in range(0, len(data), length)
+    ]
+
+
+def raw_bits_of(rank: int, bits: int) -> tuple[int, int]:
+    """How many raw bits a rank has, and its magnitude without them."""
+    kind = rank // 2
+    if kind < 8:
+        return 0, kind
+    count = kind // 4 - 1
+    magnitude = (4 + kind % 4) << count
+    return (count, magnitude) if magnitude < 2**bits else (0, 0)
+
+
+def join_differences(ranks: list[int], raw: bytes, bits: int, offset: int) -> list[int]:
+    stream, at = int.from_bytes(raw, "little"), 0
+    differences = []
+    for first in range(0, len(ranks), LANES):
+        group = [raw_bits_of(rank, bits) for rank in ranks[first : first + LANES]]
+        magnitudes = [magnitude for _, magnitude in group]
+        for bit in range(max(count for count, _ in group)):
+            for element, (count, _) in enumerate(group):
+                if count > bit:
+                    magnitudes[element] |= (stream >> at & 1) << bit
+                    at += 1
+        differences += magnitudes
+    require(-(-at // 8) == len(raw) and stream >> at == 0, offset, "other raw bits than there are")
+    return [-size if rank % 2 else size for rank, size in zip(ranks, differences)]
+
+
+def move(base: int, by: int, bits: int) -> int:
+    """The float that differs from the base's so much."""
+    sign = 2 ** (bits - 1)
+    target = ((base & sign - 1) + by) % 2**bits
+    if target & sign:
+        target ^= sign - 1
+    return target ^ base & sign
+
+
 CODINGS = {
     0x80: decode_raw,
     0x81: decode_constant,
@@ -1147,13 +1361,15 @@ CODINGS = {
     0x83: decode_planes,
     0x84: decode_ranges,
     0x85: decode_bytes,
+    XOR: decode_xor,
+    DIFFERENCE: decode_difference,
 }
 
 
 # --- Reading from front to back ---
 
 
-def decode(data: bytes) -> bytes:
+def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
     """Restores the original of a whole .wz file, and checks all that the file says about it."""
     file = Reader(data, at_end=INSUFFICIENT)
     original = bytearray()
@@ -1161,9 +1377,18 @@ def decode(data: bytes) -> bytes:
     pages: list[tuple[PageEntry, Page]] = []
 
     read_file_header(file)
-    section = next_known_section(file)
+    section = read_section_header(file)
+    listed: list[BaseTensor] = []
+    bases_length = None
+    if section.kind == BASES:
+        listed = parse_bases(Reader(read_payload(file, section), section.payload_at))
+        bases_length = section.length
+        section = read_section_header(file)
+    while section.kind not in KINDS:
+        read_payload(file, section)
+        section = next_known_section(file)
     while section.kind == SEGMENT:
-        seen.append(read_segment(file, section, original))
+        seen.append(read_segment(file, section, original, listed, bases))
         section = next_known_section(file)
     while section.kind == DIRECTORY_PAGE:
         page = parse_page(Reader(read_payload(file, section), section.payload_at))
@@ -1176,16 +1401,25 @@ def decode(data: bytes) -> bytes:
 
     check_directory([page for _, page in pages], seen, footer.at)
     check_footer(footer, pages, len(original))
+    uses_bases = any(head.parts for _, head in seen)
+    require(footer.bases_length == bases_length, footer.at, "a footer that states other bases")
+    require(uses_bases == bool(listed), footer.at, "bases that no segment has")
     check_hashes(footer, [page for _, page in pages], bytes(original))
     return bytes(original)
 
 
 def read_segment(
-    file: Reader, section: Section, original: bytearray
+    file: Reader,
+    section: Section,
+    original: bytearray,
+    listed: Sequence[BaseTensor] = (),
+    bases: Sequence[bytes] = (),
 ) -> tuple[SegmentPlace, SegmentHead]:
     """Reads a segment's sections and adds what it decodes to to the original."""
     at, first_byte = section.at, len(original)
     head = parse_segment(Reader(read_payload(file, section), section.payload_at))
+    check_parts(head, listed, at)
+    base = SegmentBase(head, listed, bases)
     contexts = Contexts(head.layout)
     section = read_section_header(file)
     while section.kind == CONTEXT:
@@ -1196,6 +1430,7 @@ def read_segment(
     entries = []
     while section.kind == BLOCK:
         block = read_block(file, section, head.layout)
+        block.base = base.of_block(len(original) - first_byte, block.decoded_length)
         original += decode_block(section, block, contexts)
         entries.append(entry_of(section, block))
         check_segment_length(head, len(original) - first_byte, section.at)
@@ -1251,12 +1486,13 @@ def check_hashes(footer: Footer, pages: list[Page], original: bytes) -> None:
 # --- Reading: Random access ---
 
 
-def read_at(data: bytes, offset: int, length: int) -> bytes:
+def read_at(data: bytes, offset: int, length: int, bases: Sequence[bytes] = ()) -> bytes:
     """The original's bytes from offset on. Reads and checks only what it needs for them."""
     read_file_header(Reader(data, at_end=INSUFFICIENT))
     footer = find_footer(data)
     if not 0 <= offset <= offset + length <= footer.length:
         raise ValueError(f"the original has {footer.length} bytes")
+    listed = find_bases(data, footer)
     ends = [page.first_byte for page in footer.pages[1:]] + [footer.length]
     found = bytearray()
     for entry, end in zip(footer.pages, ends):
@@ -1267,7 +1503,7 @@ def read_at(data: bytes, offset: int, length: int) -> bytes:
                 first = max(offset - first_byte, 0)
                 last = min(offset + length - first_byte, segment.place.length)
                 if first < last:
-                    found += read_in_segment(data, segment, first, last)
+                    found += read_in_segment(data, segment, first, last, listed, bases)
                 first_byte += segment.place.length
     return bytes(found)
 
@@ -1297,6 +1533,16 @@ def find_footer(data: bytes) -> Footer:
     return footer
 
 
+def find_bases(data: bytes, footer: Footer) -> list[BaseTensor]:
+    if footer.bases_length is None:
+        return []
+    file = reader_at(data, FILE_HEADER_LENGTH)
+    section = read_section_header(file)
+    require_kind(section, BASES)
+    require(section.length == footer.bases_length, section.at, "bases of another length")
+    return parse_bases(Reader(read_payload(file, section), section.payload_at))
+
+
 def find_page(data: bytes, entry: PageEntry, end: int, footer: Footer) -> Page:
     file = reader_at(data, entry.at)
     section = read_section_header(file)
@@ -1315,7 +1561,14 @@ def find_page(data: bytes, entry: PageEntry, end: int, footer: Footer) -> Page:
     return page
 
 
-def read_in_segment(data: bytes, segment: PageSegment, first: int, last: int) -> bytes:
+def read_in_segment(
+    data: bytes,
+    segment: PageSegment,
+    first: int,
+    last: int,
+    listed: list[BaseTensor],
+    bases: Sequence[bytes],
+) -> bytes:
     """The bytes `first` to `last` of what a segment decodes to."""
     place = segment.place
     file = reader_at(data, place.at)
@@ -1324,6 +1577,8 @@ def read_in_segment(data: bytes, segment: PageSegment, first: int, last: int) ->
     head = parse_segment(Reader(read_payload(file, section), section.payload_at))
     check_segment_length(head, place.length, place.at)
     check_spans(segment, head)
+    check_parts(head, listed, place.at)
+    base = SegmentBase(head, listed, bases)
     contexts = Contexts(head.layout)
     while file.offset < place.first_block_at:
         section = read_section_header(file)
@@ -1336,7 +1591,7 @@ def read_in_segment(data: bytes, segment: PageSegment, first: int, last: int) ->
     for entry in find_block_table(data, place, head.layout):
         end = begin + entry.records * head.layout.length
         if first < end and begin < last:
-            decoded = read_block_at(data, at, entry, contexts)
+            decoded = read_block_at(data, at, entry, contexts, base.of_block(begin, end - begin))
             found += decoded[max(first - begin, 0) : last - begin]
         begin, at = end, at + SECTION_HEADER_LENGTH + padded(entry.length)
     return bytes(found)
@@ -1356,11 +1611,14 @@ def find_block_table(data: bytes, place: SegmentPlace, layout: RecordLayout) -> 
     return table
 
 
-def read_block_at(data: bytes, at: int, entry: TableEntry, contexts: Contexts) -> bytes:
+def read_block_at(
+    data: bytes, at: int, entry: TableEntry, contexts: Contexts, base: bytes | None
+) -> bytes:
     file = reader_at(data, at)
     section = read_section_header(file)
     require_kind(section, BLOCK)
     block = read_block(file, section, contexts.layout)
+    block.base = base
     require(entry_of(section, block) == entry, at, "a block unlike its table entry")
     return decode_block(section, block, contexts)
 
@@ -1377,12 +1635,17 @@ DTYPE_BITS = {
 
 
 def main(arguments: list[str]) -> int | str:
-    if len(arguments) not in (1, 2) or (len(arguments) == 1 and not arguments[0].endswith(".wz")):
-        return "usage: python decode.py FILE.wz [OUT]"
-    packed = Path(arguments[0])
-    restored = Path(arguments[1]) if len(arguments) == 2 else packed.with_suffix("")
+    parser = ArgumentParser(description="Restores a .wz file.")
+    parser.add_argument("--base", action="append", default=[], type=Path, metavar="BASE.wz")
+    parser.add_argument("packed", type=Path, metavar="FILE.wz")
+    parser.add_argument("restored", type=Path, nargs="?", metavar="OUT")
+    given = parser.parse_args(arguments)
+    packed = given.packed
+    if given.restored is None and packed.suffix != ".wz":
+        parser.error("the name doesn't end in .wz: say where to write")
+    restored = given.restored or packed.with_suffix("")
     try:
-        original = decode(packed.read_bytes())
+        original = decode(packed.read_bytes(), [base.read_bytes() for base in given.base])
         with restored.open("xb") as out:
             out.write(original)
     except (FormatError, ImportError, OSError) as error:

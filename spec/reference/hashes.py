@@ -31,6 +31,7 @@ STRIPE_KEYS = [unpack_from("<8Q", SECRET, 8 * place) for place in range(16)]
 SCRAMBLE_KEY = unpack_from("<8Q", SECRET, 128)
 LAST_STRIPE_KEY = unpack_from("<8Q", SECRET, 121)
 MERGE_KEY = unpack_from("<8Q", SECRET, 11)
+HIGH_MERGE_KEY = unpack_from("<8Q", SECRET, 117)
 
 
 def xxh3(data: bytes) -> int:
@@ -96,7 +97,26 @@ def _xxh3_to_240(data: bytes) -> int:
     return _avalanche(total)
 
 
+def xxh3_128(data: bytes) -> int:
+    """XXH3-128, of more than 240 bytes."""
+    size = len(data)
+    if size <= 240:
+        raise ValueError("shorter data have other formulas")
+    lanes = _xxh3_lanes(data)
+    low = _merge(lanes, MERGE_KEY, size * P64_1)
+    return low | _merge(lanes, HIGH_MERGE_KEY, ~(size * P64_2)) << 64
+
+
 def _xxh3_long(data: bytes) -> int:
+    return _merge(_xxh3_lanes(data), MERGE_KEY, len(data) * P64_1)
+
+
+def _merge(lanes: list[int], keys: tuple[int, ...], start: int) -> int:
+    mixed = [lane ^ key for lane, key in zip(lanes, keys)]
+    return _avalanche(start + sum(_fold(a * b) for a, b in zip(mixed[::2], mixed[1::2])))
+
+
+def _xxh3_lanes(data: bytes) -> list[int]:
     size = len(data)
     lanes = [P32_3, P64_1, P64_2, P64_3, P64_4, P32_2, P64_5, P32_1]
     stripes = (size - 1) // STRIPE  # the last bytes, up to a whole stripe, come on their own
@@ -105,9 +125,7 @@ def _xxh3_long(data: bytes) -> int:
         if STRIPE * (stripe + 1) % BLOCK == 0:
             lanes = [_scramble(lane, key) for lane, key in zip(lanes, SCRAMBLE_KEY)]
     _accumulate(lanes, unpack("<8Q", data[-STRIPE:]), LAST_STRIPE_KEY)
-
-    mixed = [lane ^ key for lane, key in zip(lanes, MERGE_KEY)]
-    return _avalanche(size * P64_1 + sum(_fold(a * b) for a, b in zip(mixed[::2], mixed[1::2])))
+    return lanes
 
 
 def _accumulate(lanes: list[int], stripe: tuple[int, ...], keys: tuple[int, ...]) -> None:

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
-use weightzip::{Archive, Kind};
+use weightzip::{Archive, DecodeOptions, Kind};
 
 /// Bytes that are decoded at once.
 const CHUNK: u64 = 16 << 20;
@@ -22,7 +22,9 @@ pub(crate) fn run(args: &Cat) -> Result<Status> {
 fn write(args: &Cat) -> Result<()> {
     let source = SourceFile::open(&args.file)?;
     ensure!(source.size().is_some(), "not a regular file; it has to be read at random");
-    let archive = Archive::open(source.file())?;
+    let base = args.base.of_file(Some(&args.file))?;
+    let options = DecodeOptions { base, ..DecodeOptions::default() };
+    let archive = Archive::open_with(source.file(), options)?;
     let range = match find(&archive, args) {
         Err(e) if e.kind() == Kind::InvalidArgument => {
             return Err(

@@ -118,6 +118,9 @@ fn say(
         summary.compressed_bytes,
         time,
     ));
+    if packing {
+        report.needs(source, summary);
+    }
     if args.job.remove {
         report.line(&format!("{}: read back from disk, removed", escape::path(source)));
     }

@@ -125,8 +125,8 @@ impl Step<'_> {
         let source = &self.entry.path;
         remove::check(source)?;
         let same = match job.coder {
-            Coder::Compress(_) => job::holds(&self.target, source),
-            Coder::Decompress(_) => job::holds(source, &self.target),
+            Coder::Compress(_) => job.holds(&self.target, source),
+            Coder::Decompress(_) => job.holds(source, &self.target),
         };
         ensure!(
             same.unwrap_or(false),

@@ -1,6 +1,7 @@
 //! `wz inspect`: tensors, ratios, hashes, and the compressibility group of the model.
 
 use crate::args::Inspect;
+use crate::base::{self, Need};
 use crate::job;
 use crate::report::{InFile, Status, plain, print_json, say};
 use crate::source::SourceFile;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use weightzip::{Archive, ByteGroups, Coding, Span};
+use weightzip::{Archive, Base, ByteGroups, Coding, DecodeOptions, Kind, Span};
 
 /// Everything that is printed; also the JSON object.
 #[derive(Serialize)]
@@ -42,6 +43,8 @@ struct ArchiveInfo {
     level: String,
     blake3: String,
     sha256: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    needs: Vec<Need>,
 }
 
 #[derive(Serialize)]
@@ -69,7 +72,7 @@ struct GroupRow {
 
 /// Carries out inspect.
 pub(crate) fn run(args: &Inspect) -> Result<Status> {
-    let inspection = look(&args.file).context(InFile(args.file.clone()))?;
+    let inspection = look(args).context(InFile(args.file.clone()))?;
     if args.json {
         print_json(&inspection)?;
         return Ok(Status::Done);
@@ -85,11 +88,12 @@ pub(crate) fn run(args: &Inspect) -> Result<Status> {
     Ok(Status::Done)
 }
 
-fn look(path: &Path) -> Result<Inspection> {
+fn look(args: &Inspect) -> Result<Inspection> {
+    let path = args.file.as_path();
     let source = SourceFile::open(path)?;
     source.size().context("not a regular file; it has to be read at random")?;
     let mut inspection = if weightzip::is_weightzip(&job::prefix(path)?) {
-        look_at_archive(source.file())?
+        look_at_archive(source.file(), args.base.of_file(Some(path))?)?
     } else {
         look_at_plain(source.file())?
     };
@@ -109,8 +113,9 @@ fn look_at_plain(file: &File) -> Result<Inspection> {
     Ok(Inspection { estimated: true, warnings: layout.warnings, ..found })
 }
 
-fn look_at_archive(file: &File) -> Result<Inspection> {
-    let archive = Archive::open(file)?;
+fn look_at_archive(file: &File, base: Base) -> Result<Inspection> {
+    let options = DecodeOptions { base, ..DecodeOptions::default() };
+    let archive = Archive::open_with(file, options)?;
     let (mut tensors, mut spans) = (Vec::new(), Vec::new());
     for tensor in archive.tensors() {
         let stored = tensor.stored()?;
@@ -118,7 +123,15 @@ fn look_at_archive(file: &File) -> Result<Inspection> {
         tensors.extend(TensorRow::new(&span, stored.bytes, &stored.codings));
         spans.push(span);
     }
-    let groups = weightzip::byte_groups(&archive, &spans)?;
+    let mut warnings = Vec::new();
+    let groups = match weightzip::byte_groups(&archive, &spans) {
+        // Without its base a file can still be listed.
+        Err(e) if e.kind() == Kind::InvalidArgument && !archive.bases().is_empty() => {
+            warnings.push(e.to_string());
+            Vec::new()
+        }
+        groups => groups?,
+    };
     let info = archive.info();
     let found = Inspection::new(
         info.format.name(),
@@ -133,8 +146,9 @@ fn look_at_archive(file: &File) -> Result<Inspection> {
         level: info.level.clone(),
         blake3: human::hex(&info.blake3),
         sha256: info.sha256.map(|h| human::hex(&h)),
+        needs: base::needs(archive.bases()),
     };
-    Ok(Inspection { archive: Some(told), ..found })
+    Ok(Inspection { archive: Some(told), warnings, ..found })
 }
 
 impl TensorRow {
@@ -277,6 +291,7 @@ impl ArchiveInfo {
             format!("blake3   {}", self.blake3),
         ];
         out.extend(self.sha256.iter().map(|h| format!("sha256   {h}")));
+        out.extend(base::lines(&self.needs));
         out
     }
 }

@@ -1,6 +1,7 @@
 //! One file from source to target: read, write, check, name, and remove the source if asked to.
 
 use crate::args::{Input, Where};
+use crate::base::BaseArgs;
 use crate::output::{self, Output, folder_of};
 use crate::progress::Bar;
 use crate::source::SourceFile;
@@ -10,7 +11,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use weightzip::{Archive, DecodeOptions, Options, Summary};
+use weightzip::{Archive, Base, DecodeOptions, Options, Summary};
 
 /// Bytes that tell a .wz.
 const PREFIX: u64 = 16;
@@ -24,6 +25,8 @@ pub(crate) enum Coder {
 /// What to do with each file.
 pub(crate) struct Job {
     pub(crate) coder: Coder,
+    /// What files may be coded against.
+    pub(crate) base: BaseArgs,
     /// Replace what is there.
     pub(crate) force: bool,
     /// Remove the source when the result is safe.
@@ -37,14 +40,16 @@ impl Coder {
         reader: impl Read,
         writer: impl Write,
         bar: &Bar,
+        base: Base,
     ) -> weightzip::Result<Summary> {
         let progress = Some(bar.callback());
         match self {
             Self::Compress(o) => {
-                weightzip::compress(reader, writer, &Options { progress, ..o.clone() })
+                weightzip::compress(reader, writer, &Options { progress, base, ..o.clone() })
             }
             Self::Decompress(o) => {
-                weightzip::decompress(reader, writer, &DecodeOptions { progress, ..o.clone() })
+                let options = DecodeOptions { progress, base, ..o.clone() };
+                weightzip::decompress(reader, writer, &options)
             }
         }
     }
@@ -72,18 +77,38 @@ impl Coder {
             Self::Decompress(_) => worst,
         }
     }
+}
+
+impl Job {
+    /// What a file is, or may be, coded against; `path` if it has one.
+    fn base_of(&self, path: Option<&Path>) -> Result<Base> {
+        match self.coder {
+            Coder::Compress(_) => self.base.named(),
+            Coder::Decompress(_) => self.base.of_file(path),
+        }
+    }
 
     /// Reads the result back from disk and compares: it must hold the source's bytes.
     fn read_back(&self, result: &Path, source: &Path, summary: &Summary) -> Result<()> {
-        let same = match self {
-            Self::Compress(_) => holds(result, source)?,
-            Self::Decompress(_) => hash(result)? == summary.blake3,
+        let same = match self.coder {
+            Coder::Compress(_) => self.holds(result, source)?,
+            Coder::Decompress(_) => hash(result)? == summary.blake3,
         };
         ensure!(
             same,
             "the result, read back from disk, differs from the source; nothing was removed"
         );
         Ok(())
+    }
+
+    /// Whether a .wz holds exactly the bytes of `original`; both are read from disk.
+    pub(crate) fn holds(&self, wz: &Path, original: &Path) -> Result<bool> {
+        let mut hasher = blake3::Hasher::new();
+        let options =
+            DecodeOptions { base: self.base.of_file(Some(wz))?, ..DecodeOptions::default() };
+        weightzip::decompress(open_from_disk(wz)?, &mut hasher, &options)
+            .with_context(|| format!("{} does not read back", escape::path(wz)))?;
+        Ok(hasher.finalize() == hash(original)?)
     }
 }
 
@@ -101,14 +126,15 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
         if likely { job.coder.likely(&input) } else { job.coder.worst_case(&input) }
     })?;
     let output = Output::create(target, job.force, input.metadata().is_some())?;
-    let coded = job.coder.run(input.file(), output.file()?, bar);
+    let base = job.base_of(Some(source))?;
+    let coded = job.coder.run(input.file(), output.file()?, bar, base);
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;
     let mut summary = coded?;
     seal(&output, input.metadata(), &mut summary)?;
     if job.remove {
         bar.message(format!("{}, reading back", escape::path(source)));
-        job.coder.read_back(output.path(), source, &summary)?;
+        job.read_back(output.path(), source, &summary)?;
         input.check_unchanged()?;
     }
     output.commit()?;
@@ -140,10 +166,11 @@ pub(crate) fn copy(source: &Path, target: &Path, force: bool, bar: &Bar) -> Resu
 
 /// Codes a stream, or to one.
 pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<Summary> {
-    let source = match input {
+    let path = match input {
         Input::Stdin => None,
-        Input::Path(path) => Some(SourceFile::open(path)?),
+        Input::Path(path) => Some(path.as_path()),
     };
+    let source = path.map(SourceFile::open).transpose()?;
     let mut reader: Box<dyn Read + '_> = match &source {
         None => Box::new(io::stdin().lock()),
         Some(source) => Box::new(source.file()),
@@ -152,17 +179,18 @@ pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<
     reader.by_ref().take(PREFIX).read_to_end(&mut prefix).context("can't read")?;
     refuse_twice(job, &prefix)?;
     let reader = prefix.as_slice().chain(reader);
+    let base = job.base_of(path)?;
     let summary = match to {
         Where::Path(target) => {
             let output = Output::create(target, job.force, false)?;
-            let mut summary = job.coder.run(reader, output.file()?, bar)?;
+            let mut summary = job.coder.run(reader, output.file()?, bar, base)?;
             seal(&output, None, &mut summary)?;
             output.commit()?;
             summary
         }
         _ => {
             let mut writer = output::data_stdout()?;
-            let summary = job.coder.run(reader, &mut writer, bar);
+            let summary = job.coder.run(reader, &mut writer, bar, base);
             if let Some(source) = &source {
                 source.check_unchanged()?;
             }
@@ -202,14 +230,6 @@ pub(crate) fn with_suffix(path: &Path) -> PathBuf {
 /// The name without its `.wz`, if it has one and something before it.
 pub(crate) fn without_suffix(path: &Path) -> Option<PathBuf> {
     (path.extension()? == "wz").then(|| path.with_extension(""))
-}
-
-/// Whether a .wz holds exactly the bytes of `original`; both are read from disk.
-pub(crate) fn holds(wz: &Path, original: &Path) -> Result<bool> {
-    let mut hasher = blake3::Hasher::new();
-    weightzip::decompress(open_from_disk(wz)?, &mut hasher, &DecodeOptions::default())
-        .with_context(|| format!("{} does not read back", escape::path(wz)))?;
-    Ok(hasher.finalize() == hash(original)?)
 }
 
 /// BLAKE3 of a file as it is on disk.
@@ -269,15 +289,16 @@ mod tests {
         let (source, other, packed) = (path("a"), path("b"), path("a.wz"));
         fs::write(&source, [1; 1000]).unwrap();
         fs::write(&other, [2; 1000]).unwrap();
-        let job = Job { coder: Coder::Compress(Options::default()), force: false, remove: false };
+        let coder = Coder::Compress(Options::default());
+        let job = Job { coder, base: BaseArgs::default(), force: false, remove: false };
         let ui = crate::args::Ui { quiet: true, json: false };
         let summary = file(&job, &source, &packed, &Bar::new(ui, String::new(), None)).unwrap();
-        assert!(holds(&packed, &source).unwrap());
-        assert!(!holds(&packed, &other).unwrap());
-        assert!(job.coder.read_back(&packed, &source, &summary).is_ok());
-        assert!(job.coder.read_back(&packed, &other, &summary).is_err());
+        assert!(job.holds(&packed, &source).unwrap());
+        assert!(!job.holds(&packed, &other).unwrap());
+        assert!(job.read_back(&packed, &source, &summary).is_ok());
+        assert!(job.read_back(&packed, &other, &summary).is_err());
         fs::write(&packed, [0; 100]).unwrap();
-        assert!(holds(&packed, &source).is_err());
+        assert!(job.holds(&packed, &source).is_err());
         let likely = job.coder.likely(&SourceFile::open(&source).unwrap());
         assert!(likely > 0 && likely < 1000, "{likely}");
     }

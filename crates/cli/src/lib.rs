@@ -1,6 +1,7 @@
 //! `wz`: compresses AI model files without losing a bit.
 
 mod args;
+mod base;
 mod bench;
 mod card;
 mod cat;

@@ -1,6 +1,7 @@
 //! What a command says: lines on stderr for people, one JSON object on stdout for programs.
 
 use crate::args::Ui;
+use crate::base::{self, Need};
 use crate::escape;
 use anyhow::Result;
 use serde::Serialize;
@@ -63,6 +64,9 @@ pub(crate) struct CodedEntry {
     pub(crate) blake3: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<String>,
+    /// What it can't be restored without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) needs: Vec<Need>,
     /// Whether the source was removed.
     pub(crate) removed: bool,
     /// In the order in which data pass them, if they were asked for.
@@ -113,6 +117,7 @@ impl FileEntry {
                 tensors: summary.tensors,
                 blake3: crate::human::hex(&summary.blake3),
                 sha256: summary.sha256.map(|h| crate::human::hex(&h)),
+                needs: base::needs(&summary.bases),
                 removed: false,
                 stages: summary.stages.iter().flat_map(|s| s.named()).map(Stage::new).collect(),
             }),
@@ -164,6 +169,13 @@ impl Report {
     pub(crate) fn line(&self, line: &str) {
         if !self.ui.quiet && !self.ui.json {
             say(line);
+        }
+    }
+
+    /// Lines about what a file can't be restored without.
+    pub(crate) fn needs(&self, file: &Path, summary: &weightzip::Summary) {
+        for line in base::lines(&base::needs(&summary.bases)) {
+            self.line(&format!("{}: {line}", escape::path(file)));
         }
     }
 

@@ -53,6 +53,7 @@ fn one(args: &Verify, input: &Input, report: &mut Report) -> Result<()> {
                 human::bytes(summary.original_bytes),
                 human::rate(summary.original_bytes, time)
             ));
+            report.needs(name, &summary);
             Ok(())
         }
         Err(error) => report.failed(name, error),
@@ -70,7 +71,11 @@ fn check(args: &Verify, input: &Input) -> Result<Summary> {
     // A SHA-256 is slow, so it is computed if there is something to compare it with.
     let sha256 = args.sha256.is_some() || known.is_some_and(|a| a.info().sha256.is_some());
     let progress = Some(bar.callback());
-    let options = DecodeOptions { progress, sha256, ..args.options.clone() };
+    let base = args.base.of_file(match input {
+        Input::Stdin => None,
+        Input::Path(path) => Some(path),
+    })?;
+    let options = DecodeOptions { progress, sha256, base, ..args.options.clone() };
     let summary = match &source {
         None => weightzip::decompress(io::stdin().lock(), io::sink(), &options),
         Some(source) => weightzip::decompress(source.file(), io::sink(), &options),

@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod difference;
 pub mod escape;
 pub mod field;
 pub mod level;

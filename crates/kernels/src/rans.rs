@@ -2,7 +2,7 @@
 //! bits that gives one of 64 neighbouring symbols, and share one sequence of 16-bit words.
 //!
 //! A state `x` is in `LOW..2^32` between symbols. Its low 10 bits are a slot; a symbol owns as many
-//! of the 1024 slots as its share in a table says, and a context says which of four tables it is.
+//! of the 1024 slots as its share in a table says, and a context says which of the tables it is.
 
 use crate::simd::{GROUP, Simd, kernel};
 
@@ -12,11 +12,36 @@ pub const SLOT_BITS: u32 = 10;
 /// Slots of a table.
 pub const SLOTS: u16 = 1 << SLOT_BITS;
 
-/// Entries of all tables.
-const ENTRIES: usize = TABLES << SLOT_BITS;
+/// Most tables.
+pub const MAX_TABLES: usize = 8;
 
-/// Tables; the low two bits of a context choose one.
-pub const TABLES: usize = 4;
+/// Entries of so many tables.
+const ENTRIES: usize = MAX_TABLES << SLOT_BITS;
+
+/// How many tables there are: the low bits of a context choose one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tables {
+    /// By two bits.
+    #[default]
+    Four,
+    /// By three bits.
+    Eight,
+}
+
+impl Tables {
+    /// The bits of a context that choose a table: always one that there is.
+    fn mask(self) -> u8 {
+        match self {
+            Self::Four => 3,
+            Self::Eight => 7,
+        }
+    }
+
+    /// The number.
+    pub fn count(self) -> usize {
+        usize::from(self.mask()) + 1
+    }
+}
 
 /// The smallest state, which encoding starts and decoding ends with.
 pub const LOW: u32 = 1 << 16;
@@ -25,6 +50,7 @@ pub const LOW: u32 = 1 << 16;
 #[derive(Clone, Debug)]
 pub struct Slots {
     pub(crate) entries: Box<[Slot; ENTRIES]>,
+    tables: Tables,
 }
 
 /// Bits 0 to 7: symbol; 8 to 19: its share; 20 to 31: the slot's place in the share.
@@ -49,11 +75,18 @@ impl Slot {
 
 impl Slots {
     /// Tables that give symbol 0 and nothing else.
-    pub fn new() -> Self {
+    pub fn new(tables: Tables) -> Self {
         let entries = vec![Slot(0); ENTRIES].into_boxed_slice();
-        let mut slots = Self { entries: entries.try_into().unwrap_or_else(|_| unreachable!()) };
-        (0..TABLES).for_each(|table| slots.set(table, &[SLOTS]));
+        let entries = entries.try_into().unwrap_or_else(|_| unreachable!());
+        let mut slots = Self { entries, tables };
+        (0..MAX_TABLES).for_each(|table| slots.set(table, &[SLOTS]));
         slots
+    }
+
+    /// The bits of a context that choose a table.
+    #[inline(always)]
+    pub(crate) fn mask(&self) -> u8 {
+        self.tables.mask()
     }
 
     /// Sets a table to the shares of the symbols from 0 on.
@@ -74,14 +107,14 @@ impl Slots {
 
     #[inline(always)]
     pub(crate) fn find(&self, context: u8, state: u32) -> Slot {
-        self.entries
-            [usize::from(context & 3) << SLOT_BITS | (state as usize & (usize::from(SLOTS) - 1))]
+        self.entries[usize::from(context & self.mask()) << SLOT_BITS
+            | (state as usize & (usize::from(SLOTS) - 1))]
     }
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        Self::new()
+        Self::new(Tables::default())
     }
 }
 
@@ -89,9 +122,10 @@ impl Default for Slots {
 #[derive(Clone, Debug)]
 pub struct Shares {
     /// 2^32 divided by the width, rounded down, less one if the width is one.
-    pub(crate) inverses: Box<[u32; TABLES * 256]>,
+    pub(crate) inverses: Box<[u32; MAX_TABLES * 256]>,
     /// Bits 0 to 15: width; 16 to 31: first slot.
-    pub(crate) places: Box<[u32; TABLES * 256]>,
+    pub(crate) places: Box<[u32; MAX_TABLES * 256]>,
+    tables: Tables,
 }
 
 /// A symbol's share.
@@ -125,8 +159,15 @@ impl Share {
 
 impl Shares {
     /// No symbol has a share.
-    pub fn new() -> Self {
-        Self { inverses: Box::new([0; TABLES * 256]), places: Box::new([0; TABLES * 256]) }
+    pub fn new(tables: Tables) -> Self {
+        let none = || Box::new([0; MAX_TABLES * 256]);
+        Self { inverses: none(), places: none(), tables }
+    }
+
+    /// The bits of a context that choose a table.
+    #[inline(always)]
+    pub(crate) fn mask(&self) -> u8 {
+        self.tables.mask()
     }
 
     /// Sets a table to the shares of the symbols from 0 on; others must not be coded with it.
@@ -150,14 +191,14 @@ impl Shares {
 
     #[inline(always)]
     pub(crate) fn of(&self, context: u8, symbol: u8) -> Share {
-        let at = usize::from(context & 3) << 8 | usize::from(symbol);
+        let at = usize::from(context & self.mask()) << 8 | usize::from(symbol);
         Share { inverse: self.inverses[at], place: self.places[at] }
     }
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self::new()
+        Self::new(Tables::default())
     }
 }
 
@@ -277,8 +318,10 @@ mod tests {
 
     fn pop_undoes_push(level: Level) {
         arbtest::arbtest(|u| {
-            let (mut slots, mut shares, mut used) = (Slots::new(), Shares::new(), Vec::new());
-            for table in 0..TABLES {
+            let tables = *u.choose(&[Tables::Four, Tables::Eight])?;
+            let (mut slots, mut shares) = (Slots::new(tables), Shares::new(tables));
+            let mut used = Vec::new();
+            for table in 0..tables.count() {
                 let (widths, symbols) = any_shares(u)?;
                 slots.set(table, &widths);
                 shares.set(table, &widths);
@@ -289,7 +332,7 @@ mod tests {
             u.fill_buffer(&mut contexts)?;
             u.fill_buffer(&mut symbols)?;
             for (context, symbol) in contexts.iter().zip(&mut symbols) {
-                let used = &used[usize::from(context & 3)];
+                let used = &used[usize::from(*context) % used.len()];
                 *symbol = used[usize::from(*symbol) % used.len()];
             }
             let push_at = |level| {
@@ -318,8 +361,9 @@ mod tests {
 
     fn any_words_give_the_same_symbols(level: Level) {
         arbtest::arbtest(|u| {
-            let mut slots = Slots::new();
-            for table in 0..TABLES {
+            let tables = *u.choose(&[Tables::Four, Tables::Eight])?;
+            let mut slots = Slots::new(tables);
+            for table in 0..tables.count() {
                 slots.set(table, &any_shares(u)?.0);
             }
             let groups = u.int_in_range(0..=20)?;

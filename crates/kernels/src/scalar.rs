@@ -129,6 +129,38 @@ impl Simd for Scalar {
         map2(a, b, |a, b| a | b)
     }
     #[inline(always)]
+    fn xor(self, a: Bytes, b: Bytes) -> Bytes {
+        map2(a, b, |a, b| a ^ b)
+    }
+    #[inline(always)]
+    fn deposit(self, mut bits: u64, mut mask: u64) -> u64 {
+        if mask == u64::MAX {
+            return bits;
+        }
+        let mut out = 0;
+        while mask != 0 {
+            let lowest = mask & mask.wrapping_neg();
+            out |= lowest & (bits & 1).wrapping_neg();
+            bits >>= 1;
+            mask ^= lowest;
+        }
+        out
+    }
+    #[inline(always)]
+    fn extract(self, bits: u64, mut mask: u64) -> u64 {
+        if mask == u64::MAX {
+            return bits;
+        }
+        let (mut out, mut place) = (0, 0);
+        while mask != 0 {
+            let at = mask.trailing_zeros();
+            out |= (bits >> at & 1) << place;
+            place += 1;
+            mask &= mask - 1;
+        }
+        out
+    }
+    #[inline(always)]
     fn select(self, mask: Bytes, a: Bytes, b: Bytes) -> Bytes {
         let mut out = b;
         for ((out, a), mask) in out.iter_mut().zip(&a).zip(&mask) {

@@ -23,6 +23,7 @@ pub(crate) trait Simd: Copy {
 
     fn and(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    fn xor(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// The bits of `a` where `mask` has ones, of `b` elsewhere.
     fn select(self, mask: Self::Bytes, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     fn add(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
@@ -39,6 +40,11 @@ pub(crate) trait Simd: Copy {
     fn bits(self, mask: Self::Mask) -> u64;
     /// `v`, with zero where the mask has no one.
     fn keep(self, v: Self::Bytes, mask: u64) -> Self::Bytes;
+    /// The low bits of `bits`, in order, where the mask has ones; zeros elsewhere.
+    fn deposit(self, bits: u64, mask: u64) -> u64;
+    /// The bits of `bits` where the mask has ones, in order, from bit 0 on; undoes
+    /// [`deposit`](Self::deposit).
+    fn extract(self, bits: u64, mask: u64) -> u64;
 
     /// Bytes of 0 and 1 from bits.
     fn spread1(self, bits: u64) -> Self::Bytes;
@@ -73,7 +79,7 @@ pub(crate) trait Simd: Copy {
 
     fn load_lanes(self, states: &[u32; GROUP]) -> Self::Lanes;
     fn store_lanes(self, lanes: Self::Lanes, states: &mut [u32; GROUP]);
-    /// Takes a symbol from each lane, found by the low two bits of its context, and lets those
+    /// Takes a symbol from each lane, found by the table that its context says, and lets those
     /// states that fell below [`LOW`](crate::rans::LOW) have a word each, in the order of lanes.
     /// Returns the symbols and how many words were taken.
     fn pop(

@@ -1,4 +1,5 @@
-//! XXH3-64 with seed 0 and the default secret, as its authors define it: the hash of every block.
+//! XXH3 with seed 0 and the default secret, as its authors define it: of 64 bits, the hash of every
+//! block, and of 128, that of what a block has for a base.
 //!
 //! Short inputs are left to the `xxhash-rust` crate. It chooses its instructions when it is built;
 //! for long inputs they are chosen here, when the program runs.
@@ -56,6 +57,7 @@ const STRIPE_KEYS: [Lanes; BLOCK / STRIPE] = {
 const LAST_STRIPE_KEY: Lanes = secret_at(SECRET.len() - STRIPE - 7);
 const SCRAMBLE_KEY: Lanes = secret_at(SECRET.len() - STRIPE);
 const MERGE_KEY: Lanes = secret_at(11);
+const HIGH_MERGE_KEY: Lanes = secret_at(SECRET.len() - STRIPE - 11);
 
 const fn secret_at(start: usize) -> Lanes {
     let mut words = [0; 8];
@@ -79,7 +81,31 @@ kernel! {
 
 #[inline(always)]
 fn hash<M: Mixer>(mixer: M, data: &[u8]) -> u64 {
-    if data.len() <= SHORT { xxhash_rust::xxh3::xxh3_64(data) } else { long(mixer, data) }
+    if data.len() <= SHORT {
+        return xxhash_rust::xxh3::xxh3_64(data);
+    }
+    merge(&long(mixer, data), &MERGE_KEY, (data.len() as u64).wrapping_mul(PRIME64_1))
+}
+
+/// The XXH3-128 of `data`.
+pub fn xxh3_128(data: &[u8]) -> u128 {
+    xxh3_128_at(level(), data)
+}
+
+kernel! {
+    /// [`xxh3_128`] with the instructions of a level.
+    pub fn xxh3_128_at(data: &[u8]) -> u128 = hash_128
+}
+
+#[inline(always)]
+fn hash_128<M: Mixer>(mixer: M, data: &[u8]) -> u128 {
+    if data.len() <= SHORT {
+        return xxhash_rust::xxh3::xxh3_128(data);
+    }
+    let (sums, len) = (long(mixer, data), data.len() as u64);
+    let low = merge(&sums, &MERGE_KEY, len.wrapping_mul(PRIME64_1));
+    let high = merge(&sums, &HIGH_MERGE_KEY, !len.wrapping_mul(PRIME64_2));
+    u128::from(high) << 64 | u128::from(low)
 }
 
 /// What differs between instruction sets: how the running sums are held and changed.
@@ -91,9 +117,9 @@ trait Mixer: Copy {
     fn store(self, sums: Self::Sums) -> Lanes;
 }
 
-/// The hash of more than [`SHORT`] bytes.
+/// The running sums of more than [`SHORT`] bytes.
 #[inline(always)]
-fn long<M: Mixer>(mixer: M, data: &[u8]) -> u64 {
+fn long<M: Mixer>(mixer: M, data: &[u8]) -> Lanes {
     let add_stripes = |sums: M::Sums, block: &[u8]| {
         let stripes = block.as_chunks().0.iter().zip(&STRIPE_KEYS);
         stripes.fold(sums, |sums, (stripe, key)| mixer.add(sums, stripe, key))
@@ -110,14 +136,14 @@ fn long<M: Mixer>(mixer: M, data: &[u8]) -> u64 {
     if let Some(last) = data.last_chunk() {
         sums = mixer.add(sums, last, &LAST_STRIPE_KEY);
     }
-    merge(&mixer.store(sums), data.len())
+    mixer.store(sums)
 }
 
-fn merge(sums: &Lanes, len: usize) -> u64 {
-    let mut hash = (len as u64).wrapping_mul(PRIME64_1);
+fn merge(sums: &Lanes, key: &Lanes, start: u64) -> u64 {
+    let mut hash = start;
     for i in [0, 2, 4, 6] {
-        let mixed = sums[i] ^ MERGE_KEY[i];
-        let (low, high) = mixed.carrying_mul(sums[i + 1] ^ MERGE_KEY[i + 1], 0);
+        let mixed = sums[i] ^ key[i];
+        let (low, high) = mixed.carrying_mul(sums[i + 1] ^ key[i + 1], 0);
         hash = hash.wrapping_add(low ^ high);
     }
     hash ^= hash >> 37;
@@ -264,7 +290,7 @@ mod x86_64 {
 mod tests {
     use super::*;
     use crate::level::{Level, at_each_level};
-    use xxhash_rust::xxh3::xxh3_64 as oracle;
+    use xxhash_rust::xxh3::{xxh3_64 as oracle, xxh3_128 as oracle_128};
 
     /// Bytes without pattern, the same each time.
     fn noise(len: usize) -> Vec<u8> {
@@ -283,11 +309,13 @@ mod tests {
             // Another start each time, aligned or not.
             let data = &data[len % 67..][..len];
             assert_eq!(xxh3_64_at(level, data), oracle(data), "{len} bytes");
+            assert_eq!(xxh3_128_at(level, data), oracle_128(data), "{len} bytes");
         }
         arbtest::arbtest(|u| {
             let start = u.int_in_range(0..=64)?;
             let data = &data[start..][..u.int_in_range(0..=5000)?];
             assert_eq!(xxh3_64_at(level, data), oracle(data), "{} bytes", data.len());
+            assert_eq!(xxh3_128_at(level, data), oracle_128(data), "{} bytes", data.len());
             Ok(())
         });
         assert_eq!(xxh3_64_at(level, &[0; 5000]), oracle(&[0; 5000]));

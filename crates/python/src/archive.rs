@@ -10,8 +10,9 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use weightzip::{DecodeOptions, Error};
+use weightzip::{Base, DecodeOptions, Error};
 
 type Core = weightzip::Archive<Input>;
 
@@ -31,13 +32,18 @@ struct Opened {
     core: Core,
 }
 
-/// Opens a `.wz`: a path, a file-like object with `seek` and `read`, or anything with a buffer.
+/// Opens a `.wz`: a path, a file-like object with `seek` and `read`, or anything with a buffer. The
+/// bases of a path are looked for beside it and in the folders of `WEIGHTZIP_BASE_PATH`.
 #[pyfunction]
 pub(crate) fn open(py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<Archive> {
     let (input, name) = Input::open(file)?;
-    let options = DecodeOptions { threads: threads::for_call(), ..DecodeOptions::default() };
     let call = Call { progress: None, total: 0, has_errands: input.has_errands() };
+    let path = name.as_deref().filter(|_| matches!(input, Input::File(_)));
     let core = interrupt::run(py, &call, |desk| {
+        let mut base = Base::new();
+        path.map_or(Ok(()), |path| base.find_for(Path::new(path)))?;
+        let threads = threads::for_call();
+        let options = DecodeOptions { threads, base, ..DecodeOptions::default() };
         input.during(&desk, || Core::open_with(input.clone(), options))
     })?;
     let core = core.map_err(|e| raised(py, &e, name.as_deref()))?;

@@ -1,6 +1,6 @@
 //! Blocks on their way into a file or a frame, coded into buffers that are used again.
 
-use crate::codec::{self, Coding, Context};
+use crate::codec::{self, Coding, Context, Given};
 use crate::container::table::Entry;
 use crate::error::{Error, Kind, Result};
 use crate::plan;
@@ -37,11 +37,10 @@ impl Coded {
     pub(crate) fn encode(
         &mut self,
         plan: &plan::Segment,
-        context: Option<&Context>,
+        given: Given<'_>,
         data: &[u8],
     ) -> Result<()> {
-        let block =
-            codec::encode_block(&plan.layout, context, plan.hints(), data, &mut self.buffer)?;
+        let block = codec::encode_block(&plan.layout, given, plan.hints(), data, &mut self.buffer)?;
         self.entry = Entry::of(&block)?;
         let len = block.payload.len();
         self.start = self.buffer.len() - len;
@@ -50,19 +49,14 @@ impl Coded {
 
     /// Decodes the block while it is in cache and compares it with what it was made of, so that no
     /// fault of the encoder or the memory can lose data.
-    pub(crate) fn check(
-        &self,
-        layout: &RecordLayout,
-        context: Option<&Context>,
-        data: &[u8],
-    ) -> Result<()> {
+    pub(crate) fn check(&self, layout: &RecordLayout, given: Given<'_>, data: &[u8]) -> Result<()> {
         DECODED.with_borrow_mut(|decoded| {
             if decoded.len() < data.len() {
                 decoded.resize(data.len(), 0);
             }
             let decoded = &mut decoded[..data.len()];
             let block = self.entry.block(self.payload());
-            match codec::decode_block_into(layout, context, &block, decoded) {
+            match codec::decode_block_into(layout, given, &block, decoded) {
                 Ok(()) if decoded == data => Ok(()),
                 _ => Err(Error::new(
                     Kind::Corruption,

@@ -16,6 +16,7 @@
 )]
 
 mod archive;
+mod base;
 mod codec;
 mod coded;
 mod container;
@@ -35,8 +36,10 @@ mod survey;
 mod vectors;
 
 pub use archive::{Archive, Rows, Stored, Tensor};
-pub use codec::{Block, Coding, Context, Hints, decode_block_into, encode_block};
+pub use base::Base;
+pub use codec::{Block, Coding, Context, Given, Hints, decode_block_into, encode_block};
 pub use container::MAX_BLOCK_BYTES;
+pub use container::bases::BaseTensor;
 pub use container::footer::Info;
 pub use container::header::{Version, is_weightzip};
 pub use dtype::Dtype;

@@ -1,5 +1,6 @@
 //! What a caller can choose.
 
+use crate::base::Base;
 use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
 use crate::error::{Error, Result};
 use std::io;
@@ -57,6 +58,8 @@ pub struct Options {
     pub threads: usize,
     /// Decode every block and compare it with the input before it is written.
     pub verify: bool,
+    /// Models that tensors may be coded against: what is restored then needs them again.
+    pub base: Base,
     /// Store the original's SHA-256 too (model hubs name files by it).
     pub sha256: bool,
     /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
@@ -71,6 +74,7 @@ impl Default for Options {
             level: Level::Default,
             threads: 0,
             verify: true,
+            base: Base::new(),
             sha256: false,
             timings: false,
             progress: None,
@@ -100,6 +104,8 @@ pub struct DecodeOptions {
     pub threads: usize,
     /// Compare each decoded block with its XXH3-64. Off only if something else checks the data.
     pub check_blocks: bool,
+    /// Models that the file may be coded against.
+    pub base: Base,
     /// Also compute the SHA-256 of what is decoded.
     pub sha256: bool,
     /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
@@ -115,6 +121,7 @@ impl Default for DecodeOptions {
         Self {
             threads: 0,
             check_blocks: true,
+            base: Base::new(),
             sha256: false,
             timings: false,
             limits: Limits::default(),

@@ -3,6 +3,7 @@
 //! Depends on names, dtypes and shapes alone, never on values or the file's length.
 
 use crate::codec::Hints;
+use crate::container::segment::BasePart;
 use crate::frame::FrameOptions;
 use crate::options::Level;
 use crate::record::RecordLayout;
@@ -46,6 +47,8 @@ pub(crate) struct Segment {
     pub(crate) spans: Vec<Span>,
     /// `None` if it takes all that is left of the file.
     pub(crate) bytes: Option<u64>,
+    /// What it is coded against: for those to say who have a base.
+    pub(crate) base: Vec<BasePart>,
 }
 
 impl Segment {
@@ -58,6 +61,7 @@ impl Segment {
             level: Level::Default,
             spans: Vec::new(),
             bytes,
+            base: Vec::new(),
         }
     }
 
@@ -67,7 +71,8 @@ impl Segment {
         let records = bytes / u64::from(layout.bytes());
         let row = if layout.is_opaque() { 0 } else { row_of(shape) };
         let block = block_records(&layout, row, records, level);
-        Self { layout, row, block, level, spans: vec![span.clone()], bytes: Some(bytes) }
+        let (spans, bytes) = (vec![span.clone()], Some(bytes));
+        Self { layout, row, block, level, spans, bytes, base: Vec::new() }
     }
 
     /// Records without a name.
@@ -76,7 +81,7 @@ impl Segment {
         let row = if row > 0 && records.is_multiple_of(row) { row } else { 0 };
         let block = block_records(layout, row, records, level);
         let (layout, bytes) = (layout.clone(), Some(bytes));
-        Self { layout, row, block, level, spans: Vec::new(), bytes }
+        Self { layout, row, block, level, spans: Vec::new(), bytes, base: Vec::new() }
     }
 
     /// What an encoder is told about each of its blocks.

@@ -1,6 +1,7 @@
 //! High-level arguments: what a valid command line means, ready to be carried out.
 
 use super::low::{self, LowArgs, LowCommand, UiArgs, WriteArgs};
+use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
 use clap::error::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -43,11 +44,13 @@ pub(crate) struct Verify {
     pub(crate) inputs: Vec<Input>,
     pub(crate) sha256: Option<[u8; 32]>,
     pub(crate) options: DecodeOptions,
+    pub(crate) base: BaseArgs,
     pub(crate) ui: Ui,
 }
 
 pub(crate) struct Inspect {
     pub(crate) file: PathBuf,
+    pub(crate) base: BaseArgs,
     pub(crate) json: bool,
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct Cat {
     pub(crate) file: PathBuf,
     pub(crate) tensor: String,
     pub(crate) rows: Option<(u64, Option<u64>)>,
+    pub(crate) base: BaseArgs,
     pub(crate) to: Where,
     pub(crate) force: bool,
 }
@@ -102,7 +106,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
                 ..Options::default()
             };
             let coder = crate::job::Coder::Compress(options);
-            let code = Code { card: a.print_card, ..code(a.inputs, a.write, a.ui, coder)? };
+            let code = Code { card: a.print_card, ..code(a.inputs, a.write, a.ui, coder, a.base)? };
             if code.card && matches!(code.to, Where::Stdout) {
                 return Err(usage("--print-card and the data can't both go to stdout; use -o"));
             }
@@ -119,14 +123,18 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
                 a.write,
                 a.ui,
                 crate::job::Coder::Decompress(options),
+                a.base,
             )?)
         }
         LowCommand::Verify(a) => Command::Verify(verify(a)?),
-        LowCommand::Inspect(a) => Command::Inspect(Inspect { file: a.file, json: a.json }),
+        LowCommand::Inspect(a) => {
+            Command::Inspect(Inspect { file: a.file, base: a.base, json: a.json })
+        }
         LowCommand::Cat(a) => Command::Cat(Cat {
             file: a.file,
             tensor: a.tensor,
             rows: a.rows,
+            base: a.base,
             to: a.output.map_or(Where::Stdout, place),
             force: a.force,
         }),
@@ -152,6 +160,7 @@ fn code(
     write: WriteArgs,
     ui: UiArgs,
     coder: crate::job::Coder,
+    base: BaseArgs,
 ) -> Result<Code, clap::Error> {
     let inputs = resolve_inputs(inputs)?;
     let stdin = inputs.iter().any(|i| matches!(i, Input::Stdin));
@@ -174,7 +183,8 @@ fn code(
     if stdout && ui.json {
         return Err(usage("--json and the data can't both go to stdout; use -o"));
     }
-    let job = crate::job::Job { coder, force: write.force, remove: write.rm || write.in_place };
+    let remove = write.rm || write.in_place;
+    let job = crate::job::Job { coder, base, force: write.force, remove };
     Ok(Code { inputs, to, job, card: false, ui: resolve_ui(&ui) })
 }
 
@@ -189,7 +199,7 @@ fn verify(a: low::VerifyArgs) -> Result<Verify, clap::Error> {
         sha256: a.sha256.is_some(),
         ..DecodeOptions::default()
     };
-    Ok(Verify { inputs, sha256: a.sha256, options, ui: resolve_ui(&a.ui) })
+    Ok(Verify { inputs, sha256: a.sha256, options, base: a.base, ui: resolve_ui(&a.ui) })
 }
 
 fn resolve_inputs(inputs: Vec<PathBuf>) -> Result<Vec<Input>, clap::Error> {

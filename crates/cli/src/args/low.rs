@@ -1,5 +1,6 @@
 //! Low-level arguments: exactly what can be typed, with its help.
 
+use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -17,8 +18,8 @@ A folder that is compressed or restored keeps going when one of its files fails.
 
 const FILES_JSON: &str = "\
 JSON: {command, files, failed}; each of files has file, action, bytes, seconds, warnings, and, where
-it applies, output, compressed, ratio, format, tensors, blake3, sha256, removed, stages; or file and
-error {kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility,
+it applies, output, compressed, ratio, format, tensors, blake3, sha256, needs [{file, tensors, blake3}],
+removed, stages; or file and error {kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility,
 corruption, insufficient_data, invalid_argument, io or refused.";
 
 const FOLDER_HELP: &str = "\
@@ -29,7 +30,7 @@ time and is for its size; a rerun skips it. In place, a whole .wz with the name 
 
 const INSPECT_JSON: &str = "\
 JSON: file, format, bytes, compressed, ratio, estimated, archive {writer, wire_version, level, blake3,
-sha256}, tensors [{name, dtype, shape, bytes, compressed, ratio, codings}], group, byte_groups
+sha256, needs [{file, tensors, blake3}]}, tensors [{name, dtype, shape, bytes, compressed, ratio, codings}], group, byte_groups
 [{dtype, tensors, bytes, remains, groups, group}], warnings; or error. groups are per byte of an
 element, top byte first; estimated is true for a plain file.";
 
@@ -40,6 +41,12 @@ is not, nor the check that `wz compress` makes after encoding. GB is 10^9 bytes 
 
 JSON: bytes, compressed, ratio, compress_gbps, decompress_gbps, memcpy_gbps, threads, level, simd;
 or error. compressed is the whole .wz, ratio is compressed / bytes.";
+
+const BASE_HELP: &str = "\
+Bases: tensors that a base has too, by name and shape, are coded by how they differ from it. The
+result needs the base to be restored: any file that has the same tensors, compressed or not. It is
+looked for under its name in --base, beside the .wz, and in the folders of WEIGHTZIP_BASE_PATH.
+";
 
 /// Makes AI model files smaller without changing one bit.
 #[derive(Parser)]
@@ -52,10 +59,10 @@ pub(super) struct LowArgs {
 #[derive(Subcommand)]
 pub(super) enum LowCommand {
     /// Compress files or folders to .wz
-    #[command(after_help = [FOLDER_HELP, FILES_JSON].join("\n"))]
+    #[command(after_help = [FOLDER_HELP, BASE_HELP, FILES_JSON].join("\n"))]
     Compress(CompressArgs),
     /// Restore the original files or folders
-    #[command(after_help = [FOLDER_HELP, FILES_JSON].join("\n"))]
+    #[command(after_help = [FOLDER_HELP, BASE_HELP, FILES_JSON].join("\n"))]
     Decompress(DecompressArgs),
     /// Decode everything and check every hash, without writing anything
     #[command(after_help = FILES_JSON)]
@@ -137,6 +144,8 @@ pub(super) struct CompressArgs {
     #[command(flatten)]
     pub(super) write: WriteArgs,
     #[command(flatten)]
+    pub(super) base: BaseArgs,
+    #[command(flatten)]
     pub(super) level: LevelArg,
     #[command(flatten)]
     pub(super) threads: ThreadsArg,
@@ -160,6 +169,8 @@ pub(super) struct DecompressArgs {
     #[command(flatten)]
     pub(super) write: WriteArgs,
     #[command(flatten)]
+    pub(super) base: BaseArgs,
+    #[command(flatten)]
     pub(super) threads: ThreadsArg,
     #[command(flatten)]
     pub(super) timings: TimingsArg,
@@ -176,6 +187,8 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub(super) sha256: Option<[u8; 32]>,
     #[command(flatten)]
+    pub(super) base: BaseArgs,
+    #[command(flatten)]
     pub(super) threads: ThreadsArg,
     #[command(flatten)]
     pub(super) ui: UiArgs,
@@ -185,6 +198,8 @@ pub(super) struct VerifyArgs {
 pub(super) struct InspectArgs {
     /// A model file or a .wz
     pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) base: BaseArgs,
     /// Print one JSON object to stdout
     #[arg(long)]
     pub(super) json: bool,
@@ -200,6 +215,8 @@ pub(super) struct CatArgs {
     /// Only these rows of the outermost dimension: `a:b`, `a:` or `:b`, the first is 0, b is not included
     #[arg(long, value_name = "A:B", value_parser = rows)]
     pub(super) rows: Option<(u64, Option<u64>)>,
+    #[command(flatten)]
+    pub(super) base: BaseArgs,
     /// Where to write; stdout if not given
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: Option<PathBuf>,

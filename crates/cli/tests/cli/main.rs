@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod bases;
 mod bench;
 mod card;
 mod cat;

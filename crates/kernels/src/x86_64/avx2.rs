@@ -171,6 +171,18 @@ impl Simd for Avx2 {
         halves!(_mm256_or_si256, a, b)
     }
     #[inline(always)]
+    fn xor(self, a: Bytes, b: Bytes) -> Bytes {
+        halves!(_mm256_xor_si256, a, b)
+    }
+    #[inline(always)]
+    fn deposit(self, bits: u64, mask: u64) -> u64 {
+        intrinsics! { _pdep_u64(bits, mask) }
+    }
+    #[inline(always)]
+    fn extract(self, bits: u64, mask: u64) -> u64 {
+        intrinsics! { _pext_u64(bits, mask) }
+    }
+    #[inline(always)]
     fn select(self, mask: Bytes, a: Bytes, b: Bytes) -> Bytes {
         let kept = halves!(_mm256_andnot_si256, mask, b);
         self.or(self.and(mask, a), kept)
@@ -337,8 +349,9 @@ impl Simd for Avx2 {
             let x = lanes[i];
             intrinsics! {
                 let context = _mm256_cvtepu8_epi32(_mm_loadl_epi64(context.as_ptr().cast()));
-                // Two bits above the slot's: never out of bounds.
-                let table = _mm256_and_si256(_mm256_slli_epi32::<BITS>(context), _mm256_set1_epi32(3 << BITS));
+                // A table that there is: never out of bounds.
+                let mask = _mm256_set1_epi32(i32::from(slots.mask()) << BITS);
+                let table = _mm256_and_si256(_mm256_slli_epi32::<BITS>(context), mask);
                 let at = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi32((1 << BITS) - 1)), table);
                 let slot = _mm256_i32gather_epi32::<4>(slots.entries.as_ptr().cast(), at);
                 found[i] = _mm256_and_si256(slot, _mm256_set1_epi32(0xFF));
@@ -373,7 +386,8 @@ impl Simd for Avx2 {
             intrinsics! {
                 let context = _mm256_cvtepu8_epi32(_mm_loadl_epi64(contexts[i].as_ptr().cast()));
                 let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols[i].as_ptr().cast()));
-                let table = _mm256_and_si256(_mm256_slli_epi32::<8>(context), _mm256_set1_epi32(0x300));
+                let mask = _mm256_set1_epi32(i32::from(shares.mask()) << 8);
+                let table = _mm256_and_si256(_mm256_slli_epi32::<8>(context), mask);
                 let at = _mm256_or_si256(symbol, table);
                 let inverse = _mm256_i32gather_epi32::<4>(shares.inverses.as_ptr().cast(), at);
                 let place = _mm256_i32gather_epi32::<4>(shares.places.as_ptr().cast(), at);

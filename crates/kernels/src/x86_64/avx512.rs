@@ -97,6 +97,18 @@ impl Simd for Avx512 {
         intrinsics! { _mm512_or_si512(a, b) }
     }
     #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        intrinsics! { _mm512_xor_si512(a, b) }
+    }
+    #[inline(always)]
+    fn deposit(self, bits: u64, mask: u64) -> u64 {
+        intrinsics! { _pdep_u64(bits, mask) }
+    }
+    #[inline(always)]
+    fn extract(self, bits: u64, mask: u64) -> u64 {
+        intrinsics! { _pext_u64(bits, mask) }
+    }
+    #[inline(always)]
     fn select(self, mask: __m512i, a: __m512i, b: __m512i) -> __m512i {
         // mask ? a : b, as a truth table.
         intrinsics! { _mm512_ternarylogic_epi64::<0xCA>(mask, a, b) }
@@ -244,9 +256,10 @@ impl Simd for Avx512 {
             intrinsics! {
                 let context = _mm512_cvtepu8_epi32(_mm_loadu_si128(context.as_ptr().cast()));
                 let low = _mm512_and_si512(lanes[i], _mm512_set1_epi32((1 << BITS) - 1));
-                // low | (context & 3) << BITS; two bits above the slot's: never out of bounds.
+                // low | (context & mask) << BITS; a table that there is: never out of bounds.
                 let table = _mm512_slli_epi32::<{ BITS as u32 }>(context);
-                let at = _mm512_ternarylogic_epi32::<0xF8>(low, table, _mm512_set1_epi32(3 << BITS));
+                let mask = _mm512_set1_epi32(i32::from(slots.mask()) << BITS);
+                let at = _mm512_ternarylogic_epi32::<0xF8>(low, table, mask);
                 let slot = _mm512_i32gather_epi32::<4>(at, slots.entries.as_ptr().cast());
                 symbols[i] = _mm512_cvtepi32_epi8(slot);
                 let share = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), _mm512_set1_epi32(0xFFF));
@@ -282,7 +295,8 @@ impl Simd for Avx512 {
                 let context = _mm512_cvtepu8_epi32(_mm_loadu_si128(contexts[i].as_ptr().cast()));
                 let symbol = _mm512_cvtepu8_epi32(_mm_loadu_si128(symbols[i].as_ptr().cast()));
                 let table = _mm512_slli_epi32::<8>(context);
-                let at = _mm512_ternarylogic_epi32::<0xF8>(symbol, table, _mm512_set1_epi32(0x300));
+                let mask = _mm512_set1_epi32(i32::from(shares.mask()) << 8);
+                let at = _mm512_ternarylogic_epi32::<0xF8>(symbol, table, mask);
                 let inverse = _mm512_i32gather_epi32::<4>(at, shares.inverses.as_ptr().cast());
                 let place = _mm512_i32gather_epi32::<4>(at, shares.places.as_ptr().cast());
                 let width = _mm512_and_si512(place, _mm512_set1_epi32(0xFFFF));

@@ -1,12 +1,14 @@
 //! A segment of an open file: its description, and where its blocks are.
 
-use crate::codec::{self, Context};
+use super::Archive;
+use crate::codec::{self, Context, Given};
+use crate::container::bases::BaseTensor;
 use crate::container::directory::Placed;
 use crate::container::section::{self, Section, Sections};
 use crate::container::segment::Segment;
 use crate::container::table;
 use crate::error::{Error, Result};
-use crate::options::{DecodeOptions, Limits};
+use crate::options::Limits;
 use crate::source::{Source, with_bytes};
 use std::ops::Range;
 
@@ -36,7 +38,12 @@ impl LocatedBlock {
 
 impl Located {
     /// Reads the segment that the directory places there, and checks that it says the same.
-    pub(super) fn read<S: Source>(source: &S, placed: &Placed, limits: &Limits) -> Result<Self> {
+    pub(super) fn read<S: Source>(
+        source: &S,
+        placed: &Placed,
+        bases: &[BaseTensor],
+        limits: &Limits,
+    ) -> Result<Self> {
         let limit = limits.metadata_bytes as u64;
         let end = placed.end().unwrap_or(u64::MAX);
         if placed.blocks_at - placed.at > limit || end - placed.table_at > limit {
@@ -50,6 +57,7 @@ impl Located {
             }
             _ => return Err(Error::corrupt("the directory places a segment where none is")),
         };
+        segment.check_base(bases)?;
         let mut context = None;
         while let Some((section, padded)) = sections.next()? {
             let payload = section.open(padded)?;
@@ -68,6 +76,7 @@ impl Located {
         let mut located = Self { segment, context, blocks: Vec::new() };
         let (mut at, mut start) = (placed.blocks_at, 0);
         for entry in entries {
+            located.segment.check_coding(entry.coding)?;
             let bytes = entry.decoded_len(&located.segment.layout, limits.block_bytes)?;
             located.blocks.push(LocatedBlock { entry, at, start, bytes });
             at += entry.section().whole();
@@ -88,9 +97,24 @@ impl Located {
     /// Reads a block and decodes it into `out`, which has its size.
     pub(super) fn decode<S: Source>(
         &self,
-        source: &S,
+        archive: &Archive<S>,
         block: &LocatedBlock,
-        options: &DecodeOptions,
+        out: &mut [u8],
+    ) -> Result<()> {
+        if !block.entry.coding.needs_base() {
+            return self.decode_given(archive, block, None, out);
+        }
+        let found = archive.find_bases().map_err(|e| e.at(block.at))?;
+        let decode = |base: &[u8], _| self.decode_given(archive, block, Some(base), out);
+        let decoded = found.with(&self.segment.base, block.start, block.bytes, decode);
+        decoded.map_err(|e| e.at(block.at))
+    }
+
+    fn decode_given<S: Source>(
+        &self,
+        archive: &Archive<S>,
+        block: &LocatedBlock,
+        base: Option<&[u8]>,
         out: &mut [u8],
     ) -> Result<()> {
         let expected = block.entry.section();
@@ -103,14 +127,15 @@ impl Located {
             }
             let payload = expected.unpad(&whole[section::LEN..])?;
             let block = block.entry.block(payload);
-            let (layout, context) = (&self.segment.layout, self.context.as_ref());
-            match options.check_blocks {
-                true => codec::decode_block_into(layout, context, &block, out),
-                false => codec::decode_unchecked(layout, context, &block, out),
+            let given = Given { context: self.context.as_ref(), base };
+            let layout = &self.segment.layout;
+            match archive.options.check_blocks {
+                true => codec::decode_block_into(layout, given, &block, out),
+                false => codec::decode_unchecked(layout, given, &block, out),
             }
         };
         let range = block.at..block.at + expected.whole();
-        with_bytes(source, range, decode).map_err(|e| e.at(block.at))
+        with_bytes(&archive.source, range, decode).map_err(|e| e.at(block.at))
     }
 }
 

@@ -111,7 +111,7 @@ impl<S: Source> Archive<S> {
         let Some(&Piece { located, block, at, .. }) = pieces.first() else { return Ok(()) };
         let block = &located.blocks[block];
         let decode = |out: &mut [u8]| {
-            let decoded = located.decode(&self.source, block, &self.options, out);
+            let decoded = located.decode(self, block, out);
             decoded.map_err(|e| self.name(e, at))
         };
         let done: usize = pieces.iter().map(|p| p.out.len()).sum();

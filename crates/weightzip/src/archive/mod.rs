@@ -6,6 +6,8 @@ mod tensor;
 
 pub use tensor::{Rows, Stored, Tensor};
 
+use crate::base::{Found, Sure};
+use crate::container::bases::BaseTensor;
 use crate::container::directory::{self, Placed};
 use crate::container::footer::Info;
 use crate::container::index::{Opening, Step};
@@ -39,6 +41,9 @@ pub struct Archive<S> {
     source: S,
     options: DecodeOptions,
     info: Info,
+    /// What the file is coded against; where that is, once it was found.
+    bases: Vec<BaseTensor>,
+    found: OnceLock<Found>,
     segments: Vec<Placed>,
     /// Where each segment's bytes start in the original.
     starts: Vec<u64>,
@@ -82,9 +87,9 @@ impl<S: Source> Archive<S> {
     pub fn open_with(source: S, options: DecodeOptions) -> Result<Self> {
         let size = source.size().map_err(|e| Error::io("can't read the input", e))?;
         let mut opening = Opening::new(size, options.limits);
-        let (info, segments) = loop {
+        let (info, bases, segments) = loop {
             match opening.step()? {
-                Step::Ready(info, segments) => break (info, segments),
+                Step::Ready(info, bases, segments) => break (info, bases, segments),
                 Step::Need(range) => opening.feed(range.start, read(&source, range)?),
             }
         };
@@ -106,12 +111,49 @@ impl<S: Source> Archive<S> {
         }
         let located = segments.iter().map(|_| OnceLock::new()).collect();
         let last = Mutex::new(None);
-        Ok(Self { source, options, info, segments, starts, tensors, by_name, located, last })
+        let found = OnceLock::new();
+        Ok(Self {
+            source,
+            options,
+            info,
+            bases,
+            found,
+            segments,
+            starts,
+            tensors,
+            by_name,
+            located,
+            last,
+        })
     }
 
     /// What the file says of itself.
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// The tensors of other files that this one is coded against, and can't be read without; empty if it
+    /// stands alone.
+    pub fn bases(&self) -> &[BaseTensor] {
+        &self.bases
+    }
+
+    /// Looks for the bases among those that it was [opened](Self::open_with) with.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) that names the first one that is missing.
+    pub fn check_bases(&self) -> Result<()> {
+        self.find_bases().map(|_| ())
+    }
+
+    /// Where the bases are. Looks for them the first time; their blocks' hashes tell whether they
+    /// are the right ones.
+    pub(crate) fn find_bases(&self) -> Result<&Found> {
+        if let Some(found) = self.found.get() {
+            return Ok(found);
+        }
+        let found = self.options.base.find(&self.bases, Sure::ByBlock)?;
+        Ok(self.found.get_or_init(|| found))
     }
 
     /// The tensors, in file order.
@@ -208,9 +250,7 @@ impl<S: Source> Archive<S> {
     /// Decodes whole blocks that follow one another.
     fn decode(&self, located: &Located, blocks: &[LocatedBlock], out: &mut [u8]) -> Result<()> {
         let runner = Runner::new(if blocks.len() == 1 { 1 } else { self.options.threads })?;
-        let decode = |block: &LocatedBlock, out: &mut [u8]| {
-            located.decode(&self.source, block, &self.options, out)
-        };
+        let decode = |block: &LocatedBlock, out: &mut [u8]| located.decode(self, block, out);
         match runner {
             Runner::Inline => try_fill(blocks, out, false, &|b| b.start, &decode),
             Runner::Pool(pool) => {
@@ -226,7 +266,7 @@ impl<S: Source> Archive<S> {
             return Ok(Arc::clone(&last.bytes));
         }
         let mut bytes = vec![0; located.blocks[block].bytes];
-        located.decode(&self.source, &located.blocks[block], &self.options, &mut bytes)?;
+        located.decode(self, &located.blocks[block], &mut bytes)?;
         let bytes = Arc::new(bytes);
         *last = Some(LastBlock { segment, block, bytes: Arc::clone(&bytes) });
         Ok(bytes)
@@ -238,7 +278,7 @@ impl<S: Source> Archive<S> {
             return Ok(located);
         }
         let placed = &self.segments[index];
-        let located = Located::read(&self.source, placed, &self.options.limits);
+        let located = Located::read(&self.source, placed, &self.bases, &self.options.limits);
         let located = located.map_err(|e| e.at(placed.at))?;
         Ok(self.located[index].get_or_init(|| located))
     }

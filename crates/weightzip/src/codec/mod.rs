@@ -3,6 +3,7 @@
 //! Knows record layouts, never file formats or tensor names. Each coding has its own file, with
 //! `encode` and `decode` side by side; this one names them and picks the smallest.
 
+mod base;
 mod constant;
 mod context;
 mod narrow;
@@ -14,8 +15,10 @@ mod residuals;
 #[cfg(test)]
 mod tests;
 mod widths;
+mod xor;
 mod zstd;
 
+pub use base::Given;
 pub use context::Context;
 
 use crate::container::MAX_BLOCK_BYTES;
@@ -41,12 +44,24 @@ pub enum Coding {
     Ranges,
     /// Records of one byte: range-coded symbols.
     Bytes,
+    /// The bits in which records differ from a base.
+    Xor,
+    /// Floats: range-coded differences from a base.
+    Difference,
 }
 
 impl Coding {
     /// Every coding.
-    pub const ALL: &'static [Self] =
-        &[Self::Raw, Self::Constant, Self::Zstd, Self::Planes, Self::Ranges, Self::Bytes];
+    pub const ALL: &'static [Self] = &[
+        Self::Raw,
+        Self::Constant,
+        Self::Zstd,
+        Self::Planes,
+        Self::Ranges,
+        Self::Bytes,
+        Self::Xor,
+        Self::Difference,
+    ];
 
     /// The name that `wz inspect` shows.
     pub fn name(self) -> &'static str {
@@ -57,7 +72,14 @@ impl Coding {
             Self::Planes => "planes",
             Self::Ranges => "ranges",
             Self::Bytes => "bytes",
+            Self::Xor => "xor",
+            Self::Difference => "difference",
         }
+    }
+
+    /// Whether its blocks are coded against a base.
+    pub fn needs_base(self) -> bool {
+        matches!(self, Self::Xor | Self::Difference)
     }
 
     pub(crate) fn wire_id(self) -> u8 {
@@ -68,6 +90,8 @@ impl Coding {
             Self::Planes => 0x83,
             Self::Ranges => 0x84,
             Self::Bytes => 0x85,
+            Self::Xor => 0x86,
+            Self::Difference => 0x87,
         }
     }
 
@@ -119,7 +143,8 @@ pub(crate) const PREAMBLE: usize = 16;
 /// Linear in `data`, which may have up to 8 MiB.
 ///
 /// # Errors
-/// [`InvalidArgument`](crate::Kind::InvalidArgument) if `data` is empty, too large or not whole records.
+/// [`InvalidArgument`](crate::Kind::InvalidArgument) if `data` is empty, too large or not whole
+/// records, or the base has another length.
 ///
 /// ```
 /// use weightzip::{decode_block_into, encode_block, Dtype, Hints};
@@ -134,13 +159,14 @@ pub(crate) const PREAMBLE: usize = 16;
 /// assert_eq!(out, weights);
 /// # Ok::<(), weightzip::Error>(())
 /// ```
-pub fn encode_block<'a>(
+pub fn encode_block<'a, 'g>(
     layout: &RecordLayout,
-    context: Option<&Context>,
+    given: impl Into<Given<'g>>,
     hints: Hints,
     data: &[u8],
     payload: &'a mut Vec<u8>,
 ) -> Result<Block<'a>> {
+    let given = given.into();
     let records = data.len() / usize::from(layout.bytes());
     let whole = records * usize::from(layout.bytes()) == data.len();
     let (true, true, Ok(records)) = (whole, data.len() <= MAX_BLOCK_BYTES, u32::try_from(records))
@@ -155,7 +181,12 @@ pub fn encode_block<'a>(
     }
     // First, for it reads from front to back: what follows finds the data in cache.
     let check = xxh3_64(data);
-    let (coding, start) = smallest(layout, context, hints, records, data, payload)?;
+    let (mut coding, mut start) = smallest(layout, given.context, hints, records, data, payload)?;
+    if let Some(base) = given.base.filter(|_| data.len() > base::TOO_SHORT)
+        && let Some(delta) = against(layout, base, records, data, payload, start)?
+    {
+        (coding, start) = (delta, 0);
+    }
     Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
@@ -220,6 +251,41 @@ fn smallest(
     Ok((Coding::Raw, 0))
 }
 
+/// Codes a block against its base, in place of what is in `payload` from `start` on, if that gets
+/// smaller by it.
+fn against(
+    layout: &RecordLayout,
+    base: &[u8],
+    records: u32,
+    data: &[u8],
+    payload: &mut Vec<u8>,
+    start: usize,
+) -> Result<Option<Coding>> {
+    if base.len() != data.len() {
+        return Err(Error::argument(format!(
+            "a block of {} bytes has a base of {}",
+            data.len(),
+            base.len()
+        )));
+    }
+    let mut delta = Vec::new();
+    begin(records, &mut delta);
+    let coding = match layout.floats().filter(|floats| ranges::difference::takes(*floats)) {
+        Some(floats) if base != data => {
+            ranges::difference::encode(floats, base, data, &mut delta).map(|()| Coding::Difference)
+        }
+        _ => {
+            xor::encode(layout, base, data, &mut delta)?;
+            Some(Coding::Xor)
+        }
+    };
+    let smaller = coding.filter(|_| delta.len() < payload.len() - start);
+    if smaller.is_some() {
+        *payload = delta;
+    }
+    Ok(smaller)
+}
+
 /// Bytes of a block in which what planes save in their header can't tell.
 const LARGE: usize = 128 << 10;
 
@@ -236,15 +302,15 @@ fn begin(records: u32, payload: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`Corruption`](crate::Kind::Corruption) if the payload contradicts itself or the checksum,
-/// [`InvalidArgument`](crate::Kind::InvalidArgument) if `out` has another length.
-/// `out` has no meaning then.
-pub fn decode_block_into(
+/// [`InvalidArgument`](crate::Kind::InvalidArgument) if `out` has another length, or the block
+/// needs a base and is not given the one that it was made with. `out` has no meaning then.
+pub fn decode_block_into<'g>(
     layout: &RecordLayout,
-    context: Option<&Context>,
+    given: impl Into<Given<'g>>,
     block: &Block<'_>,
     out: &mut [u8],
 ) -> Result<()> {
-    decode_unchecked(layout, context, block, out)?;
+    decode_unchecked(layout, given, block, out)?;
     if xxh3_64(out) != block.check {
         return Err(Error::corrupt(format!(
             "a {} block's decoded bytes differ from their checksum",
@@ -255,12 +321,13 @@ pub fn decode_block_into(
 }
 
 /// [`decode_block_into`] without the checksum.
-pub(crate) fn decode_unchecked(
+pub(crate) fn decode_unchecked<'g>(
     layout: &RecordLayout,
-    context: Option<&Context>,
+    given: impl Into<Given<'g>>,
     block: &Block<'_>,
     out: &mut [u8],
 ) -> Result<()> {
+    let Given { context, base } = given.into();
     if u64::from(block.records) * u64::from(layout.bytes()) != out.len() as u64 {
         return Err(Error::argument(format!(
             "a block of {} records doesn't fill {} bytes",
@@ -268,7 +335,7 @@ pub(crate) fn decode_unchecked(
             out.len()
         )));
     }
-    let Some((preamble, body)) = block.payload.split_first_chunk::<PREAMBLE>() else {
+    let Some((preamble, mut body)) = block.payload.split_first_chunk::<PREAMBLE>() else {
         return Err(Error::corrupt("a block payload is shorter than its preamble"));
     };
     if preamble[..4] != block.records.to_le_bytes() {
@@ -276,7 +343,7 @@ pub(crate) fn decode_unchecked(
             "a block's payload states another record count than its header",
         ));
     }
-    if !matches!(block.coding, Coding::Planes | Coding::Ranges | Coding::Bytes)
+    if matches!(block.coding, Coding::Raw | Coding::Constant | Coding::Zstd)
         && preamble[4..].iter().any(|&b| b != 0)
     {
         return Err(Error::corrupt("a block's preamble has unknown bits"));
@@ -295,6 +362,17 @@ pub(crate) fn decode_unchecked(
         },
         Coding::Bytes if layout.bytes() == 1 => ranges::bytes::decode(preamble, body, out),
         Coding::Bytes => Err(Error::corrupt("byte coding of records of more than a byte")),
+        Coding::Xor => {
+            let base = base::checked(base, out.len(), &mut body)?;
+            xor::decode(layout, base, preamble, body, out)
+        }
+        Coding::Difference => {
+            let floats = layout.floats().filter(|floats| ranges::difference::takes(*floats));
+            let floats =
+                floats.ok_or_else(|| Error::corrupt("a difference of records that have none"))?;
+            let base = base::checked(base, out.len(), &mut body)?;
+            ranges::difference::decode(floats, base, preamble, body, out)
+        }
     }
 }
 

@@ -51,19 +51,25 @@ pub(crate) struct Footer {
     pub(crate) tensors: u64,
     pub(crate) blake3: [u8; 32],
     pub(crate) sha256: Option<[u8; 32]>,
+    /// Bytes of the payload of the bases, if the file has them.
+    pub(crate) bases: Option<u32>,
     pub(crate) pages: Vec<PageRef>,
 }
 
 const HAS_SHA256: u32 = 1;
+const HAS_BASES: u32 = 2;
 
 impl Footer {
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
         out.extend(self.original_bytes.to_le_bytes());
         out.extend(self.tensors.to_le_bytes());
-        out.extend(if self.sha256.is_some() { HAS_SHA256 } else { 0 }.to_le_bytes());
+        let flag = |is_there: bool, flag: u32| if is_there { flag } else { 0 };
+        let flags = flag(self.sha256.is_some(), HAS_SHA256) | flag(self.bases.is_some(), HAS_BASES);
+        out.extend(flags.to_le_bytes());
         out.extend([self.format.wire_id(), 0, 0, 0]);
         out.extend(self.blake3);
         out.extend(self.sha256.into_iter().flatten());
+        out.extend(self.bases.into_iter().flat_map(u32::to_le_bytes));
         put_string(out, &self.writer);
         put_string(out, &self.level);
         for page in &self.pages {
@@ -80,11 +86,12 @@ impl Footer {
         let [format, 0, 0, 0] = from.array()? else {
             return Err(from.bad("has bits that must be zero"));
         };
-        if flags & !HAS_SHA256 != 0 {
+        if flags & !(HAS_SHA256 | HAS_BASES) != 0 {
             return Err(Error::incompatible("the footer has flags that this version doesn't know"));
         }
         let blake3 = from.array()?;
         let sha256 = if flags & HAS_SHA256 != 0 { Some(from.array()?) } else { None };
+        let bases = if flags & HAS_BASES != 0 { Some(from.u32()?) } else { None };
         let (writer, level) = (from.string()?, from.string()?);
         let mut pages = Vec::new();
         while from.left() > 0 {
@@ -103,12 +110,14 @@ impl Footer {
             tensors,
             blake3,
             sha256,
+            bases,
             pages,
         })
     }
 
     pub(crate) fn into_info(self, version: Version, compressed_bytes: u64) -> (Info, Vec<PageRef>) {
-        let Self { writer, level, format, original_bytes, tensors, blake3, sha256, pages } = self;
+        let Self { writer, level, format, original_bytes, tensors, blake3, sha256, pages, .. } =
+            self;
         (
             Info {
                 version,

@@ -1,6 +1,7 @@
 //! Finds the directory from the tail. A state machine that asks for bytes and does no I/O, so
 //! that it serves files, memory and remote ranges alike.
 
+use super::bases::{self, BaseTensor};
 use super::directory::{Page, Placed};
 use super::footer::{Footer, Info, PageRef};
 use super::header::{self, Holds};
@@ -17,8 +18,8 @@ const FIRST_READ: u64 = 64 << 10;
 pub(crate) enum Step {
     /// Feed it these bytes of the file.
     Need(Range<u64>),
-    /// All segments, in order.
-    Ready(Info, Vec<Placed>),
+    /// What the file is coded against, and all segments, in order.
+    Ready(Info, Vec<BaseTensor>, Vec<Placed>),
 }
 
 /// A file that is being opened.
@@ -59,6 +60,16 @@ impl Opening {
             Found::Payload(payload) => Footer::read_from(payload).map_err(|e| e.at(footer_at))?,
             Found::Need(range) => return Ok(Step::Need(range)),
         };
+        let bases = match footer.bases.map(|len| start.end..start.end + padded(len)) {
+            Some(range) if range.end <= footer_at => match self.section(section::BASES, range)? {
+                Found::Payload(payload) => {
+                    bases::read_from(payload).map_err(|e| e.at(start.end))?
+                }
+                Found::Need(range) => return Ok(Step::Need(range)),
+            },
+            Some(_) => return Err(Error::corrupt("the bases are beyond the footer").at(footer_at)),
+            None => Vec::new(),
+        };
         let (info, pages) = footer.into_info(version, self.size);
         if let (Some(first), Some(last)) = (pages.first(), pages.last()) {
             let all = first.at..last.at.saturating_add(padded(last.len));
@@ -74,7 +85,7 @@ impl Opening {
                 Error::corrupt("the directory doesn't add up to the original's size").at(footer_at)
             );
         }
-        Ok(Step::Ready(info, segments))
+        Ok(Step::Ready(info, bases, segments))
     }
 
     fn segments(&self, pages: &[PageRef], footer_at: u64) -> Result<Vec<Placed>> {

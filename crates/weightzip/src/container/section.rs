@@ -16,6 +16,7 @@ pub(crate) const BLOCK: u8 = 0x83;
 pub(crate) const TABLE: u8 = 0x84;
 pub(crate) const DIRECTORY: u8 = 0x85;
 pub(crate) const FOOTER: u8 = 0x86;
+pub(crate) const BASES: u8 = 0x87;
 
 /// What a section says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! Segments (spec: "Segments"): bytes that are coded with one record layout, in blocks.
 
+use super::bases::BaseTensor;
 use super::directory::Entry;
 use super::wire::{Fields, put_varint};
+use crate::codec::Coding;
 use crate::error::{Error, Result};
 use crate::record::{ByteOrder, Field, RecordLayout, Role};
 
@@ -13,6 +15,36 @@ pub(crate) struct Segment {
     pub(crate) row: u64,
     /// Bytes of each span that starts here, in order; empty for a single opaque span.
     pub(crate) spans: Vec<u64>,
+    /// What its bytes are coded against, from the first one on; empty if it has no base.
+    pub(crate) base: Vec<BasePart>,
+}
+
+/// Some bytes of a segment, and their base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BasePart {
+    pub(crate) bytes: u64,
+    /// The number of the base tensor, and where in it these bytes start.
+    pub(crate) from: Option<(usize, u64)>,
+}
+
+impl BasePart {
+    fn write_to(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.bytes);
+        put_varint(out, self.from.map_or(0, |(tensor, _)| tensor as u64 + 1));
+        self.from.iter().for_each(|&(_, offset)| put_varint(out, offset));
+    }
+
+    fn read_from(from: &mut Fields<'_>) -> Result<Self> {
+        let bytes = from.varint()?;
+        let tensor = match from.varint()?.checked_sub(1) {
+            Some(tensor) => Some((usize::try_from(tensor).unwrap_or(usize::MAX), from.varint()?)),
+            None => None,
+        };
+        if bytes == 0 {
+            return Err(from.bad("has a base part of no bytes"));
+        }
+        Ok(Self { bytes, from: tensor })
+    }
 }
 
 impl Segment {
@@ -34,6 +66,39 @@ impl Segment {
         }
         put_varint(out, self.spans.len() as u64);
         self.spans.iter().for_each(|&len| put_varint(out, len));
+        self.base.iter().for_each(|part| part.write_to(out));
+    }
+
+    /// Refuses base parts that are not of `bases`.
+    pub(crate) fn check_base(&self, bases: &[BaseTensor]) -> Result<()> {
+        let bad = |why: &str| Err(Error::corrupt(format!("a segment {why}")));
+        let end = |sum: Option<u64>, bytes: u64| sum?.checked_add(bytes);
+        let spans = self.spans.iter().copied().fold(Some(0), end);
+        let parts = self.base.iter().map(|part| part.bytes).fold(Some(0), end);
+        if !self.base.is_empty() && (parts.is_none() || parts > spans) {
+            return bad("has a base of more bytes than its own");
+        }
+        for part in &self.base {
+            let Some((tensor, offset)) = part.from else { continue };
+            let Some(tensor) = bases.get(tensor) else {
+                return bad("has a base that the file doesn't have");
+            };
+            if offset.checked_add(part.bytes).is_none_or(|end| end > tensor.bytes) {
+                return bad("leaves its base");
+            }
+        }
+        match self.base.is_empty() || self.base.iter().any(|part| part.from.is_some()) {
+            true => Ok(()),
+            false => bad("has base parts and no base"),
+        }
+    }
+
+    /// Refuses a block that needs a base in a segment that has none.
+    pub(crate) fn check_coding(&self, coding: Coding) -> Result<()> {
+        match coding.needs_base() && self.base.is_empty() {
+            true => Err(Error::corrupt("a block needs a base, and its segment has none")),
+            false => Ok(()),
+        }
     }
 
     /// Lengths of its spans if it turns out to have `bytes`, and whether the last one is cut
@@ -80,8 +145,11 @@ impl Segment {
             RecordLayout::new(bytes, order, fields).map_err(|e| Error::corrupt(e.message()))?;
         let spans = from.count(1)?;
         let spans = (0..spans).map(|_| from.varint()).collect::<Result<_>>()?;
-        from.finish()?;
-        Ok(Self { layout, row, spans })
+        let mut base = Vec::new();
+        while from.left() > 0 {
+            base.push(BasePart::read_from(&mut from)?);
+        }
+        Ok(Self { layout, row, spans, base })
     }
 }
 

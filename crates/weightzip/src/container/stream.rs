@@ -1,5 +1,6 @@
 //! Reads a file from front to back, and checks that its index says what was seen.
 
+use super::bases::{self, BaseTensor};
 use super::directory::{self, Page, Placed};
 use super::footer::{Footer, Info, PageRef};
 use super::header::{self, Holds, Version};
@@ -14,6 +15,8 @@ use std::ops::Range;
 
 /// What comes next in a file.
 pub(crate) enum Event {
+    /// The tensors that the file is coded against, before all else, if there are any.
+    Bases(Vec<BaseTensor>),
     /// A segment starts.
     Segment(Segment, Option<Context>),
     /// A block of it.
@@ -61,6 +64,10 @@ pub(crate) struct Stream<R> {
     ahead: Option<(u64, Section)>,
     open: Option<Open>,
     seen: Vec<Seen>,
+    /// What the file is coded against, and the length of the payload that says so.
+    bases: (Vec<BaseTensor>, Option<u32>),
+    /// Whether a segment has a base.
+    uses_bases: bool,
 }
 
 impl<R: Read> Stream<R> {
@@ -68,7 +75,16 @@ impl<R: Read> Stream<R> {
         let mut input = Input { from, buffer: Vec::new(), start: 0, end: 0, at: 0 };
         let start = input.take(header::LEN as u64)?;
         let version = header::read_from(header::of(&input.buffer[start])?, Holds::File)?;
-        Ok(Self { input, limits, version, ahead: None, open: None, seen: Vec::new() })
+        Ok(Self {
+            input,
+            limits,
+            version,
+            ahead: None,
+            open: None,
+            seen: Vec::new(),
+            bases: (Vec::new(), None),
+            uses_bases: false,
+        })
     }
 
     /// The bytes that the blocks of the events so far refer to, in exchange for a buffer.
@@ -76,11 +92,17 @@ impl<R: Read> Stream<R> {
         self.input.exchange(spare)
     }
 
+    /// What the file is coded against.
+    pub(crate) fn into_bases(self) -> Vec<BaseTensor> {
+        self.bases.0
+    }
+
     /// The next event; not to be called behind [`Event::End`].
     pub(crate) fn next(&mut self) -> Result<Event> {
         loop {
             let (at, section) = self.section()?;
             let event = match (section.kind, self.open.is_some()) {
+                (section::BASES, false) if at == header::LEN as u64 => self.bases(section),
                 (section::SEGMENT, false) => self.begin(section, at),
                 (section::BLOCK, true) => self.block(section),
                 (section::TABLE, true) => self.end_segment(section, at),
@@ -95,8 +117,16 @@ impl<R: Read> Stream<R> {
         }
     }
 
+    fn bases(&mut self, section: Section) -> Result<Event> {
+        let tensors = bases::read_from(self.payload(section)?)?;
+        self.bases = (tensors.clone(), Some(section.len));
+        Ok(Event::Bases(tensors))
+    }
+
     fn begin(&mut self, section: Section, at: u64) -> Result<Event> {
         let segment = Segment::read_from(self.payload(section)?)?;
+        segment.check_base(&self.bases.0)?;
+        self.uses_bases |= !segment.base.is_empty();
         let mut context = None;
         let blocks_at = loop {
             let (at, section) = self.section()?;
@@ -118,7 +148,7 @@ impl<R: Read> Stream<R> {
         let Some(open) = &mut self.open else {
             return Err(section.misplaced());
         };
-        Coding::from_wire_id(section.sub)?;
+        open.segment.check_coding(Coding::from_wire_id(section.sub)?)?;
         section.check_len(limit + codec::PREAMBLE)?;
         let at = self.input.at;
         let padded = self.input.take(section.padded())?;
@@ -177,6 +207,9 @@ impl<R: Read> Stream<R> {
             || footer.tensors != tensors as u64
         {
             return Err(Error::corrupt("the footer differs from the directory before it").at(at));
+        }
+        if footer.bases != self.bases.1 || self.uses_bases != footer.bases.is_some() {
+            return Err(Error::corrupt("the footer tells of other bases than there are").at(at));
         }
         self.tail(at)?;
         let (info, _) = footer.into_info(self.version, self.input.at);

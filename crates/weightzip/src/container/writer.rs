@@ -1,5 +1,6 @@
 //! Writes a file from front to back.
 
+use super::bases::{self, BaseTensor};
 use super::directory::{self, Entry, Page, Placed};
 use super::footer::{Footer, PageRef};
 use super::header::{self, Holds};
@@ -49,6 +50,12 @@ impl<W: Write> Writer<W> {
         };
         writer.put(&header::bytes(Holds::File))?;
         Ok(writer)
+    }
+
+    /// Writes what the file is coded against, before all segments; returns the payload's length.
+    pub(crate) fn bases(&mut self, tensors: &[BaseTensor]) -> Result<u32> {
+        self.section(section::BASES, 0, |out| bases::write_to(tensors, out))?;
+        Ok(u32::try_from(self.scratch.len()).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn begin_segment(

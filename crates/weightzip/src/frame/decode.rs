@@ -93,6 +93,7 @@ impl<'a> Opened<'a> {
             _ => Err(section.misplaced()),
         };
         let segment = segment.map_err(|e| e.at(at))?;
+        segment.check_base(&[]).map_err(|e| e.at(at))?;
         let [bytes] = segment.spans[..] else {
             return Err(Error::corrupt("a frame has one span").at(at));
         };
@@ -119,6 +120,7 @@ impl<'a> Opened<'a> {
                 section::BLOCK => {
                     let payload = section.unpad(padded)?;
                     let entry = Entry::of_section(&section, payload)?;
+                    self.segment.check_coding(entry.coding)?;
                     let bytes = entry.decoded_len(&self.segment.layout, MAX_BLOCK_BYTES)?;
                     let parts = std::mem::take(&mut out).split_at_mut_checked(bytes);
                     let (part, rest) = parts.ok_or_else(differs)?;

@@ -59,7 +59,7 @@ pub fn compress_frame(
     let plan = plan::Segment::nameless(layout, len, options);
     let block = size * plan.block;
     let context = with_bytes(data, 0..block.min(len), |first| coded::context(&plan, first))?;
-    let segment = Segment { layout: layout.clone(), row: 0, spans: vec![len] };
+    let segment = Segment { layout: layout.clone(), row: 0, spans: vec![len], base: Vec::new() };
 
     let mut out = Out { bytes: out, len: 0 };
     out.put(&header::bytes(Holds::Frame));
@@ -69,9 +69,9 @@ pub fn compress_frame(
     }
     let encode = |range: Range<u64>, coded: &mut Coded| {
         with_bytes(data, range, |data| {
-            coded.encode(&plan, context.as_ref(), data)?;
+            coded.encode(&plan, context.as_ref().into(), data)?;
             match options.verify {
-                true => coded.check(layout, context.as_ref(), data),
+                true => coded.check(layout, context.as_ref().into(), data),
                 false => Ok(()),
             }
         })

@@ -2,7 +2,8 @@
 
 use super::digest::{Digest, Run, SpanHashes};
 use super::stages::{Stage, Timers};
-use crate::codec::Context;
+use crate::base::Found;
+use crate::codec::{Context, Given};
 use crate::coded::Coded;
 use crate::container::segment::Segment;
 use crate::container::table::Entry;
@@ -35,6 +36,8 @@ pub(super) struct How<'a> {
     pub(super) in_pool: bool,
     pub(super) verify: bool,
     pub(super) timers: &'a Timers,
+    /// What segments are coded against.
+    pub(super) bases: &'a Found,
 }
 
 /// A segment's share of a batch.
@@ -58,6 +61,8 @@ pub(super) struct Shared {
 pub(super) struct Cut {
     pub(super) part: usize,
     pub(super) bytes: Range<usize>,
+    /// Where its bytes start in the segment.
+    pub(super) start: u64,
 }
 
 /// Consecutive blocks that one thread codes.
@@ -77,7 +82,8 @@ thread_local! {
 impl Shared {
     pub(super) fn new(plan: plan::Segment) -> Arc<Self> {
         let spans = plan.spans.iter().map(|s| s.range.end - s.range.start).collect();
-        let announced = Segment { layout: plan.layout.clone(), row: plan.row, spans };
+        let (layout, base) = (plan.layout.clone(), plan.base.clone());
+        let announced = Segment { layout, row: plan.row, spans, base };
         Arc::new(Self { plan, announced, context: OnceLock::new() })
     }
 }
@@ -155,18 +161,35 @@ impl Group {
         self.sections.clear();
         self.entries.clear();
         CODED.with_borrow_mut(|coded| {
-            for Cut { part, bytes } in &blocks[self.blocks.clone()] {
+            for Cut { part, bytes, start } in &blocks[self.blocks.clone()] {
                 let (shared, data) = (&parts[*part].shared, &data[bytes.clone()]);
-                let (layout, context) = (&shared.plan.layout, shared.context.get());
-                how.timers.time(Stage::Encode, || coded.encode(&shared.plan, context, data))?;
-                if how.verify {
-                    how.timers.time(Stage::Check, || coded.check(layout, context, data))?;
+                let base = &shared.plan.base;
+                match base.is_empty() {
+                    true => code_block(coded, shared, None, data, how)?,
+                    false => how.bases.with(base, *start, data.len(), |base, any| {
+                        code_block(coded, shared, any.then_some(base), data, how)
+                    })?,
                 }
                 coded.append_to(&mut self.sections);
                 self.entries.push(coded.entry);
             }
             Ok(())
         })
+    }
+}
+
+fn code_block(
+    coded: &mut Coded,
+    shared: &Shared,
+    base: Option<&[u8]>,
+    data: &[u8],
+    how: &How<'_>,
+) -> Result<()> {
+    let given = Given { context: shared.context.get(), base };
+    how.timers.time(Stage::Encode, || coded.encode(&shared.plan, given, data))?;
+    match how.verify {
+        true => how.timers.time(Stage::Check, || coded.check(&shared.plan.layout, given, data)),
+        false => Ok(()),
     }
 }
 

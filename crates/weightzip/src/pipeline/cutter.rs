@@ -64,7 +64,7 @@ impl<R: Read> Cutter<R> {
                     break block == 0;
                 }
                 let end = at + usize::try_from(block).unwrap_or(usize::MAX) * size;
-                batch.blocks.push(Cut { part, bytes: at..end });
+                batch.blocks.push(Cut { part, bytes: at..end, start: records * size as u64 });
                 records += block;
                 at = end;
             };
@@ -100,7 +100,7 @@ fn cut_short(batch: &mut Batch, found: usize) {
     batch.parts.truncate(index + usize::from(exists));
     if kept < found {
         let first = batch.blocks.len();
-        batch.blocks.push(Cut { part: batch.parts.len(), bytes: kept..found });
+        batch.blocks.push(Cut { part: batch.parts.len(), bytes: kept..found, start: 0 });
         let shared = Shared::new(plan::Segment::opaque(None));
         let blocks = first..first + 1;
         batch.parts.push(Part { shared, blocks, starts: true, ends: true });

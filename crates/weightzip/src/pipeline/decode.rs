@@ -3,7 +3,8 @@
 use super::digest::{Digest, Run, SpanHashes};
 use super::stages::{Stage, Timers};
 use super::{MAX_PARTS, Summary, batch_bytes};
-use crate::codec::{self, Context};
+use crate::base::{Base, Found, Sure};
+use crate::codec::{self, Context, Given};
 use crate::container::directory::Placed;
 use crate::container::footer::Info;
 use crate::container::segment::Segment;
@@ -35,6 +36,9 @@ pub fn decompress<R: Read, W: Write>(
     let feeder = Feeder {
         stream,
         segment: None,
+        in_segment: 0,
+        base: &options.base,
+        bases: Arc::default(),
         original_at: 0,
         batch_bytes: batch_bytes(&runner),
         ended: false,
@@ -80,15 +84,22 @@ struct Part {
     ends: bool,
 }
 
-/// A segment's record layout and context.
-type Shared = Arc<(Segment, Option<Context>)>;
+/// A segment's description and context, and where its base is.
+struct SharedSegment {
+    segment: Segment,
+    context: Option<Context>,
+    bases: Arc<Found>,
+}
+
+type Shared = Arc<SharedSegment>;
 
 /// A block to be decoded.
 struct Work {
     part: usize,
     block: Received,
-    /// Where its bytes start in the batch's output.
+    /// Where its bytes start in the batch's output, and in the segment.
     start: usize,
+    in_segment: u64,
 }
 
 impl Batch {
@@ -101,11 +112,12 @@ impl Batch {
     }
 
     /// Adds a block of the last part.
-    fn push(&mut self, block: Received) {
+    fn push(&mut self, block: Received, in_segment: u64) {
         let (bytes, start) = (block.bytes, self.len);
         self.len += bytes;
         self.parts.last_mut().into_iter().for_each(|p| p.bytes += bytes);
-        self.blocks.push(Work { part: self.parts.len().saturating_sub(1), block, start });
+        let part = self.parts.len().saturating_sub(1);
+        self.blocks.push(Work { part, block, start, in_segment });
     }
 
     fn output(&self) -> &[u8] {
@@ -114,7 +126,7 @@ impl Batch {
 
     fn runs(&self) -> impl Iterator<Item = Run<'_>> + Send {
         self.parts.iter().map(|&Part { ref segment, bytes, starts, ends }| Run {
-            segment: &segment.0,
+            segment: &segment.segment,
             bytes,
             starts,
             ends,
@@ -138,13 +150,21 @@ impl Batch {
 
 impl Work {
     fn decode(&self, input: &[u8], parts: &[Part], out: &mut [u8], check: bool) -> Result<()> {
-        let (segment, context) = &*parts[self.part].segment;
+        let SharedSegment { segment, context, bases } = &*parts[self.part].segment;
         let block = self.block.entry.block(&input[self.block.payload.clone()]);
-        match check {
-            true => codec::decode_block_into(&segment.layout, context.as_ref(), &block, out),
-            false => codec::decode_unchecked(&segment.layout, context.as_ref(), &block, out),
-        }
-        .map_err(|e| e.at(self.block.at))
+        let context = context.as_ref();
+        let mut decode = |base: Option<&[u8]>| match check {
+            true => codec::decode_block_into(&segment.layout, Given { context, base }, &block, out),
+            false => codec::decode_unchecked(&segment.layout, Given { context, base }, &block, out),
+        };
+        let decoded = match block.coding.needs_base() {
+            true => {
+                let decode = |base: &[u8], _| decode(Some(base));
+                bases.with(&segment.base, self.in_segment, self.block.bytes, decode)
+            }
+            false => decode(None),
+        };
+        decoded.map_err(|e| e.at(self.block.at))
     }
 }
 
@@ -156,10 +176,15 @@ struct How<'a> {
 }
 
 /// Reads batches.
-struct Feeder<R> {
+struct Feeder<'a, R> {
     stream: Stream<R>,
     /// The segment in work.
     segment: Option<Shared>,
+    /// How much of it was read.
+    in_segment: u64,
+    /// What the file may be coded against, and what of it is.
+    base: &'a Base,
+    bases: Arc<Found>,
     /// Offset in the original of what comes next.
     original_at: u64,
     batch_bytes: usize,
@@ -167,7 +192,7 @@ struct Feeder<R> {
     ended: bool,
 }
 
-impl<R: Read> Feeder<R> {
+impl<R: Read> Feeder<'_, R> {
     /// The next batch; an empty one behind the last.
     fn fill(&mut self, batch: &mut Batch) {
         batch.clear(self.original_at);
@@ -176,12 +201,22 @@ impl<R: Read> Feeder<R> {
         }
         while !self.ended && batch.len < self.batch_bytes && batch.parts.len() < MAX_PARTS {
             match self.stream.next() {
+                Ok(Event::Bases(wanted)) => match self.base.find(&wanted, Sure::Whole) {
+                    Ok(found) => self.bases = Arc::new(found),
+                    Err(e) => batch.last = Some(Err(e)),
+                },
                 Ok(Event::Segment(segment, context)) => {
-                    let segment = Arc::new((segment, context));
+                    let bases = Arc::clone(&self.bases);
+                    let segment = Arc::new(SharedSegment { segment, context, bases });
+                    self.in_segment = 0;
                     self.segment = Some(Arc::clone(&segment));
                     batch.parts.push(Part { segment, bytes: 0, starts: true, ends: false });
                 }
-                Ok(Event::Block(block)) => batch.push(block),
+                Ok(Event::Block(block)) => {
+                    let bytes = block.bytes as u64;
+                    batch.push(block, self.in_segment);
+                    self.in_segment += bytes;
+                }
                 Ok(Event::SegmentEnd) => {
                     self.segment = None;
                     batch.parts.last_mut().into_iter().for_each(|p| p.ends = true);
@@ -236,7 +271,7 @@ impl Failed {
 }
 
 struct Decoder<'a, R, W> {
-    feeder: Feeder<R>,
+    feeder: Feeder<'a, R>,
     writer: W,
     digest: Digest,
     /// Of each segment's spans.
@@ -326,6 +361,7 @@ impl<R: Read, W: Write> Decoder<'_, R, W> {
             tensors,
             blake3,
             sha256,
+            bases: self.feeder.stream.into_bases(),
             warnings: Vec::new(),
             stages: self.timers.stages(),
         })

@@ -81,7 +81,12 @@ struct Spans {
 impl Spans {
     fn new() -> Self {
         Self {
-            segment: Segment { layout: RecordLayout::opaque(), row: 0, spans: Vec::new() },
+            segment: Segment {
+                layout: RecordLayout::opaque(),
+                row: 0,
+                spans: Vec::new(),
+                base: Vec::new(),
+            },
             seen: 0,
             hasher: blake3::Hasher::new(),
             left: 0,

@@ -5,6 +5,8 @@ use super::cutter::Cutter;
 use super::digest::{Digest, SpanHashes};
 use super::stages::{Stage, Timers};
 use super::{Summary, batch_bytes};
+use crate::base::{self, Found};
+use crate::container::bases::BaseTensor;
 use crate::container::directory::Entry;
 use crate::container::footer::Footer;
 use crate::container::writer::Writer;
@@ -19,8 +21,8 @@ use std::io::{Read, Write};
 
 /// Compresses all of `reader` into `writer`, in one pass and bounded memory.
 ///
-/// Reads and writes in order; `reader` may be a pipe. The output depends on the input and the
-/// level alone.
+/// Reads and writes in order; `reader` may be a pipe. The output depends on the input, the level
+/// and the base alone.
 ///
 /// # Errors
 /// [`Io`](crate::Kind::Io) if reading or writing fails. What was written by then is not a `.wz`.
@@ -42,17 +44,24 @@ pub fn compress<R: Read, W: Write>(mut reader: R, writer: W, options: &Options) 
     let runner = Runner::new(options.threads)?;
     let (prefix, layout) = timers.time(Stage::Read, || scan(&mut reader))?;
     let from = prefix.as_slice().chain(reader);
-    let cutter =
-        Cutter::new(from, plan::segments(&layout.spans, options.level), batch_bytes(&runner));
+    let mut segments = plan::segments(&layout.spans, options.level);
+    let (bases, found) = match options.base.is_empty() {
+        true => Default::default(),
+        false => {
+            timers.time(Stage::Hash, || base::matched(&options.base, &mut segments, &runner))?
+        }
+    };
+    let mut writer = Writer::new(writer)?;
+    let bases_len = match bases.is_empty() {
+        true => None,
+        false => Some(writer.bases(&bases)?),
+    };
     let mut encoder = Encoder {
-        cutter,
+        cutter: Cutter::new(from, segments, batch_bytes(&runner)),
         digest: Digest::new(options.sha256),
-        output: Output {
-            writer: Writer::new(writer)?,
-            progress: options.progress.clone(),
-            bytes: 0,
-            tensors: 0,
-        },
+        bases: (bases, bases_len),
+        found,
+        output: Output { writer, progress: options.progress.clone(), bytes: 0, tensors: 0 },
         verify: options.verify,
         timers: &timers,
     };
@@ -81,6 +90,9 @@ fn scan(reader: &mut impl Read) -> Result<(Vec<u8>, Layout)> {
 struct Encoder<'a, R, W: Write> {
     cutter: Cutter<R>,
     digest: Digest,
+    /// What the file is coded against, the length of the payload that says so, and where it is.
+    bases: (Vec<BaseTensor>, Option<u32>),
+    found: Found,
     output: Output<W>,
     verify: bool,
     timers: &'a Timers,
@@ -88,8 +100,8 @@ struct Encoder<'a, R, W: Write> {
 
 impl<R: Read, W: Write> Encoder<'_, R, W> {
     fn inline(&mut self) -> Result<()> {
-        let Self { cutter, digest, output, verify, timers } = self;
-        let how = How { in_pool: false, verify: *verify, timers };
+        let Self { cutter, digest, output, verify, timers, found, .. } = self;
+        let how = How { in_pool: false, verify: *verify, timers, bases: found };
         let mut batch = Batch::default();
         loop {
             cutter.fill(&mut batch, timers)?;
@@ -103,8 +115,8 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
 
     /// While the pool codes a batch, this thread writes the one before and reads the next one.
     fn overlapped(&mut self, pool: &ThreadPool) -> Result<()> {
-        let Self { cutter, digest, output, verify, timers } = self;
-        let how = How { in_pool: true, verify: *verify, timers };
+        let Self { cutter, digest, output, verify, timers, found, .. } = self;
+        let how = How { in_pool: true, verify: *verify, timers, bases: found };
         let (mut coded, mut work, mut next): (Batch, Batch, Batch) = Default::default();
         cutter.fill(&mut work, timers)?;
         while !(coded.is_empty() && work.is_empty()) {
@@ -134,6 +146,7 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
             tensors,
             blake3,
             sha256,
+            bases: self.bases.1,
             pages: Vec::new(),
         };
         let compressed_bytes =
@@ -145,6 +158,7 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
             tensors,
             blake3,
             sha256,
+            bases: self.bases.0,
             warnings,
             stages: self.timers.stages(),
         })

@@ -15,6 +15,7 @@ pub use decode::decompress;
 pub use encode::compress;
 pub use stages::Stages;
 
+use crate::container::bases::BaseTensor;
 use crate::formats::Format;
 use crate::runner::Runner;
 
@@ -53,6 +54,8 @@ pub struct Summary {
     pub blake3: [u8; 32],
     /// SHA-256 of the original, if it was asked for.
     pub sha256: Option<[u8; 32]>,
+    /// What it is coded against, and can't be restored without; empty if it stands alone.
+    pub bases: Vec<BaseTensor>,
     /// What is odd about the original, for people.
     pub warnings: Vec<String>,
     /// Where the time went, if it was asked for.

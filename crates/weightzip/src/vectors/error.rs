@@ -10,7 +10,7 @@ pub(super) fn vectors() -> Vec<Vector> {
     let base = ok::shared_ranks().wz;
     let bad = |name, shows, kind, wz| {
         let outcome = Err(kind);
-        Vector { name, shows, wz, outcome, is_frame: false }
+        Vector { name, shows, wz, outcome, is_frame: false, bases: &[] }
     };
     let edit = |name, shows, kind, edit: &dyn Fn(&mut Parts)| {
         let mut parts = Parts::of_file(&base);
@@ -91,7 +91,7 @@ pub(super) fn vectors() -> Vec<Vector> {
             p.nth(section::SEGMENT, 0).1[21] += 1;
         }),
         edit("footer_flags", "unknown flags in the footer", Compatibility, &|p| {
-            p.nth(section::FOOTER, 0).1[16] = 2
+            p.nth(section::FOOTER, 0).1[16] = 4
         }),
         edit(
             "no_context",

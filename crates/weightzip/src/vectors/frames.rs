@@ -12,7 +12,7 @@ fn vector(
     wz: Vec<u8>,
     outcome: Result<Vec<u8>, Kind>,
 ) -> Vector {
-    Vector { name, shows, wz, outcome, is_frame: true }
+    Vector { name, shows, wz, outcome, is_frame: true, bases: &[] }
 }
 
 fn one(name: &'static str, shows: &'static str, layout: &RecordLayout, data: Vec<u8>) -> Vector {

@@ -3,6 +3,7 @@
 //! `WEIGHTZIP_UPDATE_VECTORS=1 cargo test -p weightzip vectors` writes them anew, for a change of
 //! the format's version. Without it the committed files are read, and must be those listed here.
 
+mod bases;
 mod error;
 mod frames;
 mod ok;
@@ -10,7 +11,7 @@ mod parts;
 mod ranges;
 
 use crate::{
-    Archive, DecodeOptions, FrameOptions, Kind, decompress, decompress_frame_into, frame_len,
+    Archive, Base, DecodeOptions, FrameOptions, Kind, decompress, decompress_frame_into, frame_len,
 };
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ struct Vector {
     wz: Vec<u8>,
     outcome: Result<Vec<u8>, Kind>,
     is_frame: bool,
+    /// The files among the vectors that have its bases.
+    bases: &'static [&'static str],
 }
 
 impl Vector {
@@ -45,9 +48,16 @@ fn manifest(vectors: &[Vector]) -> String {
     let line = |v: &Vector| {
         let expected = match &v.outcome {
             Ok(original) => serde_json::json!({"bytes": original.len(), "sha256": hex(original)}),
+            // Of all that can be wrong with what is given, these have one thing.
+            Err(Kind::InvalidArgument) => serde_json::json!({"error": "base not found"}),
             Err(kind) => serde_json::json!({"error": kind.to_string()}),
         };
-        serde_json::json!({"file": v.file(), "shows": v.shows, "expected": expected}).to_string()
+        let mut line =
+            serde_json::json!({"file": v.file(), "shows": v.shows, "expected": expected});
+        if !v.bases.is_empty() {
+            line["bases"] = v.bases.into();
+        }
+        line.to_string()
     };
     format!("[\n{}\n]\n", vectors.iter().map(line).collect::<Vec<_>>().join(",\n"))
 }
@@ -64,9 +74,13 @@ fn check_frame(vector: &Vector, frame: &[u8]) {
 
 fn check(vector: &Vector, wz: &[u8]) {
     let mut restored = Vec::new();
-    let streamed =
-        decompress(wz, &mut restored, &DecodeOptions { threads: 1, ..DecodeOptions::default() });
-    let read = Archive::open(wz).and_then(|archive| {
+    let mut base = Base::new();
+    for file in vector.bases {
+        base.add(file, std::fs::read(folder().join(file)).unwrap()).unwrap();
+    }
+    let options = DecodeOptions { threads: 1, base, ..DecodeOptions::default() };
+    let streamed = decompress(wz, &mut restored, &options);
+    let read = Archive::open_with(wz, options).and_then(|archive| {
         let mut all = vec![0; archive.info().original_bytes as usize];
         archive.read_at(0, &mut all).map(|()| all)
     });
@@ -84,7 +98,7 @@ fn check(vector: &Vector, wz: &[u8]) {
             let error = streamed.map(|_| ()).unwrap_err();
             assert_eq!(error.kind(), *kind, "{}: {error}", vector.name);
             // What only a pass over the whole file can see, an archive that reads bytes does not.
-            let whole_only = ["wrong_hash", "wrong_tensor_hash"];
+            let whole_only = ["wrong_hash", "wrong_tensor_hash", "bases_unused"];
             assert_eq!(read.is_ok(), whole_only.contains(&vector.name), "{}", vector.name);
         }
     }
@@ -97,10 +111,12 @@ fn golden_vectors_are_restored_or_refused() {
         ranges::ok(),
         ranges::bytes::ok(),
         frames::ok(),
+        bases::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
         frames::errors(),
+        bases::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);

@@ -28,9 +28,9 @@ pub(super) fn bf16(count: usize) -> Vec<u8> {
     bell().take(count).flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect()
 }
 
-type Tensor<'a> = (&'a str, Dtype, &'a [u64], Vec<u8>);
+pub(super) type Tensor<'a> = (&'a str, Dtype, &'a [u64], Vec<u8>);
 
-fn safetensors(tensors: &[Tensor<'_>]) -> Vec<u8> {
+pub(super) fn safetensors(tensors: &[Tensor<'_>]) -> Vec<u8> {
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     for (name, dtype, shape, bytes) in tensors {
         let offsets = [data.len(), data.len() + bytes.len()];
@@ -44,7 +44,7 @@ fn safetensors(tensors: &[Tensor<'_>]) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &data].concat()
 }
 
-fn compressed(file: &[u8], options: &Options) -> Vec<u8> {
+pub(super) fn compressed(file: &[u8], options: &Options) -> Vec<u8> {
     let mut wz = Vec::new();
     compress(file, &mut wz, options).unwrap();
     wz
@@ -57,6 +57,7 @@ fn whole(name: &'static str, shows: &'static str, file: Vec<u8>) -> Vector {
         wz: compressed(&file, &Options { threads: 1, ..Options::default() }),
         outcome: Ok(file),
         is_frame: false,
+        bases: &[],
     }
 }
 
@@ -86,7 +87,8 @@ fn cut_by_hand(
         };
         let data = blocks.concat();
         let bytes = data.len() as u64;
-        let segment = Segment { layout: layout.clone(), row: 0, spans: vec![bytes] };
+        let segment =
+            Segment { layout: layout.clone(), row: 0, spans: vec![bytes], base: Vec::new() };
         writer.begin_segment(&segment, context.as_ref()).unwrap();
         for block in blocks {
             put_block(&mut writer, layout, context.as_ref(), block);
@@ -96,7 +98,7 @@ fn cut_by_hand(
         original.extend(data);
     }
     writer.finish(footer(&original, segments.len() as u64)).unwrap();
-    Vector { name, shows, wz, outcome: Ok(original), is_frame: false }
+    Vector { name, shows, wz, outcome: Ok(original), is_frame: false, bases: &[] }
 }
 
 /// What the directory says of a tensor of bytes.
@@ -116,6 +118,7 @@ pub(super) fn footer(original: &[u8], tensors: u64) -> Footer {
         tensors,
         blake3: *blake3::hash(original).as_bytes(),
         sha256: None,
+        bases: None,
         pages: Vec::new(),
     }
 }
@@ -128,7 +131,7 @@ fn put_block(
 ) {
     let (mut coded, mut section) = (Coded::default(), Vec::new());
     let plan = plan::Segment::nameless(layout, data.len() as u64, &FrameOptions::default());
-    coded.encode(&plan, context, data).unwrap();
+    coded.encode(&plan, context.into(), data).unwrap();
     coded.append_to(&mut section);
     writer.blocks(&[coded.entry], &section).unwrap();
 }
@@ -225,6 +228,7 @@ pub(super) fn vectors() -> Vec<Vector> {
             wz: compressed(&sample, &Options { sha256: true, ..Options::default() }),
             outcome: Ok(sample),
             is_frame: false,
+            bases: &[],
         },
         shared_ranks(),
         cut_by_hand(
@@ -323,7 +327,7 @@ fn skippable() -> Vector {
     let (mut wz, layout) = (Vec::new(), Dtype::Bf16.record_layout());
     let mut writer = Writer::new(&mut wz).unwrap();
     writer.section(0x07, 0, |out| out.extend(b"a note")).unwrap();
-    let segment = Segment { layout: layout.clone(), row: 0, spans: Vec::new() };
+    let segment = Segment { layout: layout.clone(), row: 0, spans: Vec::new(), base: Vec::new() };
     writer.begin_segment(&segment, None).unwrap();
     writer.section(section::CONTEXT, 0x33, |out| out.extend(b"a hint for some blocks")).unwrap();
     writer.open_blocks();
@@ -337,5 +341,6 @@ fn skippable() -> Vector {
         wz,
         outcome: Ok(data),
         is_frame: false,
+        bases: &[],
     }
 }

@@ -5,18 +5,15 @@
 use super::decode::SLOTS_OF_THREAD;
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
-use super::{CARRIED, bad, carried, states_with, symbols};
+use super::{CARRIED, STILL, bad, carried, states_with, symbols};
 use crate::codec::PREAMBLE;
 use crate::error::Result;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::CHUNK;
-use weightzip_kernels::rans::{self, Shares};
-use weightzip_kernels::scale::{self, Moves};
+use weightzip_kernels::rans::{self, Shares, Tables};
+use weightzip_kernels::scale;
 use weightzip_kernels::strip::plane_len;
-
-/// No rank moves.
-const STILL: Moves = Moves { fixed: u8::MAX, shift: 0 };
 
 /// The bytes that have symbols: those with ranks from 1 to `last`, as much above `base` (modulo 256).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +64,7 @@ pub(in crate::codec) fn encode(data: &[u8], payload: &mut Vec<u8>) -> Option<()>
         counts[usize::from(rank)] = by_byte[usize::from(window.base.wrapping_add(rank))];
     }
     counts[0] = u32::try_from(escaped).ok()?;
-    let mut shares = Shares::new();
+    let mut shares = Shares::new(Tables::Four);
     let weights = symbols::weights(&[counts], &mut shares)?;
     // What fills the last group is any symbol.
     let filler = weights.iter().position(|&code| code > 0)?;

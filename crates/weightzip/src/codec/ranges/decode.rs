@@ -11,13 +11,15 @@ use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::{self, CHUNK, Exponents, Float, Residuals};
 use weightzip_kernels::level::Level;
 use weightzip_kernels::prefetch::prefetch;
-use weightzip_kernels::rans::{self, Slots};
+use weightzip_kernels::rans::{self, Slots, Tables};
 use weightzip_kernels::scale;
 use weightzip_kernels::strip::{packed_len, plane_len};
 
 thread_local! {
     /// A thread's tables, which its blocks use one after another.
     pub(super) static SLOTS_OF_THREAD: RefCell<Slots> = RefCell::default();
+    /// The same, where a context chooses one of eight.
+    pub(super) static EIGHT_OF_THREAD: RefCell<Slots> = RefCell::new(Slots::new(Tables::Eight));
 }
 
 pub(in crate::codec) fn decode<'a>(

@@ -5,14 +5,14 @@ use super::header::{Header, width};
 use super::scales::{Columns, MIN_LINE, Scales};
 use super::symbols::{self, Choice, Symbols};
 use super::tops::Tops;
-use super::{CARRIED, states_with, wide};
+use super::{CARRIED, TABLES, states_with, wide};
 use crate::codec::residuals::{Floats, Found, Narrowings, Output};
 use std::cell::RefCell;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::{self, CHUNK, EXPONENTS, Float};
 use weightzip_kernels::level::Level;
-use weightzip_kernels::rans::{self, Shares, TABLES};
+use weightzip_kernels::rans::{self, Shares};
 use weightzip_kernels::scale::{self, Moves};
 use weightzip_kernels::strip::{self, Planes, packed_len, plane_len};
 

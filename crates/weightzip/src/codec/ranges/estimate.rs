@@ -1,11 +1,11 @@
 //! What an encoder finds out about a block: the scales of its rows and columns, and whether they
 //! are worth their bytes. Integers only, so that every machine writes the same bytes.
 
+use super::TABLES;
 use super::header::width;
 use super::scales::{MAX_SCALE, MIN_LINE, Scales};
 use super::shares::CODE_BITS;
 use super::tops::Tops;
-use weightzip_kernels::rans::TABLES;
 use weightzip_kernels::scale::STEPS;
 use weightzip_kernels::strip::packed_len;
 

@@ -1,16 +1,15 @@
 //! What a range payload says before its strips of residuals (spec: "Ranges").
 
-use super::bad;
 use super::scales::{SCALE_BITS, Scales};
 use super::shares::CODE_BITS;
 use super::symbols::Symbols;
+use super::{TABLES, bad};
 use crate::codec::residuals::Narrowings;
 use crate::codec::{PREAMBLE, le_u32, take};
 use crate::error::Result;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::field::{CHUNK, Float};
 use weightzip_kernels::level::Level;
-use weightzip_kernels::rans::TABLES;
 use weightzip_kernels::scale::{Moves, STEPS};
 use weightzip_kernels::strip::{self, ALIGN, Planes, packed_len, plane_len};
 

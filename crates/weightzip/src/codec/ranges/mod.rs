@@ -4,8 +4,10 @@
 //! The seed paper (arXiv 2404.15198) codes exponents by an entropy coder without a context; here the
 //! context is where in its matrix an element is, and the coder has 64 lanes.
 
+mod buckets;
 pub(super) mod bytes;
 mod decode;
+pub(super) mod difference;
 mod encode;
 mod estimate;
 mod header;
@@ -23,6 +25,7 @@ pub(super) use scales::Columns;
 use crate::error::{Error, Result};
 use weightzip_kernels::GROUP;
 use weightzip_kernels::field::Float;
+use weightzip_kernels::scale::Moves;
 
 /// Mantissa bits that a symbol has: so many that a step of it is a quarter of an octave.
 const TOP_BITS: u32 = 2;
@@ -30,10 +33,16 @@ const TOP_BITS: u32 = 2;
 /// Most exponent bits of a float that this coding takes, top mantissa bits among them.
 const MAX_EXPONENT_BITS: u32 = 11;
 
+/// Tables that scales choose among.
+const TABLES: usize = 4;
+
 /// Bytes that a lane's state starts with, below its highest bit.
 const CARRIED_BYTES: u32 = 2;
 
-/// The same of all lanes.
+/// No rank moves: there are no scales.
+const STILL: Moves = Moves { fixed: u8::MAX, shift: 0 };
+
+/// The bytes that states carry, of all lanes.
 const CARRIED: usize = CARRIED_BYTES as usize * GROUP;
 
 /// States that carry these bytes, two each; zeros where there are none.

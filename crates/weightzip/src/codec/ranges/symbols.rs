@@ -1,8 +1,8 @@
 //! Symbols (spec: "Scales"): the ranks that occur often, less the steps of their scales. What is
 //! rare escapes, since the least share of a table would be too much for it.
 
-use super::shares;
-use weightzip_kernels::rans::{SLOTS, Shares, TABLES};
+use super::{TABLES, shares};
+use weightzip_kernels::rans::{SLOTS, Shares};
 use weightzip_kernels::scale::Moves;
 
 /// Which symbols stand for which ranks, and these for which tops.

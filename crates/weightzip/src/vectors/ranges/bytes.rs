@@ -37,7 +37,14 @@ pub(in crate::vectors) fn ok() -> Vec<Vector> {
     let opaque = RecordLayout::opaque();
     let restored = |file: File, name, shows, shown: &dyn Fn(&[u8]) -> bool| {
         assert!(shown(&file.blocks[0].1), "{name}");
-        Vector { name, shows, wz: file.to_wz(), outcome: Ok(file.data), is_frame: false }
+        Vector {
+            name,
+            shows,
+            wz: file.to_wz(),
+            outcome: Ok(file.data),
+            is_frame: false,
+            bases: &[],
+        }
     };
     let i8s = Dtype::I8.record_layout();
     vec![

@@ -84,7 +84,12 @@ impl File {
         let mut wz = Vec::new();
         let bytes = self.data.len() as u64;
         let mut writer = Writer::new(&mut wz).unwrap();
-        let segment = Segment { layout: self.layout.clone(), row: self.row, spans: vec![bytes] };
+        let segment = Segment {
+            layout: self.layout.clone(),
+            row: self.row,
+            spans: vec![bytes],
+            base: Vec::new(),
+        };
         writer.begin_segment(&segment, None).unwrap();
         for (id, payload) in &self.contexts {
             writer.section(CONTEXT, *id, |out| out.extend(payload)).unwrap();
@@ -111,12 +116,19 @@ impl File {
     ) -> Vector {
         let payload = self.payload();
         assert!(payload.join() == self.blocks[0].1 && shown(&payload), "{name}");
-        Vector { name, shows, wz: self.to_wz(), outcome: Ok(self.data), is_frame: false }
+        Vector {
+            name,
+            shows,
+            wz: self.to_wz(),
+            outcome: Ok(self.data),
+            is_frame: false,
+            bases: &[],
+        }
     }
 
     fn corrupt(&self, name: &'static str, shows: &'static str) -> Vector {
         let outcome = Err(Kind::Corruption);
-        Vector { name, shows, wz: self.to_wz(), outcome, is_frame: false }
+        Vector { name, shows, wz: self.to_wz(), outcome, is_frame: false, bases: &[] }
     }
 
     /// A change of the file, its first block's payload in parts.

@@ -1,0 +1,92 @@
+//! Bases: the models that files are coded against, as the command line has them.
+
+use crate::{escape, job, walk};
+use anyhow::Result;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use weightzip::{Base, BaseTensor};
+
+/// Which bases a file may have.
+#[derive(Args, Clone, Default)]
+pub(crate) struct BaseArgs {
+    /// A model that files are coded against, or a folder of its files; may be compressed, and given
+    /// more than once
+    #[arg(long = "base", value_name = "MODEL")]
+    paths: Vec<PathBuf>,
+    /// What was loaded of these.
+    #[arg(skip)]
+    loaded: OnceLock<Base>,
+}
+
+impl BaseArgs {
+    /// The models that were named, and what they need themselves.
+    pub(crate) fn named(&self) -> Result<Base> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded.clone());
+        }
+        let mut base = Base::new();
+        for path in &self.paths {
+            for file in files_of(path)? {
+                base.load(&file)?;
+            }
+        }
+        Ok(self.loaded.get_or_init(|| base).clone())
+    }
+
+    /// The models that were named, and those that a .wz needs, from where they are looked for.
+    pub(crate) fn of_file(&self, path: Option<&Path>) -> Result<Base> {
+        let mut base = self.named()?;
+        path.map_or(Ok(()), |path| base.find_for(path))?;
+        Ok(base)
+    }
+}
+
+/// A file, or the models in a folder.
+fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let tree = walk::walk(path)?;
+    let is_model = |path: &PathBuf| {
+        path.extension().is_some_and(|suffix| suffix == "wz" || suffix == "safetensors")
+            && job::prefix(path).is_ok()
+    };
+    Ok(tree.files.into_iter().map(|entry| entry.path).filter(is_model).collect())
+}
+
+/// A file that another one can't be restored without.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Need {
+    /// Its name when it was used.
+    file: String,
+    /// Tensors of it that are needed.
+    tensors: usize,
+    /// BLAKE3 of the first of them.
+    blake3: String,
+}
+
+/// The files that have these tensors.
+pub(crate) fn needs(tensors: &[BaseTensor]) -> Vec<Need> {
+    let mut needs: Vec<Need> = Vec::new();
+    for tensor in tensors {
+        match needs.iter_mut().find(|need| *need.file == *tensor.file) {
+            Some(need) => need.tensors += 1,
+            None => {
+                let (file, blake3) = (tensor.file.to_string(), crate::human::hex(&tensor.blake3));
+                needs.push(Need { file, tensors: 1, blake3 });
+            }
+        }
+    }
+    needs
+}
+
+/// What to tell people of them.
+pub(crate) fn lines(needs: &[Need]) -> impl Iterator<Item = String> {
+    needs.iter().map(|Need { file, tensors, blake3 }| {
+        let (file, some) = (escape::text(file), if *tensors == 1 { "tensor" } else { "tensors" });
+        format!(
+            "needs base {file}, {tensors} {some}, the first with blake3 {blake3}; without it this file cannot be restored"
+        )
+    })
+}

@@ -1,0 +1,118 @@
+//! `--base`, and where bases are looked for.
+
+use crate::common::{Scratch, Tensor, WZ, noise, safetensors};
+use std::process::Command;
+
+/// A model whose weights are noise, but for those of every `step`th place.
+fn model(step: usize) -> Vec<u8> {
+    let mut weights = noise(40_000);
+    weights.iter_mut().step_by(step).for_each(|byte| *byte ^= 1);
+    safetensors(&[
+        Tensor("w", "F32", &[100, 100], weights),
+        Tensor("ids", "U8", &[600], noise(600)),
+    ])
+}
+
+/// `old.safetensors`, `new.safetensors`, and `new.safetensors.wz`, which needs the old one.
+fn delta() -> Scratch {
+    let dir = Scratch::new();
+    dir.write("old.safetensors", model(usize::MAX));
+    dir.write("new.safetensors", model(100));
+    let run = dir.wz(&["compress", "new.safetensors", "--base", "old.safetensors"]).ok();
+    assert!(run.stderr.contains("needs base old.safetensors, 2 tensors"), "{}", run.stderr);
+    assert!(run.stderr.contains("without it this file cannot be restored"), "{}", run.stderr);
+    assert!(dir.read("new.safetensors.wz").len() < 8000);
+    dir
+}
+
+#[test]
+fn a_base_is_found_beside_the_file_in_the_search_path_or_where_it_is_said_to_be() {
+    let dir = delta();
+    dir.wz(&["verify", "new.safetensors.wz"]).ok();
+    let restored = |args: &[&str], search: &str| {
+        let mut command = Command::new(WZ);
+        command.args(["decompress", "new.safetensors.wz", "-f", "-o", "out"]).args(args);
+        command.current_dir(dir.path(""));
+        let output = command.env("WEIGHTZIP_BASE_PATH", search).output().unwrap();
+        output.status.success() && dir.read("out") == model(100)
+    };
+    assert!(restored(&[], ""));
+    std::fs::create_dir(dir.path("models")).unwrap();
+    std::fs::rename(dir.path("old.safetensors"), dir.path("models/old.safetensors")).unwrap();
+    assert!(!restored(&[], ""));
+    assert!(restored(&[], "nowhere:models"));
+    assert!(restored(&["--base", "models/old.safetensors"], ""));
+    assert!(restored(&["--base", "models"], ""));
+    // Compressed, and under another name.
+    dir.wz(&["compress", "models/old.safetensors", "-o", "models/else.wz"]).ok();
+    std::fs::remove_file(dir.path("models/old.safetensors")).unwrap();
+    assert!(!restored(&[], "models"));
+    assert!(restored(&["--base", "models/else.wz"], ""));
+    let rows = ["cat", "new.safetensors.wz", "w", "--rows", "7:9", "--base", "models/else.wz"];
+    let wanted = &model(100)[model(100).len() - 40_600..][7 * 400..9 * 400];
+    assert!(dir.wz(&rows).ok().stdout == wanted);
+}
+
+#[test]
+fn without_its_base_a_file_is_listed_and_not_restored() {
+    let dir = delta();
+    std::fs::remove_file(dir.path("old.safetensors")).unwrap();
+    for args in
+        [&["decompress", "new.safetensors.wz", "-o", "out"][..], &["verify", "new.safetensors.wz"]]
+    {
+        dir.wz(args).fails(&[
+            "base model not found: old.safetensors, blake3",
+            "pass --base or set WEIGHTZIP_BASE_PATH",
+        ]);
+    }
+    dir.wz(&["cat", "new.safetensors.wz", "w"]).fails(&["base model not found"]);
+    let run = dir.wz(&["inspect", "new.safetensors.wz"]).ok();
+    let told = String::from_utf8(run.stdout).unwrap();
+    assert!(told.contains("needs base old.safetensors, 2 tensors"), "{told}");
+    assert!(told.contains("difference"), "{told}");
+    assert!(
+        run.stderr.contains("warning: invalid argument: base model not found"),
+        "{}",
+        run.stderr
+    );
+    let run = dir.wz(&["inspect", "--json", "new.safetensors.wz"]).ok();
+    let told: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(told["archive"]["needs"][0]["tensors"], 2);
+    // One with the right name and other bytes is not taken.
+    dir.write("old.safetensors", model(3));
+    dir.wz(&["verify", "new.safetensors.wz"])
+        .fails(&["old.safetensors has another of this name: blake3"]);
+}
+
+#[test]
+fn chains_are_followed_and_removal_waits_for_the_base() {
+    let dir = delta();
+    dir.write("newer.safetensors", model(50));
+    let steps = ["compress", "newer.safetensors", "--base", "new.safetensors.wz", "--rm"];
+    dir.wz(&steps).ok();
+    assert!(std::fs::metadata(dir.path("newer.safetensors")).is_err());
+    dir.wz(&["decompress", "newer.safetensors.wz"]).ok();
+    assert!(dir.read("newer.safetensors") == model(50));
+    // The first of the chain is gone: the next one will do, if it stands alone.
+    std::fs::remove_file(dir.path("old.safetensors")).unwrap();
+    dir.wz(&["verify", "newer.safetensors.wz"]).ok();
+    std::fs::remove_file(dir.path("new.safetensors")).unwrap();
+    dir.wz(&["verify", "newer.safetensors.wz"]).fails(&["base model not found: old.safetensors"]);
+    dir.wz(&["compress", "newer.safetensors", "-f", "--base", "nowhere"])
+        .fails(&["base nowhere", "can't open"]);
+}
+
+#[test]
+fn a_folder_is_compressed_against_a_folder() {
+    let dir = Scratch::new();
+    for (folder, step) in [("old", usize::MAX), ("new", 100)] {
+        std::fs::create_dir(dir.path(folder)).unwrap();
+        dir.write(&format!("{folder}/a.safetensors"), model(step));
+        dir.write(&format!("{folder}/config.json"), b"{}");
+    }
+    dir.wz(&["compress", "new", "-o", "packed", "--base", "old"]).ok();
+    dir.wz(&["verify", "packed", "--base", "old"]).ok();
+    dir.wz(&["verify", "packed"]).fails(&["base model not found: a.safetensors"]);
+    dir.wz(&["decompress", "packed", "-o", "again", "--base", "old"]).ok();
+    assert!(dir.read("again/a.safetensors") == model(100));
+}

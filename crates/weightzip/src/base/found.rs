@@ -1,0 +1,168 @@
+//! Base tensors that are at hand: what a decoder reads.
+
+use super::{Base, BaseTensor, Model, cant_read};
+use crate::container::bases;
+use crate::container::directory::Hash;
+use crate::container::segment::BasePart;
+use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A file's base tensors, in its order: the model that has each, and where.
+#[derive(Clone, Default)]
+pub(crate) struct Found {
+    tensors: Vec<(Arc<Model>, u64)>,
+}
+
+/// How sure a decoder must be of a base tensor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sure {
+    /// Its BLAKE3 was seen to be the one that is wanted.
+    Whole,
+    /// File, name and length are, and of no other; each block's hash tells the rest.
+    ByBlock,
+}
+
+thread_local! {
+    /// The base of a block that this thread works on. Taken while it is in use, for reading it may
+    /// mean to decode a block that has a base.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Found {
+    pub(super) fn new(tensors: Vec<(Arc<Model>, u64)>) -> Self {
+        Self { tensors }
+    }
+
+    /// Reads `len` bytes of a segment's base from `start` of it on, and works with them, and with
+    /// whether the segment has a base there.
+    pub(crate) fn with<T>(
+        &self,
+        parts: &[BasePart],
+        start: u64,
+        len: usize,
+        work: impl FnOnce(&[u8], bool) -> Result<T>,
+    ) -> Result<T> {
+        let mut buffer = BUFFER.take();
+        buffer.resize(buffer.len().max(len), 0);
+        let base = &mut buffer[..len];
+        let done = self.read(parts, start, base).and_then(|any| work(base, any));
+        BUFFER.set(buffer);
+        done
+    }
+
+    /// Fills `out` with a segment's base from `start` of it on: zeros where it has none. Returns
+    /// whether it has any there.
+    fn read(&self, parts: &[BasePart], start: u64, out: &mut [u8]) -> Result<bool> {
+        let (mut at, mut rest, mut any) = (0u64, out, false);
+        let mut wanted = start;
+        for part in parts {
+            let (begin, end) = (at, at + part.bytes);
+            at = end;
+            if wanted >= end || rest.is_empty() {
+                continue;
+            }
+            let len = usize::try_from(end - wanted).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(len);
+            match part.from {
+                Some((tensor, offset)) => {
+                    let found = self.tensors.get(tensor);
+                    let (model, tensor_at) = found.ok_or_else(|| Error::argument(NONE_GIVEN))?;
+                    let place = tensor_at + offset + (wanted - begin);
+                    model.bytes.read_at(place, now).map_err(cant_read)?;
+                    any = true;
+                }
+                None => now.fill(0),
+            }
+            wanted += len as u64;
+            rest = later;
+        }
+        rest.fill(0);
+        Ok(any)
+    }
+}
+
+const NONE_GIVEN: &str = "this file is coded against a base, and none was given";
+
+impl Base {
+    /// Finds what a file is coded against.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) that names what is missing, or differs.
+    pub(crate) fn find(&self, wanted: &[bases::BaseTensor], sure: Sure) -> Result<Found> {
+        let index = Index::of(self);
+        let found = wanted.iter().map(|wanted| {
+            let (model, tensor) = index.find(wanted, sure)?;
+            Ok((Arc::clone(model), tensor.range.start))
+        });
+        Ok(Found { tensors: found.collect::<Result<_>>()? })
+    }
+}
+
+/// A tensor, and the model that has it.
+type Place<'a> = (&'a Arc<Model>, &'a BaseTensor);
+
+/// The tensors of all models, by what is known of them.
+#[derive(Default)]
+struct Index<'a> {
+    by_blake3: HashMap<Hash, Place<'a>>,
+    by_name: HashMap<(&'a str, u64), Vec<Place<'a>>>,
+    by_length: HashMap<u64, Vec<Place<'a>>>,
+}
+
+impl<'a> Index<'a> {
+    fn of(base: &'a Base) -> Self {
+        let mut index = Self::default();
+        for model in &base.models {
+            for tensor in &model.tensors {
+                let (place, bytes) = ((model, tensor), tensor.range.end - tensor.range.start);
+                if let Some(blake3) = tensor.blake3.get() {
+                    index.by_blake3.insert(*blake3, place);
+                }
+                index.by_name.entry((&tensor.info.name, bytes)).or_default().push(place);
+                index.by_length.entry(bytes).or_default().push(place);
+            }
+        }
+        index
+    }
+
+    fn find(&self, wanted: &bases::BaseTensor, sure: Sure) -> Result<Place<'a>> {
+        let known = self.by_blake3.get(&wanted.blake3);
+        let known = known.filter(|(_, t)| t.range.end - t.range.start == wanted.bytes);
+        if let Some(known) = known {
+            return Ok(*known);
+        }
+        let by_name = self.by_name.get(&(wanted.name.as_str(), wanted.bytes));
+        let by_name = by_name.map_or(&[][..], |places| places);
+        let unknown = |place: &&Place<'_>| place.1.blake3.get().is_none();
+        if sure == Sure::ByBlock {
+            let in_file = |place: &&Place<'_>| unknown(place) && place.0.name == wanted.file;
+            let mut candidates = by_name.iter().filter(in_file);
+            if let (Some(found), None) = (candidates.next(), candidates.next()) {
+                return Ok(*found);
+            }
+        }
+        // Those of the same name first: others needn't be hashed then.
+        let others = self.by_length.get(&wanted.bytes).into_iter().flatten();
+        for place in by_name.iter().chain(others) {
+            if place.0.blake3(place.1)? == wanted.blake3 {
+                return Ok(*place);
+            }
+        }
+        let another = by_name.first().and_then(|(model, tensor)| {
+            let has = hex(tensor.blake3.get()?);
+            Some(format!("; {} has another of this name: blake3 {has}", model.name))
+        });
+        let (file, blake3) = (&wanted.file, hex(&wanted.blake3));
+        let another = another.unwrap_or_default();
+        Err(Error::argument(format!(
+            "base model not found: {file}, blake3 {blake3}{another}; pass --base or set WEIGHTZIP_BASE_PATH"
+        ))
+        .in_tensor(&wanted.name))
+    }
+}
+
+fn hex(hash: &[u8; 32]) -> String {
+    blake3::Hash::from(*hash).to_hex().to_string()
+}

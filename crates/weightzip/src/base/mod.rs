@@ -1,0 +1,141 @@
+//! Bases: models that others are coded against (spec: "Bases").
+//!
+//! [`matching`] finds what a new model's tensors may be coded against, [`found`] finds again, by
+//! BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files.
+
+mod found;
+mod matching;
+mod search;
+
+pub(crate) use found::{Found, Sure};
+pub(crate) use matching::matched;
+
+use crate::archive::Archive;
+use crate::container::directory::Hash;
+use crate::container::header::is_weightzip;
+use crate::error::{Error, Result};
+use crate::formats;
+use crate::options::DecodeOptions;
+use crate::source::Source;
+use crate::span::TensorInfo;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// Models that are at hand as bases. A copy shares them.
+#[derive(Clone, Default)]
+pub struct Base {
+    models: Vec<Arc<Model>>,
+}
+
+/// A model, compressed or not.
+struct Model {
+    /// Its file's name, for people.
+    name: Arc<str>,
+    /// Its bytes, decompressed.
+    bytes: Box<dyn Source + Send>,
+    tensors: Vec<BaseTensor>,
+}
+
+/// A tensor of a model.
+struct BaseTensor {
+    info: TensorInfo,
+    range: Range<u64>,
+    /// Known when it was asked for, or a directory says it.
+    blake3: OnceLock<Hash>,
+}
+
+impl Base {
+    /// No models.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+
+    /// Adds a model, which may be a `.wz`; `name` is its file's name, without folders. If it is itself coded
+    /// against a base, that must have been added before. Reads its header or directory only.
+    ///
+    /// # Errors
+    /// As [`Archive::open`] or [`scan`](crate::scan); and if it lacks its own base.
+    pub fn add(&mut self, name: &str, source: impl Source + Send + 'static) -> Result<()> {
+        let mut magic = [0; 8];
+        let size = source.size().map_err(cant_read)?;
+        if size >= magic.len() as u64 {
+            source.read_at(0, &mut magic).map_err(cant_read)?;
+        }
+        let model = match is_weightzip(&magic) {
+            true => self.archived(name, source)?,
+            false => Model::plain(name, source)?,
+        };
+        self.models.push(Arc::new(model));
+        Ok(())
+    }
+
+    fn archived(&self, name: &str, source: impl Source + Send + 'static) -> Result<Model> {
+        // Whoever reads a base's blocks has threads of his own.
+        let options = DecodeOptions { threads: 1, base: self.clone(), ..DecodeOptions::default() };
+        let archive = Archive::open_with(source, options)?;
+        archive.check_bases()?;
+        let known = |tensor: crate::Tensor<'_, _>| BaseTensor {
+            info: tensor.info().clone(),
+            range: tensor.range(),
+            blake3: OnceLock::from(tensor.blake3()),
+        };
+        let tensors = archive.tensors().map(known).collect();
+        Ok(Model { name: name.into(), bytes: Box::new(Original(archive)), tensors })
+    }
+}
+
+impl Model {
+    fn plain(name: &str, source: impl Source + Send + 'static) -> Result<Self> {
+        let spans = formats::scan(&source)?.spans;
+        let tensors = spans.into_iter().filter_map(|span| {
+            let (info, range) = (span.tensor?, span.range);
+            Some(BaseTensor { info, range, blake3: OnceLock::new() })
+        });
+        let tensors = tensors.collect();
+        Ok(Self { name: name.into(), bytes: Box::new(source), tensors })
+    }
+
+    /// The BLAKE3 of a tensor; reads all of it the first time.
+    fn blake3(&self, tensor: &BaseTensor) -> Result<Hash> {
+        if let Some(known) = tensor.blake3.get() {
+            return Ok(*known);
+        }
+        let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; READ]);
+        let mut at = tensor.range.start;
+        while at < tensor.range.end {
+            let left = usize::try_from(tensor.range.end - at).unwrap_or(usize::MAX);
+            let part = &mut buffer[..left.min(READ)];
+            let read = self.bytes.read_at(at, part);
+            read.map_err(|e| cant_read(e).in_tensor(&tensor.info.name))?;
+            hasher.update(part);
+            at += part.len() as u64;
+        }
+        Ok(*tensor.blake3.get_or_init(|| *hasher.finalize().as_bytes()))
+    }
+}
+
+/// Bytes that are hashed at a time.
+const READ: usize = 1 << 20;
+
+fn cant_read(error: io::Error) -> Error {
+    Error::io("can't read the base", error)
+}
+
+/// What an archive was made of.
+struct Original<S>(Archive<S>);
+
+impl<S: Source> Source for Original<S> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.info().original_bytes)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buf).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,123 @@
+//! Where bases are looked for: under their names, in folders. A name is a hint, never a path.
+
+use super::Base;
+use crate::archive::Archive;
+use crate::container::header::{self, is_weightzip};
+use crate::container::section;
+use crate::error::{Error, Result};
+use crate::options::DecodeOptions;
+use crate::source::Source;
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Folders in which bases are looked for, as in PATH.
+const SEARCH: &str = "WEIGHTZIP_BASE_PATH";
+
+impl Base {
+    /// Adds a model's file; if it is a `.wz` that needs bases, these first, from where
+    /// [`find_for`](Self::find_for) looks for them.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), with the file's path.
+    pub fn load(&mut self, path: &Path) -> Result<()> {
+        let mut search = Search { base: std::mem::take(self), ..Search::default() };
+        let loaded = search.load(path);
+        *self = search.base;
+        loaded
+    }
+
+    /// Adds what a `.wz` needs and these models don't have: files of those names, with or without
+    /// `.wz`, beside it and in the folders of the environment variable `WEIGHTZIP_BASE_PATH`. What isn't
+    /// found is missed when it is used.
+    ///
+    /// # Errors
+    /// If something is missing, and a file that might have it can't be read.
+    pub fn find_for(&mut self, path: &Path) -> Result<()> {
+        if self.suffices(path) {
+            return Ok(());
+        }
+        let mut search = Search { base: std::mem::take(self), ..Search::default() };
+        search.folders.extend(path.parent().map(Path::to_owned));
+        search.seen.extend(std::fs::canonicalize(path));
+        search.find(&wanted(path));
+        *self = search.base;
+        match search.trouble {
+            Some(trouble) if !self.suffices(path) => Err(trouble),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a file needs no other bases than these; so does what is no `.wz`.
+    fn suffices(&self, path: &Path) -> bool {
+        // The first section tells, so that a directory needn't be read for nothing.
+        let mut start = [0; header::LEN + 1];
+        let read = File::open(path).and_then(|file| Source::read_at(&file, 0, &mut start));
+        if read.is_err() || !is_weightzip(&start) || start[header::LEN] != section::BASES {
+            return true;
+        }
+        let options = DecodeOptions { base: self.clone(), ..DecodeOptions::default() };
+        let archive = File::open(path).ok().and_then(|file| Archive::open_with(file, options).ok());
+        archive.is_none_or(|archive| archive.check_bases().is_ok())
+    }
+}
+
+/// Loads models after those that they need.
+#[derive(Default)]
+struct Search {
+    base: Base,
+    /// Where to look, before the folders of the environment.
+    folders: Vec<PathBuf>,
+    seen: HashSet<PathBuf>,
+    /// Why a file that was found could not be loaded: another one may do instead.
+    trouble: Option<Error>,
+}
+
+impl Search {
+    fn load(&mut self, path: &Path) -> Result<()> {
+        let failed = |e: Error| Error::new(e.kind(), format!("base {}: {e}", path.display()));
+        let cant_open = |e| failed(Error::io("can't open", e));
+        let canonical = std::fs::canonicalize(path).map_err(cant_open)?;
+        if !self.seen.insert(canonical) {
+            return Ok(());
+        }
+        self.folders.extend(path.parent().map(Path::to_owned));
+        if !self.base.suffices(path) {
+            self.find(&wanted(path));
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let file = File::open(path).map_err(cant_open)?;
+        let added = self.base.add(&name.unwrap_or_default(), file);
+        added.map_err(|e| self.trouble.take().unwrap_or_else(|| failed(e)))
+    }
+
+    /// Loads the files of these names, as far as they are there.
+    fn find(&mut self, names: &[Arc<str>]) {
+        let searched = std::env::var_os(SEARCH).unwrap_or_default();
+        for name in names {
+            if Path::new(&**name).file_name() != Some((**name).as_ref()) {
+                continue;
+            }
+            let plain = name.strip_suffix(".wz").unwrap_or(name);
+            let spellings = [plain.to_owned(), format!("{plain}.wz")];
+            let folders = self.folders.iter().cloned().chain(std::env::split_paths(&searched));
+            let files = folders.flat_map(|folder| spellings.clone().map(|name| folder.join(name)));
+            for path in files.filter(|path| path.is_file()).collect::<Vec<_>>() {
+                self.trouble = self.load(&path).err().or(self.trouble.take());
+            }
+        }
+    }
+}
+
+/// The names of the files that a `.wz` needs, each once; none if it is no `.wz`.
+fn wanted(path: &Path) -> Vec<Arc<str>> {
+    let archive = File::open(path).ok().and_then(|file| Archive::open(file).ok());
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for tensor in archive.iter().flat_map(|archive| archive.bases()) {
+        if !names.contains(&tensor.file) {
+            names.push(Arc::clone(&tensor.file));
+        }
+    }
+    names
+}

@@ -1,0 +1,122 @@
+//! Which table serves which exponents of a base (spec: "Differences"): neighbours share one.
+
+use weightzip_kernels::rans::Tables;
+
+/// Exponents from which on the next table serves; those that are 255 are not in use.
+pub(super) type Bounds = [u8; 7];
+
+/// How many tables there are.
+pub(super) fn count(bounds: &Bounds) -> usize {
+    1 + bounds.iter().filter(|bound| **bound < u8::MAX).count()
+}
+
+/// The table of each exponent: how many bounds are not above it.
+pub(super) fn tables(bounds: &Bounds) -> [u8; 256] {
+    let mut tables = [0; 256];
+    for &bound in &bounds[..count(bounds) - 1] {
+        tables[usize::from(bound)..].iter_mut().for_each(|table| *table += 1);
+    }
+    tables
+}
+
+/// How often each symbol occurs with some neighbouring exponents, and what that costs.
+struct Bucket {
+    first: u8,
+    counts: Box<[u32; 256]>,
+    cost: u64,
+}
+
+impl Bucket {
+    fn new(first: u8, counts: Box<[u32; 256]>) -> Self {
+        let cost = cost(&counts);
+        Self { first, counts, cost }
+    }
+
+    fn with(&self, next: &Self) -> Self {
+        let mut counts = self.counts.clone();
+        counts.iter_mut().zip(next.counts.iter()).for_each(|(a, b)| *a += b);
+        Self::new(self.first, counts)
+    }
+}
+
+/// Bounds so that tables say the most: from a table for each exponent on, those two neighbours
+/// become one which lose least by it.
+pub(super) fn bounds(by_exponent: &[[u32; 256]]) -> Bounds {
+    let mut buckets: Vec<Bucket> = (0..=u8::MAX)
+        .zip(by_exponent)
+        .filter(|(_, counts)| counts.iter().any(|&n| n > 0))
+        .map(|(e, counts)| Bucket::new(e, Box::new(*counts)))
+        .collect();
+    let mut merged: Vec<Bucket> = buckets.windows(2).map(|two| two[0].with(&two[1])).collect();
+    while buckets.len() > 1 {
+        let apart = |i: usize| buckets[i].cost + buckets[i + 1].cost;
+        let loss = |i: &usize| merged[*i].cost.saturating_sub(apart(*i));
+        let Some(least) = (0..merged.len()).min_by_key(loss) else { break };
+        // A table costs its weights, too.
+        if buckets.len() <= Tables::Eight.count() && loss(&least) > TABLE_COST {
+            break;
+        }
+        buckets[least] = merged.remove(least);
+        buckets.remove(least + 1);
+        if let Some(before) = least.checked_sub(1) {
+            merged[before] = buckets[before].with(&buckets[least]);
+        }
+        if least < merged.len() {
+            merged[least] = buckets[least].with(&buckets[least + 1]);
+        }
+    }
+    let mut bounds = [u8::MAX; 7];
+    bounds.iter_mut().zip(buckets.iter().skip(1)).for_each(|(bound, b)| *bound = b.first);
+    bounds
+}
+
+/// What a table costs, about: 40 weights of 6 bits, where a bit counts 256.
+const TABLE_COST: u64 = (40 * 6) << 8;
+
+/// What symbols cost that occur so often, where a bit counts 256.
+fn cost(counts: &[u32; 256]) -> u64 {
+    let n_log_n = |n: u32| u64::from(n) * log2(n);
+    let all = n_log_n(counts.iter().sum());
+    all.saturating_sub(counts.iter().map(|&n| n_log_n(n)).sum())
+}
+
+/// The logarithm times 256, nearly; that of 0 is 0.
+fn log2(n: u32) -> u64 {
+    let whole = n.max(1).ilog2();
+    let fraction = (u64::from(n) << 16 >> whole) & 0xFFFF;
+    // A parabola through both ends and the middle.
+    let bent = (fraction * (0x1_0000 - fraction) * 22_544) >> 32;
+    (u64::from(whole) << 8) + ((fraction + bent) >> 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logarithms_are_near() {
+        for n in (1..9000u32).chain([u32::MAX - 1, u32::MAX, 1 << 31]) {
+            let exact = f64::from(n).log2() * 256.0;
+            assert!((log2(n) as f64 - exact).abs() < 3.5, "{n}: {} {exact}", log2(n));
+        }
+    }
+
+    #[test]
+    fn unlike_exponents_have_tables_of_their_own() {
+        let mut counts = vec![[0; 256]; 256];
+        for (e, symbol) in [(100, 1), (101, 1), (102, 9), (103, 9), (110, 30)] {
+            counts[e][symbol] = 10_000;
+            counts[e][symbol + 1] = 10_000;
+        }
+        assert_eq!(bounds(&counts), [102, 110, 255, 255, 255, 255, 255]);
+        let tables = tables(&bounds(&counts));
+        assert_eq!([0, 101, 102, 109, 110, 254].map(|e: usize| tables[e]), [0, 0, 1, 1, 2, 2]);
+        assert_eq!(bounds(&vec![[0; 256]; 256]), [255; 7]);
+        // More kinds than tables.
+        for (e, counts) in counts.iter_mut().enumerate() {
+            *counts = [0; 256];
+            counts[e] = 1000;
+        }
+        assert!(bounds(&counts).is_sorted());
+    }
+}

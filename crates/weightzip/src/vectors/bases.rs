@@ -1,0 +1,271 @@
+//! Files that are coded against a base, well and badly made.
+
+use super::Vector;
+use super::ok::{bell, bf16, compressed, footer, numbers, safetensors, tensor};
+use crate::codec::{Coding, Given};
+use crate::container::bases::BaseTensor;
+use crate::container::segment::{BasePart, Segment};
+use crate::container::table::Entry;
+use crate::container::writer::Writer;
+use crate::{Base, Dtype, Hints, Kind, Level, Options, encode_block};
+
+const BASE: &[&str] = &["ok/base.wz"];
+
+/// Weights after some training.
+fn trained(count: usize) -> impl Iterator<Item = f32> {
+    let steps = numbers().skip(9).map(|n| n as f32 / u32::MAX as f32 - 0.5);
+    bell().take(count).zip(steps).map(|(w, step)| w + step * step * step * 0.01)
+}
+
+fn trained_bf16(count: usize) -> Vec<u8> {
+    trained(count).flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect()
+}
+
+fn f32s(values: impl Iterator<Item = f32>) -> Vec<u8> {
+    values.flat_map(f32::to_le_bytes).collect()
+}
+
+fn ids(changed: usize) -> Vec<u8> {
+    (0..900)
+        .map(|i: usize| (i * i) as u32 + u32::from(i == changed))
+        .flat_map(u32::to_le_bytes)
+        .collect()
+}
+
+/// What the others are coded against.
+fn base_model() -> Vec<u8> {
+    let halves = bell().take(500).flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect();
+    safetensors(&[
+        ("w", Dtype::Bf16, &[60, 50], bf16(3000)),
+        ("v", Dtype::F32, &[2100], f32s(bell().take(2100))),
+        ("h", Dtype::F16, &[500], halves),
+        ("ids", Dtype::U32, &[900], ids(usize::MAX)),
+    ])
+}
+
+fn against_base(name: &'static str, shows: &'static str, level: Level, file: Vec<u8>) -> Vector {
+    let mut base = Base::new();
+    base.add("base.safetensors", base_model()).unwrap();
+    let wz = compressed(&file, &Options { threads: 1, level, base, ..Options::default() });
+    Vector { name, shows, wz, outcome: Ok(file), is_frame: false, bases: BASE }
+}
+
+pub(super) fn ok() -> Vec<Vector> {
+    let base = base_model();
+    let halves = trained(500).flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect();
+    let trained_model = safetensors(&[
+        ("w", Dtype::Bf16, &[60, 50], trained_bf16(3000)),
+        ("v", Dtype::F32, &[2100], f32s(trained(2100))),
+        ("h", Dtype::F16, &[500], halves),
+        ("ids", Dtype::U32, &[900], ids(77)),
+    ]);
+    let grown = safetensors(&[
+        ("model.w", Dtype::Bf16, &[70, 50], trained_bf16(3500)),
+        ("other", Dtype::F32, &[300], f32s(bell().skip(5000).take(300))),
+    ]);
+    let mut flipped = base.clone();
+    let at = flipped.len() - 900 * 4 - 500 * 2 - 2100 * 4 - 100;
+    // Another sign; a NaN; and 0 next to a large number.
+    flipped[at..at + 6].copy_from_slice(&[0x30, 0xBF, 0xC1, 0x7F, 0, 0]);
+    let plain = compressed(&base, &Options { threads: 1, ..Options::default() });
+    let made = Vector {
+        name: "base",
+        shows: "a model that other vectors are coded against",
+        wz: plain,
+        outcome: Ok(base.clone()),
+        is_frame: false,
+        bases: &[],
+    };
+    vec![
+        made,
+        against_base(
+            "delta",
+            "differences of BF16, FP32 and FP16; xor",
+            Level::Default,
+            trained_model.clone(),
+        ),
+        against_base("delta_max", "the same at level max", Level::Max, trained_model),
+        against_base("delta_same", "xor: nothing differs", Level::Default, base),
+        against_base(
+            "delta_grown",
+            "more rows than the base has; a tensor that it lacks",
+            Level::Default,
+            grown,
+        ),
+        against_base("delta_far", "differences across zero, and escapes", Level::Default, flipped),
+        by_hand().vector(
+            "delta_by_hand",
+            "a base part that starts within its tensor, behind one without a base",
+        ),
+    ]
+}
+
+/// A file of one segment with one block, made by hand.
+#[derive(Clone)]
+struct ByHand {
+    bases: Vec<BaseTensor>,
+    parts: Vec<BasePart>,
+    data: Vec<u8>,
+    /// What the block is coded against.
+    base: Vec<u8>,
+    coding: Coding,
+    payload: Vec<u8>,
+    footer_tells: bool,
+}
+
+/// 2900 elements of `w`, from the 101st of the base on, behind 16 that have no base.
+fn by_hand() -> ByHand {
+    let (old, skipped) = (bf16(3000), 32);
+    let data = [&trained_bf16(16), &trained_bf16(3000)[200..]].concat();
+    let base = [&vec![0; skipped][..], &old[200..][..data.len() - skipped]].concat();
+    let bases = vec![BaseTensor {
+        file: "base.safetensors".into(),
+        name: "w".to_owned(),
+        bytes: old.len() as u64,
+        blake3: *blake3::hash(&old).as_bytes(),
+    }];
+    let parts = vec![
+        BasePart { bytes: skipped as u64, from: None },
+        BasePart { bytes: (data.len() - skipped) as u64, from: Some((0, 200)) },
+    ];
+    let mut file = ByHand {
+        bases,
+        parts,
+        data,
+        base,
+        coding: Coding::Raw,
+        payload: Vec::new(),
+        footer_tells: true,
+    };
+    file.code();
+    assert_eq!(file.coding, Coding::Difference);
+    file
+}
+
+impl ByHand {
+    fn code(&mut self) {
+        let given = Given { context: None, base: Some(&self.base) };
+        let (layout, mut payload) = (Dtype::Bf16.record_layout(), Vec::new());
+        let block =
+            encode_block(&layout, given, Hints::default(), &self.data, &mut payload).unwrap();
+        (self.coding, self.payload) = (block.coding, block.payload.to_vec());
+    }
+
+    fn to_wz(&self) -> Vec<u8> {
+        let mut wz = Vec::new();
+        let mut writer = Writer::new(&mut wz).unwrap();
+        let len = (!self.bases.is_empty()).then(|| writer.bases(&self.bases).unwrap());
+        let layout = Dtype::Bf16.record_layout();
+        let bytes = self.data.len() as u64;
+        let segment = Segment { layout, row: 0, spans: vec![bytes], base: self.parts.clone() };
+        writer.begin_segment(&segment, None).unwrap();
+        let entry = Entry {
+            len: self.payload.len() as u32,
+            coding: self.coding,
+            records: (self.data.len() / 2) as u32,
+            check: weightzip_kernels::xxh3::xxh3_64(&self.data),
+        };
+        let mut section = vec![0; entry.section().whole_len()];
+        entry.section().write_to(&self.payload, &mut section);
+        writer.blocks(&[entry], &section).unwrap();
+        writer.end_segment(vec![tensor("w", &self.data)]).unwrap();
+        let bases = len.filter(|_| self.footer_tells);
+        writer.finish(crate::container::footer::Footer { bases, ..footer(&self.data, 1) }).unwrap();
+        wz
+    }
+
+    fn vector(self, name: &'static str, shows: &'static str) -> Vector {
+        let wz = self.to_wz();
+        Vector { name, shows, wz, outcome: Ok(self.data), is_frame: false, bases: BASE }
+    }
+}
+
+pub(super) fn errors() -> Vec<Vector> {
+    let bad = |name, shows, kind, edit: &dyn Fn(&mut ByHand)| {
+        let mut file = by_hand();
+        edit(&mut file);
+        Vector { name, shows, wz: file.to_wz(), outcome: Err(kind), is_frame: false, bases: BASE }
+    };
+    let corrupt =
+        |name, shows, edit: &dyn Fn(&mut ByHand)| bad(name, shows, Kind::Corruption, edit);
+    // In the payload: the preamble, the base's hash, the counts.
+    const COUNTS: usize = 32;
+    let mut alone = by_hand().vector("base_missing", "its base is not there");
+    (alone.outcome, alone.bases) = (Err(Kind::InvalidArgument), &[]);
+    let xor = |file: &mut ByHand| {
+        file.data.clone_from(&file.base);
+        file.code();
+    };
+    vec![
+        alone,
+        bad("base_other", "a base tensor that no base has", Kind::InvalidArgument, &|f| {
+            f.bases[0].blake3[0] ^= 1;
+        }),
+        bad("base_block_other", "a block with another base's hash", Kind::InvalidArgument, &|f| {
+            f.payload[20] ^= 1;
+        }),
+        corrupt("base_part_outside", "a base part that leaves its tensor", &|f| {
+            f.parts[1].from = Some((0, 201));
+        }),
+        corrupt("base_part_unknown", "a base part of a tensor that is not listed", &|f| {
+            f.parts[1].from = Some((1, 0));
+        }),
+        corrupt("base_part_long", "base parts of more bytes than the segment", &|f| {
+            f.parts[0].bytes += 1;
+        }),
+        corrupt("base_parts_empty", "base parts, and none has a base", &|f| f.parts.truncate(1)),
+        corrupt("base_none", "a block with a base in a segment without", &|f| {
+            f.parts.clear();
+            f.bases.clear();
+        }),
+        corrupt("bases_unused", "bases, and no segment has one", &|f| {
+            f.parts.clear();
+            (f.coding, f.payload) = (Coding::Raw, vec![0; 16]);
+            f.payload[..4].copy_from_slice(&2916u32.to_le_bytes());
+            f.payload.extend(&f.data);
+        }),
+        corrupt("bases_untold", "bases that the footer doesn't tell of", &|f| {
+            f.footer_tells = false
+        }),
+        corrupt("base_short_block", "a block of 240 bytes with a base", &|f| {
+            f.data.truncate(240);
+            f.parts[1].bytes = 240 - 32;
+            f.payload[..4].copy_from_slice(&120u32.to_le_bytes());
+        }),
+        corrupt("difference_bounds", "bounds that descend", &|f| {
+            f.payload[4..6].copy_from_slice(&[9, 8])
+        }),
+        corrupt("difference_unknown_bits", "unknown bits in the preamble", &|f| f.payload[13] = 1),
+        corrupt("difference_width", "escape codes of 9 bits", &|f| f.payload[12] = 9),
+        corrupt("difference_escapes", "more escape codes than elements", &|f| {
+            f.payload[COUNTS..COUNTS + 4].copy_from_slice(&2917u32.to_le_bytes());
+        }),
+        corrupt("difference_raw_bytes", "more bytes of raw bits than of elements", &|f| {
+            f.payload[COUNTS + 4..COUNTS + 8].copy_from_slice(&5833u32.to_le_bytes());
+        }),
+        corrupt("difference_zeros", "something where zeros are due", &|f| {
+            f.payload[COUNTS + 8] = 1
+        }),
+        corrupt("difference_raw_less", "a byte less of raw bits", &|f| {
+            let raw = u32::from_le_bytes(f.payload[COUNTS + 4..][..4].try_into().unwrap());
+            f.payload[COUNTS + 4..COUNTS + 8].copy_from_slice(&(raw - 1).to_le_bytes());
+        }),
+        corrupt("difference_words", "a word too many", &|f| f.payload.extend([0, 0])),
+        corrupt("difference_few_words", "a word too few", &|f| {
+            f.payload.truncate(f.payload.len() - 2);
+        }),
+        corrupt("difference_cut", "ends within its weights", &|f| f.payload.truncate(60)),
+        corrupt("xor_inner", "an xor block of a raw block", &|f| {
+            xor(f);
+            f.payload[4] = 0x80;
+        }),
+        corrupt("xor_unknown_bits", "unknown bits in the preamble of an xor block", &|f| {
+            xor(f);
+            f.payload[9] = 1;
+        }),
+        corrupt("xor_length", "an xor block of a record too much", &|f| {
+            xor(f);
+            f.payload.extend([0, 0]);
+        }),
+    ]
+}
