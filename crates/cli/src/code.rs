@@ -119,7 +119,7 @@ fn say(
         time,
     ));
     if packing {
-        report.needs(source, summary);
+        report.needs(source, &summary.bases);
     }
     if args.job.remove {
         report.line(&format!("{}: read back from disk, removed", escape::path(source)));

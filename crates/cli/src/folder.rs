@@ -13,7 +13,7 @@ use plan::{Plan, Step};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use weightzip::Summary;
+use weightzip::{BaseTensor, Summary};
 
 /// What happened to a file.
 enum Did {
@@ -30,6 +30,8 @@ struct Totals {
     skipped: u64,
     original: u64,
     compressed: u64,
+    /// What the results can't be restored without.
+    bases: Vec<BaseTensor>,
 }
 
 /// Codes the folder `dir` to the folder `to`, or in place.
@@ -58,6 +60,9 @@ pub(crate) fn run(job: &Job, dir: &Path, to: Option<&Path>, report: &mut Report)
     finish_folders(&tree, to, &mut plan.failures);
 
     report.line(&totals.line(job, dir, plan.failures.len(), start));
+    if matches!(job.coder, Coder::Compress(_)) {
+        report.needs(dir, &totals.bases);
+    }
     for (path, error) in plan.failures {
         report.failed(&path, error)?;
     }
@@ -203,6 +208,7 @@ impl Totals {
                 self.coded += 1;
                 self.original += summary.original_bytes;
                 self.compressed += summary.compressed_bytes;
+                self.bases.extend_from_slice(&summary.bases);
             }
             Did::Copied(bytes) => {
                 self.copied += 1;

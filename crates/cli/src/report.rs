@@ -173,8 +173,8 @@ impl Report {
     }
 
     /// Lines about what a file can't be restored without.
-    pub(crate) fn needs(&self, file: &Path, summary: &weightzip::Summary) {
-        for line in base::lines(&base::needs(&summary.bases)) {
+    pub(crate) fn needs(&self, file: &Path, bases: &[weightzip::BaseTensor]) {
+        for line in base::lines(&base::needs(bases)) {
             self.line(&format!("{}: {line}", escape::path(file)));
         }
     }

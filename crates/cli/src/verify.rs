@@ -53,7 +53,7 @@ fn one(args: &Verify, input: &Input, report: &mut Report) -> Result<()> {
                 human::bytes(summary.original_bytes),
                 human::rate(summary.original_bytes, time)
             ));
-            report.needs(name, &summary);
+            report.needs(name, &summary.bases);
             Ok(())
         }
         Err(error) => report.failed(name, error),

@@ -110,7 +110,8 @@ fn a_folder_is_compressed_against_a_folder() {
         dir.write(&format!("{folder}/a.safetensors"), model(step));
         dir.write(&format!("{folder}/config.json"), b"{}");
     }
-    dir.wz(&["compress", "new", "-o", "packed", "--base", "old"]).ok();
+    let run = dir.wz(&["compress", "new", "-o", "packed", "--base", "old"]).ok();
+    assert!(run.stderr.contains("new: needs base a.safetensors, 2 tensors"), "{}", run.stderr);
     dir.wz(&["verify", "packed", "--base", "old"]).ok();
     dir.wz(&["verify", "packed"]).fails(&["base model not found: a.safetensors"]);
     dir.wz(&["decompress", "packed", "-o", "again", "--base", "old"]).ok();
