@@ -253,6 +253,25 @@ fn some_rows_of_a_long_chain_read_little_of_each_base() {
 }
 
 #[test]
+fn a_chain_has_an_end() {
+    let w = weights(1, 3000);
+    let (mut base, mut depth) = (Base::new(), 0);
+    let error = loop {
+        let file = model(&[("w", "BF16", &[30, ROW], bf16(&trained(&w, depth)))]);
+        let mut wz = Vec::new();
+        let options = Options { base: base.clone(), threads: 1, ..Options::default() };
+        match compress(file.as_slice(), &mut wz, &options) {
+            Ok(_) => assert!(restored(&wz, &base, 1).unwrap() == file),
+            Err(error) => break error,
+        }
+        base.add(&format!("{depth}.wz"), wz).unwrap();
+        depth += 1;
+    };
+    assert_eq!((depth, error.kind()), (65, Kind::InvalidArgument));
+    assert!(error.to_string().contains("a chain of more than 64 bases"), "{error}");
+}
+
+#[test]
 fn a_chain_without_its_first_step_is_refused_at_once() {
     let (old, new) = pair();
     let wz = against(&of(&[("old", &old)]), &new, Level::Default, 1).0;

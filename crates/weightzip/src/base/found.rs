@@ -1,6 +1,6 @@
 //! Base tensors that are at hand: what a decoder reads.
 
-use super::{Base, BaseTensor, Model, cant_read};
+use super::{Base, BaseTensor, MAX_DEPTH, Model, cant_read};
 use crate::container::bases;
 use crate::container::directory::Hash;
 use crate::container::segment::BasePart;
@@ -33,6 +33,20 @@ thread_local! {
 impl Found {
     pub(super) fn new(tensors: Vec<(Arc<Model>, u64)>) -> Self {
         Self { tensors }
+    }
+
+    /// How many models must be read, one behind the other, for what has these bases.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if that is too many.
+    pub(super) fn depth(&self) -> Result<usize> {
+        let depth = self.tensors.iter().map(|(model, _)| model.depth + 1).max().unwrap_or(0);
+        match depth <= MAX_DEPTH {
+            true => Ok(depth),
+            false => Err(Error::argument(format!(
+                "a chain of more than {MAX_DEPTH} bases; decompress one of them and use that"
+            ))),
+        }
     }
 
     /// Reads `len` bytes of a segment's base from `start` of it on, and works with them, and with

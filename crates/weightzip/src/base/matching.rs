@@ -100,5 +100,7 @@ pub(crate) fn matched(
     });
     let named = named.collect();
     let found = used.into_iter().map(|(model, tensor)| (Arc::clone(model), tensor.range.start));
-    Ok((named, Found::new(found.collect())))
+    let found = Found::new(found.collect());
+    found.depth()?;
+    Ok((named, found))
 }

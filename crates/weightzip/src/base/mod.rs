@@ -35,6 +35,8 @@ struct Model {
     /// Its bytes, decompressed.
     bytes: Box<dyn Source + Send>,
     tensors: Vec<BaseTensor>,
+    /// How many models it needs, one behind the other, to be read.
+    depth: usize,
 }
 
 /// A tensor of a model.
@@ -79,14 +81,14 @@ impl Base {
         // Whoever reads a base's blocks has threads of his own.
         let options = DecodeOptions { threads: 1, base: self.clone(), ..DecodeOptions::default() };
         let archive = Archive::open_with(source, options)?;
-        archive.check_bases()?;
+        let depth = archive.find_bases()?.depth()?;
         let known = |tensor: crate::Tensor<'_, _>| BaseTensor {
             info: tensor.info().clone(),
             range: tensor.range(),
             blake3: OnceLock::from(tensor.blake3()),
         };
         let tensors = archive.tensors().map(known).collect();
-        Ok(Model { name: name.into(), bytes: Box::new(Original(archive)), tensors })
+        Ok(Model { name: name.into(), bytes: Box::new(Original(archive)), tensors, depth })
     }
 }
 
@@ -98,7 +100,7 @@ impl Model {
             Some(BaseTensor { info, range, blake3: OnceLock::new() })
         });
         let tensors = tensors.collect();
-        Ok(Self { name: name.into(), bytes: Box::new(source), tensors })
+        Ok(Self { name: name.into(), bytes: Box::new(source), tensors, depth: 0 })
     }
 
     /// The BLAKE3 of a tensor; reads all of it the first time.
@@ -119,6 +121,9 @@ impl Model {
         Ok(*tensor.blake3.get_or_init(|| *hasher.finalize().as_bytes()))
     }
 }
+
+/// The longest chain of bases: each takes stack while it is read.
+const MAX_DEPTH: usize = 64;
 
 /// Bytes that are hashed at a time.
 const READ: usize = 1 << 20;
