@@ -6,7 +6,7 @@ use crate::job;
 use crate::report::{InFile, Status, plain, print_json, say};
 use crate::source::SourceFile;
 use crate::table::{self, Align};
-use crate::{escape, human};
+use crate::{escape, human, needs};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs::File;
@@ -72,6 +72,9 @@ struct GroupRow {
 
 /// Carries out inspect.
 pub(crate) fn run(args: &Inspect) -> Result<Status> {
+    if let Some(base) = &args.needs {
+        return needs::run(&args.file, base, args.json);
+    }
     let inspection = look(args).context(InFile(args.file.clone()))?;
     if args.json {
         print_json(&inspection)?;

@@ -14,8 +14,10 @@ mod human;
 mod inspect;
 mod interrupt;
 mod job;
+mod needs;
 mod output;
 mod progress;
+mod rebase;
 mod remove;
 mod report;
 mod source;
@@ -72,6 +74,7 @@ fn run(command: &Command) -> anyhow::Result<Status> {
         Command::Verify(args) => verify::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Rebase(args) => rebase::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args).map(|()| Status::Done),
         Command::Completions(shell) => docs::completions(*shell),

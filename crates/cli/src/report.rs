@@ -249,7 +249,7 @@ pub(crate) fn print_json(object: &impl Serialize) -> Result<()> {
 }
 
 /// The chain of an error in one line, with the next step where the system's word has none.
-fn message(error: &anyhow::Error) -> String {
+pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let part = cause.to_string();

@@ -51,6 +51,8 @@ pub(crate) struct Verify {
 pub(crate) struct Inspect {
     pub(crate) file: PathBuf,
     pub(crate) base: BaseArgs,
+    /// List what needs this model, instead.
+    pub(crate) needs: Option<PathBuf>,
     pub(crate) json: bool,
 }
 
@@ -61,6 +63,14 @@ pub(crate) struct Cat {
     pub(crate) base: BaseArgs,
     pub(crate) to: Where,
     pub(crate) force: bool,
+}
+
+pub(crate) struct Rebase {
+    pub(crate) file: PathBuf,
+    pub(crate) base: BaseArgs,
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) force: bool,
+    pub(crate) ui: Ui,
 }
 
 pub(crate) struct Bench {
@@ -76,6 +86,7 @@ pub(crate) enum Command {
     Verify(Verify),
     Inspect(Inspect),
     Cat(Cat),
+    Rebase(Rebase),
     Bench(Bench),
     Demo(DemoArgs),
     Completions(clap_complete::Shell),
@@ -89,6 +100,7 @@ impl Command {
             Self::Compress(c) | Self::Decompress(c) => c.ui.json,
             Self::Verify(v) => v.ui.json,
             Self::Inspect(i) => i.json,
+            Self::Rebase(r) => r.ui.json,
             Self::Bench(b) => b.json,
             Self::Cat(_) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
         }
@@ -128,7 +140,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
         }
         LowCommand::Verify(a) => Command::Verify(verify(a)?),
         LowCommand::Inspect(a) => {
-            Command::Inspect(Inspect { file: a.file, base: a.base, json: a.json })
+            Command::Inspect(Inspect { file: a.file, base: a.base, needs: a.needs, json: a.json })
         }
         LowCommand::Cat(a) => Command::Cat(Cat {
             file: a.file,
@@ -137,6 +149,13 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             base: a.base,
             to: a.output.map_or(Where::Stdout, place),
             force: a.force,
+        }),
+        LowCommand::Rebase(a) => Command::Rebase(Rebase {
+            file: a.file,
+            base: a.base,
+            output: a.output,
+            force: a.force,
+            ui: resolve_ui(&a.ui),
         }),
         LowCommand::Bench(a) => Command::Bench(Bench {
             file: a.file,

@@ -32,7 +32,8 @@ const INSPECT_JSON: &str = "\
 JSON: file, format, bytes, compressed, ratio, estimated, archive {writer, wire_version, level, blake3,
 sha256, needs [{file, tensors, blake3}]}, tensors [{name, dtype, shape, bytes, compressed, ratio, codings}], group, byte_groups
 [{dtype, tensors, bytes, remains, groups, group}], warnings; or error. groups are per byte of an
-element, top byte first; estimated is true for a plain file.";
+element, top byte first; estimated is true for a plain file. With --needs: base, files [{file, tensors,
+in_base}], failed.";
 
 const BENCH_HELP: &str = "\
 The codec runs in memory, over as many copies of the file as make 256 MiB, each with its own input;
@@ -41,6 +42,13 @@ is not, nor the check that `wz compress` makes after encoding. GB is 10^9 bytes 
 
 JSON: bytes, compressed, ratio, compress_gbps, decompress_gbps, memcpy_gbps, threads, level, simd;
 or error. compressed is the whole .wz, ratio is compressed / bytes.";
+
+const REBASE_HELP: &str = "\
+The base that the file has is looked for as by `wz decompress`; --base names the new one, and may name the
+old one too. Without --base the result stands alone. The level stays. The file is replaced once the
+result was read back from disk and holds the same original.
+
+JSON: as that of `wz compress`, with the action rebased; or error.";
 
 const BASE_HELP: &str = "\
 Bases: tensors that a base has too, by name and shape, are coded by how they differ from it. The
@@ -72,6 +80,9 @@ pub(super) enum LowCommand {
     Inspect(InspectArgs),
     /// Write the bytes of one tensor to stdout
     Cat(CatArgs),
+    /// Code a .wz against another base, or against none
+    #[command(after_help = REBASE_HELP)]
+    Rebase(RebaseArgs),
     /// Measure size and speed in memory
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -196,8 +207,11 @@ pub(super) struct VerifyArgs {
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
-    /// A model file or a .wz
+    /// A model file or a .wz; with --needs also a folder
     pub(super) file: PathBuf,
+    /// List which .wz of FILE can't be restored without this model, instead
+    #[arg(long, value_name = "MODEL", conflicts_with = "paths")]
+    pub(super) needs: Option<PathBuf>,
     #[command(flatten)]
     pub(super) base: BaseArgs,
     /// Print one JSON object to stdout
@@ -223,6 +237,23 @@ pub(super) struct CatArgs {
     /// Replace what is already there
     #[arg(short, long)]
     pub(super) force: bool,
+}
+
+#[derive(Args)]
+pub(super) struct RebaseArgs {
+    /// The .wz file
+    #[arg(value_name = "FILE.wz")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) base: BaseArgs,
+    /// Where to write; FILE.wz itself if not given
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: Option<PathBuf>,
+    /// Replace what is already there
+    #[arg(short, long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) ui: UiArgs,
 }
 
 #[derive(Args)]

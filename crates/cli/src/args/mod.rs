@@ -3,7 +3,7 @@
 mod high;
 mod low;
 
-pub(crate) use high::{Bench, Cat, Code, Command, Input, Inspect, Ui, Verify, Where};
+pub(crate) use high::{Bench, Cat, Code, Command, Input, Inspect, Rebase, Ui, Verify, Where};
 pub(crate) use low::command;
 
 use std::ffi::OsString;

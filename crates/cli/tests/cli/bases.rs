@@ -117,3 +117,75 @@ fn a_folder_is_compressed_against_a_folder() {
     dir.wz(&["decompress", "packed", "-o", "again", "--base", "old"]).ok();
     assert!(dir.read("again/a.safetensors") == model(100));
 }
+
+#[test]
+fn a_delta_moves_to_another_base_or_stands_alone() {
+    let dir = delta();
+    let before = dir.read("new.safetensors.wz");
+    dir.write("other.safetensors", model(200));
+    let rebase = ["rebase", "new.safetensors.wz", "--base", "other.safetensors", "-o", "moved.wz"];
+    let run = dir.wz(&rebase).ok();
+    assert!(
+        run.stderr.contains("moved.wz: needs base other.safetensors, 2 tensors"),
+        "{}",
+        run.stderr
+    );
+    assert!(dir.read("new.safetensors.wz") == before);
+    dir.wz(&rebase).fails(&["moved.wz already exists"]);
+    // In place, and alone.
+    let run = dir.wz(&["rebase", "new.safetensors.wz"]).ok();
+    assert!(!run.stderr.contains("needs base"), "{}", run.stderr);
+    std::fs::remove_file(dir.path("old.safetensors")).unwrap();
+    dir.wz(&["verify", "new.safetensors.wz"]).ok();
+    dir.wz(&["decompress", "-f", "moved.wz", "-o", "out"]).ok();
+    assert!(dir.read("out") == model(100));
+    // Back onto another: it takes less again.
+    let alone = dir.read("new.safetensors.wz").len();
+    let run =
+        dir.wz(&["rebase", "--json", "new.safetensors.wz", "--base", "other.safetensors"]).ok();
+    assert_eq!(run.json()["files"][0]["action"], "rebased");
+    assert_eq!(run.json()["files"][0]["needs"][0]["file"], "other.safetensors");
+    assert!(dir.read("new.safetensors.wz").len() < alone / 3);
+    dir.wz(&["verify", "new.safetensors.wz"]).ok();
+}
+
+#[test]
+fn a_delta_is_not_moved_onto_what_needs_it() {
+    let dir = delta();
+    dir.write("newer.safetensors", model(50));
+    dir.wz(&["compress", "newer.safetensors", "--base", "new.safetensors.wz"]).ok();
+    for file in ["new.safetensors", "newer.safetensors"] {
+        std::fs::remove_file(dir.path(file)).unwrap();
+    }
+    let before = dir.read("new.safetensors.wz");
+    for base in ["newer.safetensors.wz", "new.safetensors.wz"] {
+        dir.wz(&["rebase", "new.safetensors.wz", "--base", base])
+            .fails(&["a base that is this file, or needs it"]);
+    }
+    // Its base is gone.
+    std::fs::remove_file(dir.path("old.safetensors")).unwrap();
+    dir.wz(&["rebase", "new.safetensors.wz"]).fails(&["base model not found: old.safetensors"]);
+    assert!(dir.read("new.safetensors.wz") == before);
+}
+
+#[test]
+fn who_needs_a_base_is_listed() {
+    let dir = delta();
+    std::fs::create_dir(dir.path("many")).unwrap();
+    std::fs::rename(dir.path("new.safetensors.wz"), dir.path("many/delta.wz")).unwrap();
+    dir.wz(&["compress", "new.safetensors", "-o", "many/alone.wz"]).ok();
+    dir.wz(&["compress", "old.safetensors", "-o", "base.wz"]).ok();
+    // By its tensors, whatever form the base has.
+    for base in ["old.safetensors", "base.wz"] {
+        let run = dir.wz(&["inspect", "many", "--needs", base]).ok();
+        let told = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(told, "many/delta.wz: needs 2 of its 2 base tensors from there\n");
+    }
+    let run = dir.wz(&["inspect", "many", "--needs", "base.wz", "--json"]).ok();
+    assert_eq!(run.json()["files"][0]["in_base"], 2);
+    let run = dir.wz(&["inspect", "many/delta.wz", "--needs", "new.safetensors"]).ok();
+    // One tensor is the same in both.
+    assert!(String::from_utf8(run.stdout).unwrap().contains("needs 1 of its 2"));
+    dir.write("many/broken.wz", b"no");
+    dir.wz(&["inspect", "many", "--needs", "base.wz"]).fails(&["broken.wz", "not a .wz file"]);
+}

@@ -7,7 +7,7 @@ use crate::snapshot;
 fn help() {
     let dir = Scratch::new();
     snapshot!("help", dir.wz(&["--help"]).ok().shown());
-    for command in ["compress", "decompress", "verify", "inspect", "cat", "bench"] {
+    for command in ["compress", "decompress", "verify", "inspect", "cat", "rebase", "bench"] {
         let shown = dir.wz(&[command, "--help"]).ok().shown();
         snapshot!(format!("help_{command}"), shown);
     }

@@ -4,7 +4,7 @@ use super::{Base, BaseTensor, MAX_DEPTH, Model, cant_read};
 use crate::container::bases;
 use crate::container::directory::Hash;
 use crate::container::segment::BasePart;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,6 +100,22 @@ impl Found {
 const NONE_GIVEN: &str = "this file is coded against a base, and none was given";
 
 impl Base {
+    /// How many of these tensors the models have. Hashes those of the same lengths whose BLAKE3 is
+    /// not known yet.
+    ///
+    /// # Errors
+    /// [`Io`](crate::Kind::Io) if they can't be read.
+    pub fn count_of(&self, tensors: &[bases::BaseTensor]) -> Result<usize> {
+        let (index, mut count) = (Index::of(self), 0);
+        for tensor in tensors {
+            match index.find(tensor, Sure::Whole) {
+                Err(e) if e.kind() == Kind::InvalidArgument => {}
+                found => count += found.map(|_| 1)?,
+            }
+        }
+        Ok(count)
+    }
+
     /// Finds what a file is coded against.
     ///
     /// # Errors

@@ -20,12 +20,15 @@ use crate::source::Source;
 use crate::span::TensorInfo;
 use std::io;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// Models that are at hand as bases. A copy shares them.
 #[derive(Clone, Default)]
 pub struct Base {
     models: Vec<Arc<Model>>,
+    /// The files that were loaded.
+    files: Vec<PathBuf>,
 }
 
 /// A model, compressed or not.
@@ -56,6 +59,11 @@ impl Base {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.models.is_empty()
+    }
+
+    /// The files that [`load`](Self::load) and [`find_for`](Self::find_for) have added, without links.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PathBuf::as_path)
     }
 
     /// Adds a model, which may be a `.wz`; `name` is its file's name, without folders. If it is itself coded
@@ -128,8 +136,13 @@ const MAX_DEPTH: usize = 64;
 /// Bytes that are hashed at a time.
 const READ: usize = 1 << 20;
 
+/// What went wrong with a base: if it is an archive, that has said it already.
 fn cant_read(error: io::Error) -> Error {
-    Error::io("can't read the base", error)
+    const DOING: &str = "can't read the base";
+    match error.downcast::<Error>() {
+        Ok(inner) => Error::new(inner.kind(), format!("{DOING}: {}", inner.message())),
+        Err(error) => Error::io(DOING, error),
+    }
 }
 
 /// What an archive was made of.

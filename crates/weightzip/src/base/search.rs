@@ -79,7 +79,7 @@ impl Search {
         let failed = |e: Error| Error::new(e.kind(), format!("base {}: {e}", path.display()));
         let cant_open = |e| failed(Error::io("can't open", e));
         let canonical = std::fs::canonicalize(path).map_err(cant_open)?;
-        if !self.seen.insert(canonical) {
+        if !self.seen.insert(canonical.clone()) {
             return Ok(());
         }
         self.folders.extend(path.parent().map(Path::to_owned));
@@ -89,7 +89,9 @@ impl Search {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let file = File::open(path).map_err(cant_open)?;
         let added = self.base.add(&name.unwrap_or_default(), file);
-        added.map_err(|e| self.trouble.take().unwrap_or_else(|| failed(e)))
+        added.map_err(|e| self.trouble.take().unwrap_or_else(|| failed(e)))?;
+        self.base.files.push(canonical);
+        Ok(())
     }
 
     /// Loads the files of these names, as far as they are there.

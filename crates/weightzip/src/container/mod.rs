@@ -1,6 +1,7 @@
 //! The `.wz` file (spec: "Container"): places coded blocks and describes them.
 //!
-//! A file is a [`header`], sections, and a [`tail`]. Sections come in this order: the [`bases`], if it has any, segments (each a
+//! A file is a [`header`], sections, and a [`tail`]. Sections come in this order: the [`bases`], if
+//! it has any, segments (each a
 //! [`segment`] section, its contexts, its blocks, its block [`table`]), pages of the [`directory`],
 //! the [`footer`]. [`writer`] and [`stream`] go through a file from front to back; [`index`] finds
 //! its way from the tail.

@@ -1,0 +1,68 @@
+//! `wz inspect DIR --needs BASE`: the files that can't be restored without a base.
+
+use crate::report::{Status, plain, print_json, say};
+use crate::{escape, job, report, walk};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use weightzip::{Archive, Base};
+
+/// Everything that is printed; also the JSON object.
+#[derive(Serialize)]
+struct Dependents {
+    base: String,
+    files: Vec<Dependent>,
+    /// What could not be read.
+    failed: usize,
+}
+
+/// A file that needs the base.
+#[derive(Serialize)]
+struct Dependent {
+    file: String,
+    /// Tensors that it is coded against, and those of them that the base has.
+    tensors: usize,
+    in_base: usize,
+}
+
+/// Lists what in a folder, or which file, needs `base`.
+pub(crate) fn run(path: &Path, base: &Path, json: bool) -> Result<Status> {
+    let mut found = Dependents { base: plain(base), files: Vec::new(), failed: 0 };
+    let mut models = Base::new();
+    models.load(base)?;
+    let tree = if path.is_dir() { Some(walk::walk(path)?) } else { None };
+    let inside = tree.iter().flat_map(|tree| &tree.files).map(|entry| entry.path.as_path());
+    let files: Vec<&Path> = match &tree {
+        Some(_) => inside.filter(|file| job::without_suffix(file).is_some()).collect(),
+        None => vec![path],
+    };
+    for file in files {
+        match dependent(file, &models) {
+            Ok(dependent) => found.files.extend(dependent),
+            Err(error) => {
+                say(&format!("wz: {}: {}", escape::path(file), report::message(&error)));
+                found.failed += 1;
+            }
+        }
+    }
+    if json {
+        print_json(&found)?;
+    } else {
+        let mut stdout = io::stdout().lock();
+        for Dependent { file, tensors, in_base } in &found.files {
+            let file = escape::text(file);
+            writeln!(stdout, "{file}: needs {in_base} of its {tensors} base tensors from there")?;
+        }
+        stdout.flush()?;
+    }
+    Ok(if found.failed == 0 { Status::Done } else { Status::SomeFailed })
+}
+
+/// `None` if the file doesn't need any of these models.
+fn dependent(file: &Path, models: &Base) -> Result<Option<Dependent>> {
+    let archive = Archive::open(File::open(file).context("can't open")?)?;
+    let (tensors, in_base) = (archive.bases().len(), models.count_of(archive.bases())?);
+    Ok((in_base > 0).then(|| Dependent { file: plain(file), tensors, in_base }))
+}
