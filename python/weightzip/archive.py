@@ -216,8 +216,8 @@ def open(file: "str | PathLike[str] | _Readable | Buffer") -> Archive:
     """Opens a `.wz`: a path, a seekable binary file-like object, or a buffer that holds one.
 
     A file-like object is read on the thread that calls, and its position changes. If a file is coded
-    against a base (`wz compress --base`), that is looked for under its name: beside the file, and in
-    the folders of the environment variable WEIGHTZIP_BASE_PATH.
+    against a base (`wz compress --base`), that is looked for under its name: beside the file, in the
+    folders of the environment variable WEIGHTZIP_BASE_PATH, and in the cache of the hub.
     """
     return Archive(file)
 

@@ -53,7 +53,8 @@ JSON: as that of `wz compress`, with the action rebased; or error.";
 const BASE_HELP: &str = "\
 Bases: tensors that a base has too, by name and shape, are coded by how they differ from it. The
 result needs the base to be restored: any file that has the same tensors, compressed or not. It is
-looked for under its name in --base, beside the .wz, and in the folders of WEIGHTZIP_BASE_PATH.
+looked for under its name in --base, beside the .wz, in the folders of WEIGHTZIP_BASE_PATH, and in
+the cache of Hugging Face's hub.
 ";
 
 /// Makes AI model files smaller without changing one bit.

@@ -189,3 +189,23 @@ fn who_needs_a_base_is_listed() {
     dir.write("many/broken.wz", b"no");
     dir.wz(&["inspect", "many", "--needs", "base.wz"]).fails(&["broken.wz", "not a .wz file"]);
 }
+
+#[test]
+fn a_base_is_found_in_the_cache_of_the_hub_by_what_it_holds() {
+    let dir = delta();
+    for (model_name, step) in [("models--a--other", 3), ("models--b--right", usize::MAX)] {
+        let folder = dir.path("hub").join(model_name).join("snapshots/0a1b");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("old.safetensors"), model(step)).unwrap();
+    }
+    std::fs::remove_file(dir.path("old.safetensors")).unwrap();
+    let verify = |variable: &str, value: &str| {
+        let mut command = Command::new(WZ);
+        command.args(["verify", "new.safetensors.wz"]).current_dir(dir.path(""));
+        command.env_remove("HF_HUB_CACHE").env_remove("HF_HOME").env("HOME", dir.path("nowhere"));
+        command.env(variable, dir.path(value)).output().unwrap().status.success()
+    };
+    assert!(verify("HF_HUB_CACHE", "hub"));
+    assert!(verify("HF_HOME", ""));
+    assert!(!verify("HF_HOME", "nowhere"));
+}

@@ -2,12 +2,13 @@
 
 use super::Base;
 use crate::archive::Archive;
+use crate::container::bases::BaseTensor;
 use crate::container::header::{self, is_weightzip};
 use crate::container::section;
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
 use crate::source::Source;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +30,8 @@ impl Base {
     }
 
     /// Adds what a `.wz` needs and these models don't have: files of those names, with or without
-    /// `.wz`, beside it and in the folders of the environment variable `WEIGHTZIP_BASE_PATH`. What isn't
+    /// `.wz`, beside it, in the folders of the environment variable `WEIGHTZIP_BASE_PATH`, and in the cache of
+    /// Hugging Face's hub, where what has the name must have a tensor of the right BLAKE3, too. What isn't
     /// found is missed when it is used.
     ///
     /// # Errors
@@ -95,31 +97,61 @@ impl Search {
     }
 
     /// Loads the files of these names, as far as they are there.
-    fn find(&mut self, names: &[Arc<str>]) {
+    fn find(&mut self, wanted: &[BaseTensor]) {
         let searched = std::env::var_os(SEARCH).unwrap_or_default();
-        for name in names {
-            if Path::new(&**name).file_name() != Some((**name).as_ref()) {
+        for tensor in wanted {
+            let name = &*tensor.file;
+            if Path::new(name).file_name() != Some(name.as_ref()) {
                 continue;
             }
             let plain = name.strip_suffix(".wz").unwrap_or(name);
             let spellings = [plain.to_owned(), format!("{plain}.wz")];
             let folders = self.folders.iter().cloned().chain(std::env::split_paths(&searched));
             let files = folders.flat_map(|folder| spellings.clone().map(|name| folder.join(name)));
-            for path in files.filter(|path| path.is_file()).collect::<Vec<_>>() {
+            let mut found: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+            if found.is_empty() {
+                let has = |path: &PathBuf| has(path, tensor);
+                found.extend(cached(&spellings).find(has));
+            }
+            for path in found {
                 self.trouble = self.load(&path).err().or(self.trouble.take());
             }
         }
     }
 }
 
-/// The names of the files that a `.wz` needs, each once; none if it is no `.wz`.
-fn wanted(path: &Path) -> Vec<Arc<str>> {
+/// The smallest tensor of each file that a `.wz` needs; none if it is no `.wz`.
+fn wanted(path: &Path) -> Vec<BaseTensor> {
     let archive = File::open(path).ok().and_then(|file| Archive::open(file).ok());
-    let mut names: Vec<Arc<str>> = Vec::new();
+    let (mut numbers, mut smallest) = (HashMap::new(), Vec::<BaseTensor>::new());
     for tensor in archive.iter().flat_map(|archive| archive.bases()) {
-        if !names.contains(&tensor.file) {
-            names.push(Arc::clone(&tensor.file));
+        let number = *numbers.entry(Arc::clone(&tensor.file)).or_insert(smallest.len());
+        match smallest.get_mut(number) {
+            Some(found) if found.bytes <= tensor.bytes => {}
+            Some(found) => found.clone_from(tensor),
+            None => smallest.push(tensor.clone()),
         }
     }
-    names
+    smallest
+}
+
+/// Whether a file has a tensor: names in the cache are no more than `model.safetensors`.
+fn has(path: &Path, tensor: &BaseTensor) -> bool {
+    let (name, mut base) = (path.file_name().unwrap_or_default(), Base::new());
+    let added = File::open(path).is_ok_and(|file| base.add(&name.to_string_lossy(), file).is_ok());
+    added && base.count_of(std::slice::from_ref(tensor)).is_ok_and(|count| count == 1)
+}
+
+/// Files of these names in the cache of Hugging Face's hub.
+fn cached(names: &[String; 2]) -> impl Iterator<Item = PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let hub = variable("HF_HUB_CACHE")
+        .or_else(|| Some(variable("HF_HOME")?.join("hub")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/huggingface/hub")));
+    let models = hub.and_then(|hub| std::fs::read_dir(hub).ok()).into_iter().flatten().flatten();
+    let snapshots =
+        models.filter_map(|model| std::fs::read_dir(model.path().join("snapshots")).ok());
+    let folders = snapshots.flatten().flatten();
+    let files = folders.flat_map(|folder| names.clone().map(|name| folder.path().join(name)));
+    files.filter(|path| path.is_file())
 }
