@@ -268,6 +268,9 @@ def spans_of(data: bytes) -> list["Span"]:
 # --- Container: Segments ---
 
 
+MAX_BASE_PARTS = 4096
+
+
 @dataclass
 class BasePart:
     """Some bytes of a segment, and where their base begins in which base tensor, if they have one."""
@@ -292,6 +295,7 @@ def parse_segment(payload: Reader) -> SegmentHead:
     spans = [payload.varint() for _ in range(payload.varint())]
     parts = []
     while payload.left:
+        require(len(parts) < MAX_BASE_PARTS, payload.offset, "too many base parts")
         parts.append(parse_base_part(payload))
     return SegmentHead(layout, spans, parts)
 

@@ -19,6 +19,9 @@ pub(crate) struct Segment {
     pub(crate) base: Vec<BasePart>,
 }
 
+/// Most base parts of a segment: each of its blocks goes through them.
+const MAX_PARTS: usize = 4096;
+
 /// Some bytes of a segment, and their base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BasePart {
@@ -147,6 +150,9 @@ impl Segment {
         let spans = (0..spans).map(|_| from.varint()).collect::<Result<_>>()?;
         let mut base = Vec::new();
         while from.left() > 0 {
+            if base.len() == MAX_PARTS {
+                return Err(from.bad("has too many base parts"));
+            }
             base.push(BasePart::read_from(&mut from)?);
         }
         Ok(Self { layout, row, spans, base })

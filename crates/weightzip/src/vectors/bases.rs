@@ -213,6 +213,11 @@ pub(super) fn errors() -> Vec<Vector> {
         corrupt("base_part_long", "base parts of more bytes than the segment", &|f| {
             f.parts[0].bytes += 1;
         }),
+        corrupt("base_parts_many", "4097 base parts", &|f| {
+            let first = f.parts[0];
+            f.parts = vec![BasePart { bytes: 1, ..first }; 4097];
+            f.parts[4096].from = Some((0, 0));
+        }),
         corrupt("base_parts_empty", "base parts, and none has a base", &|f| f.parts.truncate(1)),
         corrupt("base_none", "a block with a base in a segment without", &|f| {
             f.parts.clear();
