@@ -1,8 +1,9 @@
 //! What a block is coded next to (spec: "Bases"): its segment's context, and as many bytes of a
 //! base as it has itself.
 
-use super::{Context, take};
+use super::{Coding, Context, begin, ranges, take, xor};
 use crate::error::{Error, Result};
+use crate::record::RecordLayout;
 use weightzip_kernels::xxh3::xxh3_128;
 
 /// What an encoder and a decoder know of a block besides its bytes.
@@ -29,6 +30,41 @@ const HASH: usize = 16;
 /// Appends the hash of a base.
 pub(super) fn put_hash(base: &[u8], payload: &mut Vec<u8>) {
     payload.extend(xxh3_128(base).to_le_bytes());
+}
+
+/// Codes a block against its base, in place of what is in `payload` from `start` on, if that gets
+/// smaller by it.
+pub(super) fn encode(
+    layout: &RecordLayout,
+    base: &[u8],
+    records: u32,
+    data: &[u8],
+    payload: &mut Vec<u8>,
+    start: usize,
+) -> Result<Option<Coding>> {
+    if base.len() != data.len() {
+        return Err(Error::argument(format!(
+            "a block of {} bytes has a base of {}",
+            data.len(),
+            base.len()
+        )));
+    }
+    let mut delta = Vec::new();
+    begin(records, &mut delta);
+    let coding = match layout.floats().filter(|floats| ranges::difference::takes(*floats)) {
+        Some(floats) if base != data => {
+            ranges::difference::encode(floats, base, data, &mut delta).map(|()| Coding::Difference)
+        }
+        _ => {
+            xor::encode(layout, base, data, &mut delta)?;
+            Some(Coding::Xor)
+        }
+    };
+    let smaller = coding.filter(|_| delta.len() < payload.len() - start);
+    if smaller.is_some() {
+        *payload = delta;
+    }
+    Ok(smaller)
 }
 
 /// The base of a block of `len` bytes, if it is the one whose hash `body` starts with; takes the

@@ -183,7 +183,7 @@ pub fn encode_block<'a, 'g>(
     let check = xxh3_64(data);
     let (mut coding, mut start) = smallest(layout, given.context, hints, records, data, payload)?;
     if let Some(base) = given.base.filter(|_| data.len() > base::TOO_SHORT)
-        && let Some(delta) = against(layout, base, records, data, payload, start)?
+        && let Some(delta) = base::encode(layout, base, records, data, payload, start)?
     {
         (coding, start) = (delta, 0);
     }
@@ -249,41 +249,6 @@ fn smallest(
     begin(records, payload);
     raw::encode(data, payload);
     Ok((Coding::Raw, 0))
-}
-
-/// Codes a block against its base, in place of what is in `payload` from `start` on, if that gets
-/// smaller by it.
-fn against(
-    layout: &RecordLayout,
-    base: &[u8],
-    records: u32,
-    data: &[u8],
-    payload: &mut Vec<u8>,
-    start: usize,
-) -> Result<Option<Coding>> {
-    if base.len() != data.len() {
-        return Err(Error::argument(format!(
-            "a block of {} bytes has a base of {}",
-            data.len(),
-            base.len()
-        )));
-    }
-    let mut delta = Vec::new();
-    begin(records, &mut delta);
-    let coding = match layout.floats().filter(|floats| ranges::difference::takes(*floats)) {
-        Some(floats) if base != data => {
-            ranges::difference::encode(floats, base, data, &mut delta).map(|()| Coding::Difference)
-        }
-        _ => {
-            xor::encode(layout, base, data, &mut delta)?;
-            Some(Coding::Xor)
-        }
-    };
-    let smaller = coding.filter(|_| delta.len() < payload.len() - start);
-    if smaller.is_some() {
-        *payload = delta;
-    }
-    Ok(smaller)
 }
 
 /// Bytes of a block in which what planes save in their header can't tell.
