@@ -42,13 +42,7 @@ pub(super) fn encode(
     payload: &mut Vec<u8>,
     start: usize,
 ) -> Result<Option<Coding>> {
-    if base.len() != data.len() {
-        return Err(Error::argument(format!(
-            "a block of {} bytes has a base of {}",
-            data.len(),
-            base.len()
-        )));
-    }
+    check_len(base, data.len())?;
     let mut delta = Vec::new();
     begin(records, &mut delta);
     let coding = match layout.floats().filter(|floats| ranges::difference::takes(*floats)) {
@@ -79,16 +73,21 @@ pub(super) fn checked<'a>(
         return Err(Error::corrupt("a block is too short to have a base"));
     }
     let base = base.ok_or_else(|| Error::argument("a block needs a base, and none was given"))?;
-    if base.len() != len {
-        return Err(Error::argument(format!(
-            "a block of {len} bytes has a base of {}",
-            base.len()
-        )));
-    }
+    check_len(base, len)?;
     match xxh3_128(base).to_le_bytes() == *hash {
         true => Ok(base),
         false => Err(Error::argument(
             "the base has other bytes than the one that this block was made with",
         )),
+    }
+}
+
+fn check_len(base: &[u8], len: usize) -> Result<()> {
+    match base.len() == len {
+        true => Ok(()),
+        false => {
+            let has = base.len();
+            Err(Error::argument(format!("a block of {len} bytes has a base of {has}")))
+        }
     }
 }
