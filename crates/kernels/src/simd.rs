@@ -34,6 +34,10 @@ pub(crate) trait Simd: Copy {
     /// Shifts each byte right by `n`, at most 8. The `n` high bits have no meaning afterwards.
     fn shr(self, v: Self::Bytes, n: u32) -> Self::Bytes;
 
+    /// Shifts each byte left by the one at its place in `n`, at most 7: the low and the high bytes of
+    /// what comes out.
+    fn shl_each(self, v: Self::Bytes, n: Self::Bytes) -> (Self::Bytes, Self::Bytes);
+
     /// Where both are equal.
     fn eq(self, a: Self::Bytes, b: Self::Bytes) -> Self::Mask;
     /// Bit `i` tells about byte `i`.

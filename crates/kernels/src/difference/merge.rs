@@ -1,6 +1,6 @@
 //! Ranks and raw bits to elements.
 
-use super::{Ranks, SLACK, filled, longer, planes};
+use super::{Ranks, SLACK, filled, longer, planes, stepped};
 use crate::field::Float;
 use crate::simd::{GROUP, Simd, interleave, kernel};
 use crate::strip::{array, array_mut};
@@ -134,26 +134,10 @@ impl<S: Simd, const N: usize> Tables<S, N> {
         let one = simd.splat(1);
         let negative = simd.bits(simd.eq(simd.and(ranks, one), one));
         let inverted = simd.keep(simd.splat(u8::MAX), negative);
-        let mut planes = planes::<S, N>(simd, float, base);
-        let sign = simd.and(planes[N - 1], simd.splat(0x80));
-        planes[N - 1] = simd.and(planes[N - 1], simd.splat(0x7F));
-        // Two's complement, with a carry from plane to plane.
-        let mut carry = negative;
-        for (plane, difference) in planes.iter_mut().zip(difference) {
-            let sum = simd.add(*plane, simd.xor(difference, inverted));
-            let over = !simd.bits(simd.eq(simd.min(sum, *plane), *plane));
-            *plane = simd.add(sum, simd.keep(one, carry));
-            carry = over | carry & simd.bits(simd.eq(*plane, simd.splat(0)));
-        }
-        // Below zero is a float of the other sign.
-        let high = simd.splat(0x80);
-        let crossed = simd.bits(simd.eq(simd.and(planes[N - 1], high), high));
-        let flipped = simd.keep(simd.splat(u8::MAX), crossed);
-        for plane in &mut planes[..N - 1] {
-            *plane = simd.xor(*plane, flipped);
-        }
-        let flipped = simd.and(flipped, simd.splat(0x7F));
-        planes[N - 1] = simd.xor(simd.xor(planes[N - 1], flipped), sign);
+        let difference = difference.map(|plane| simd.xor(plane, inverted));
+        let planes = planes::<S, N>(simd, float, base);
+        // Two's complement.
+        let mut planes = stepped::<S, N>(simd, planes, difference, negative);
         if float.big_endian {
             planes.reverse();
         }

@@ -4,6 +4,7 @@
 
 mod merge;
 mod split;
+pub mod steps;
 
 pub use merge::merge;
 pub use split::{pack, split};
@@ -73,6 +74,34 @@ fn filled<const N: usize>(rest: &[u8]) -> [[u8; GROUP]; N] {
     let mut group = [[0; GROUP]; N];
     group.as_flattened_mut()[..rest.len()].copy_from_slice(rest);
     group
+}
+
+/// The elements that are `difference` from those of `base`, and `carry` more, all as byte planes. A sum
+/// below zero is a float of the other sign.
+#[inline(always)]
+fn stepped<S: Simd, const N: usize>(
+    simd: S,
+    mut planes: [S::Bytes; N],
+    difference: [S::Bytes; N],
+    mut carry: u64,
+) -> [S::Bytes; N] {
+    let sign = simd.and(planes[N - 1], simd.splat(0x80));
+    planes[N - 1] = simd.and(planes[N - 1], simd.splat(0x7F));
+    for (plane, difference) in planes.iter_mut().zip(difference) {
+        let sum = simd.add(*plane, difference);
+        let over = !simd.bits(simd.eq(simd.min(sum, *plane), *plane));
+        *plane = simd.add(sum, simd.keep(simd.splat(1), carry));
+        carry = over | carry & simd.bits(simd.eq(*plane, simd.splat(0)));
+    }
+    let high = simd.splat(0x80);
+    let crossed = simd.bits(simd.eq(simd.and(planes[N - 1], high), high));
+    let flipped = simd.keep(simd.splat(u8::MAX), crossed);
+    for plane in &mut planes[..N - 1] {
+        *plane = simd.xor(*plane, flipped);
+    }
+    let flipped = simd.and(flipped, simd.splat(0x7F));
+    planes[N - 1] = simd.xor(simd.xor(planes[N - 1], flipped), sign);
+    planes
 }
 
 kernel! {
@@ -153,14 +182,14 @@ mod tests {
     use crate::level::{Level, at_each_level};
     use arbtest::arbitrary::{Result, Unstructured};
 
-    fn any_float(u: &mut Unstructured) -> Result<Float> {
+    pub(super) fn any_float(u: &mut Unstructured) -> Result<Float> {
         let bytes = *u.choose(&[1, 2, 4])?;
         let exponent_bits = u.int_in_range(1..=8.min(8 * bytes as u32 - 1))?;
         Ok(Float { bytes, exponent_bits, top_bits: 0, big_endian: u.arbitrary()? })
     }
 
     /// A base, and elements that are near to it, or not.
-    fn any_pair(u: &mut Unstructured, float: Float) -> Result<(Vec<u8>, Vec<u8>)> {
+    pub(super) fn any_pair(u: &mut Unstructured, float: Float) -> Result<(Vec<u8>, Vec<u8>)> {
         let count = u.int_in_range(0..=300)?;
         let mut base = vec![0; count * float.bytes];
         u.fill_buffer(&mut base)?;

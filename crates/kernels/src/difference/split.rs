@@ -3,7 +3,7 @@
 use super::{Ranks, filled, longer, planes};
 use crate::field::Float;
 use crate::simd::{GROUP, Simd, kernel};
-use crate::strip::array_mut;
+use crate::strip::{array, array_mut};
 
 /// The rank of a difference.
 #[inline(always)]
@@ -46,31 +46,84 @@ fn split_words<const N: usize>(
     ranks: &mut [u8],
     magnitudes: &mut [u8],
 ) {
-    let unused = u32::BITS - float.mantissa_bits() - float.exponent_bits - 1;
-    let word = |bytes: &[u8; N]| {
-        let mut word = [0; 4];
-        word[..N].copy_from_slice(bytes);
-        if float.big_endian {
-            word[..N].reverse();
-        }
-        u32::from_le_bytes(word)
-    };
-    let sign = 1u32 << 31 >> unused;
+    let words = Words::<N>::of(float);
     let (base, elements) = (base.as_chunks::<N>().0, elements.as_chunks::<N>().0);
     let magnitudes = magnitudes.as_chunks_mut::<N>().0;
     assert!(base.len() == elements.len() && elements.len() == ranks.len());
     assert_eq!(magnitudes.len(), ranks.len());
     for (((x, y), rank), to) in base.iter().zip(elements).zip(ranks).zip(magnitudes) {
-        let (x, y) = (word(x), word(y));
+        let difference = words.difference(words.word(x), words.word(y));
+        let magnitude = difference.unsigned_abs() & (u32::MAX >> words.unused);
+        *rank = rank_of(magnitude, difference < 0);
+        to.copy_from_slice(&magnitude.to_le_bytes()[..N]);
+    }
+}
+
+/// Elements of `N` bytes as integers.
+#[derive(Clone, Copy)]
+pub(super) struct Words<const N: usize> {
+    big_endian: bool,
+    /// Bits of an integer above an element's.
+    unused: u32,
+    /// The sign bit.
+    sign: u32,
+}
+
+impl<const N: usize> Words<N> {
+    #[inline(always)]
+    pub(super) fn of(float: Float) -> Self {
+        let unused = u32::BITS - float.mantissa_bits() - float.exponent_bits - 1;
+        Self { big_endian: float.big_endian, unused, sign: 1 << 31 >> unused }
+    }
+
+    #[inline(always)]
+    pub(super) fn word(self, bytes: &[u8; N]) -> u32 {
+        let mut word = [0; 4];
+        word[..N].copy_from_slice(bytes);
+        if self.big_endian {
+            word[..N].reverse();
+        }
+        u32::from_le_bytes(word)
+    }
+
+    /// How far `y` is from `x`, away from zero.
+    #[inline(always)]
+    fn difference(self, x: u32, y: u32) -> i32 {
+        let Self { unused, sign, .. } = self;
         let crossed = (x ^ y) & sign != 0;
         let target = if crossed { y | sign } else { y & !sign };
         let target = if crossed { target ^ (sign - 1) } else { target };
         // With the sign in the highest bit, whatever the elements' size.
-        let difference = (target.wrapping_sub(x & !sign) << unused).cast_signed() >> unused;
-        let mut magnitude = difference.unsigned_abs();
-        magnitude &= u32::MAX >> unused;
-        *rank = rank_of(magnitude, difference < 0);
-        to.copy_from_slice(&magnitude.to_le_bytes()[..N]);
+        (target.wrapping_sub(x & !sign) << unused).cast_signed() >> unused
+    }
+
+    /// The difference as an integer without sign: 0, -1, 1, -2, ...
+    #[inline(always)]
+    pub(super) fn step(self, x: u32, y: u32) -> u32 {
+        let difference = self.difference(x, y);
+        (difference << 1 ^ difference >> 31).cast_unsigned() & (u32::MAX >> self.unused)
+    }
+
+    /// Undoes [`step`](Self::step).
+    fn stepped(self, x: u32, step: u32) -> u32 {
+        let (sign, difference) = (self.sign, step >> 1 ^ (step & 1).wrapping_neg());
+        let target = (x & !sign).wrapping_add(difference);
+        match target & sign == 0 {
+            true => target & (sign - 1) | x & sign,
+            false => !target & (sign - 1) | !x & sign,
+        }
+    }
+
+    pub(super) fn step_at(self, base: &[u8], elements: &[u8], i: usize) -> u32 {
+        self.step(self.word(array(base, i * N)), self.word(array(elements, i * N)))
+    }
+
+    pub(super) fn take_step(self, base: &[u8], step: u32, i: usize, out: &mut [u8]) {
+        let mut word = self.stepped(self.word(array(base, i * N)), step).to_le_bytes();
+        if self.big_endian {
+            word[..N].reverse();
+        }
+        out[i * N..][..N].copy_from_slice(&word[..N]);
     }
 }
 

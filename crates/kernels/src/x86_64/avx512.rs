@@ -134,6 +134,26 @@ impl Simd for Avx512 {
         intrinsics! { _mm512_srl_epi16(v, _mm_cvtsi32_si128(n.cast_signed())) }
     }
     #[inline(always)]
+    fn shl_each(self, v: __m512i, n: __m512i) -> (__m512i, __m512i) {
+        intrinsics! {
+            let zero = _mm512_setzero_si512();
+            let first =
+                _mm512_sllv_epi16(_mm512_unpacklo_epi8(v, zero), _mm512_unpacklo_epi8(n, zero));
+            let second =
+                _mm512_sllv_epi16(_mm512_unpackhi_epi8(v, zero), _mm512_unpackhi_epi8(n, zero));
+            let byte = _mm512_set1_epi16(0xFF);
+            let low = _mm512_packus_epi16(
+                _mm512_and_si512(first, byte),
+                _mm512_and_si512(second, byte),
+            );
+            let high = _mm512_packus_epi16(
+                _mm512_srli_epi16::<8>(first),
+                _mm512_srli_epi16::<8>(second),
+            );
+            (low, high)
+        }
+    }
+    #[inline(always)]
     fn eq(self, a: __m512i, b: __m512i) -> u64 {
         intrinsics! { _mm512_cmpeq_epi8_mask(a, b) }
     }

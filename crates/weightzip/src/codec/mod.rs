@@ -6,6 +6,7 @@
 mod base;
 mod constant;
 mod context;
+mod escapes;
 mod narrow;
 mod planes;
 mod ranges;

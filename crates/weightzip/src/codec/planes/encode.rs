@@ -5,11 +5,9 @@ use super::{SCRATCH, Scratch};
 use crate::codec::context::Context;
 use crate::codec::ranks::RankTable;
 use crate::codec::residuals::{Floats, Narrowings, Output};
-use crate::codec::widths::{MAX_PLANES, Widths};
-use weightzip_kernels::escape;
+use crate::codec::widths::Widths;
 use weightzip_kernels::field::{self, CHUNK, EXPONENTS, Float, NO_RANK, RankOf};
 use weightzip_kernels::level::Level;
-use weightzip_kernels::strip::{self, Planes};
 
 /// Codes a block into `payload`, in place of what is there, and returns where in it the block's
 /// payload starts; `None` if the block has too many exponents.
@@ -113,7 +111,7 @@ impl Encoder<'_> {
         self.residuals(&mut ranks, &mut out)?;
         let subnormal_width = self.scratch.found.encode_subnormals(self.level, &mut out);
         let widths = self.widths(&ranks, elements);
-        let counts = self.planes(&widths, elements, &mut out);
+        let counts = self.scratch.escapes.encode(self.level, &widths, elements, &mut out);
         let header = Header {
             widths,
             ranks: (!ranks.shared).then_some(ranks.table),
@@ -135,7 +133,7 @@ impl Encoder<'_> {
     fn residuals(&mut self, ranks: &mut Ranks, out: &mut Output<'_>) -> Option<()> {
         let Self { float, level, data, scratch } = self;
         let mut rank_of = ranks.table.rank_of();
-        let all_ranks = scratch.ranks.room_for(data.len() / float.bytes);
+        let all_ranks = scratch.escapes.ranks.room_for(data.len() / float.bytes);
         let missing = |exponent, rank_of: &mut RankOf| ranks.add(exponent, rank_of);
         let floats = Floats { level: *level, float: *float, data };
         scratch.found.encode(floats, &mut rank_of, all_ranks, out, missing)
@@ -143,37 +141,11 @@ impl Encoder<'_> {
 
     /// The best widths for the ranks that there are.
     fn widths(&mut self, ranks: &Ranks, elements: usize) -> Widths {
-        let all = &self.scratch.ranks.room_for(elements)[..elements];
+        let all = &self.scratch.escapes.ranks.room_for(elements)[..elements];
         let used = match ranks.shared {
             true => usize::from(all.iter().copied().fold(0, u8::max)) + 1,
             false => ranks.table.len(),
         };
         Widths::best(&ranks.counts[..used])
-    }
-
-    /// Packs the ranks, which are lost; returns how many escape from each plane.
-    fn planes(
-        &mut self,
-        widths: &Widths,
-        elements: usize,
-        out: &mut Output<'_>,
-    ) -> [u32; MAX_PLANES] {
-        let Scratch { ranks, next, .. } = &mut *self.scratch;
-        let (mut counts, mut count, mut base) = ([0; MAX_PLANES], elements, 0);
-        for (width, escaped) in widths.planes().zip(&mut counts) {
-            let packed = out.take(strip::packed_len(count, width));
-            let (from, to) = (ranks.room_for(count), next.room_for(count));
-            count = escape::peel(self.level, from, count, base, width, packed, to);
-            *escaped = u32::try_from(count).unwrap_or(u32::MAX);
-            base += escape::decided(width);
-            std::mem::swap(ranks, next);
-        }
-        let (ranks, len) = (ranks.room_for(count), strip::plane_len(count));
-        ranks[..count].iter_mut().for_each(|rank| *rank -= base);
-        ranks[count..len].fill(0);
-        let packed = out.take(strip::packed_len(count, widths.tail));
-        let planes = Planes { bytes: &ranks[..len], len: len.max(1) };
-        strip::pack(self.level, planes, count, 0, widths.tail, packed);
-        counts
     }
 }

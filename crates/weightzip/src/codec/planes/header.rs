@@ -1,10 +1,11 @@
 //! What a plane payload says before its strips (spec: "Planes").
 
 use super::bad;
+use crate::codec::escapes::{self, Counts};
 use crate::codec::ranks::RankTable;
 use crate::codec::residuals::Narrowings;
 use crate::codec::widths::{MAX_PLANES, Widths};
-use crate::codec::{PREAMBLE, le_u32, take};
+use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
 use weightzip_kernels::field::{CHUNK, Float};
 use weightzip_kernels::strip::ALIGN;
@@ -20,7 +21,7 @@ pub(super) struct Header<'a> {
     /// The block's own table; else the segment's is used.
     pub(super) ranks: Option<RankTable>,
     /// Codes in each plane but the first, and behind the last one.
-    pub(super) counts: [u32; MAX_PLANES],
+    pub(super) counts: Counts,
     pub(super) narrowings: Narrowings<'a>,
     pub(super) subnormals: u32,
     pub(super) subnormal_width: u32,
@@ -78,14 +79,7 @@ impl<'a> Header<'a> {
             return Err(bad("has unknown bits in its preamble"));
         }
         let whole = body.len();
-        let mut counts = [0; MAX_PLANES];
-        let mut left = elements;
-        for (_, count) in widths.planes().zip(&mut counts) {
-            *count = le_u32(take(body, size_of::<u32>())?);
-            if *count as usize > std::mem::replace(&mut left, *count as usize) {
-                return Err(bad("has planes that grow"));
-            }
-        }
+        let counts = escapes::get_counts(&widths, elements, body)?;
         let own = take(body, RankTable::wire_len(own, float.exponent_bits))?;
         let ranks = RankTable::read_from(own, float.exponent_bits)
             .ok_or_else(|| bad("has an impossible rank table"))?;

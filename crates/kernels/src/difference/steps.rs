@@ -1,0 +1,504 @@
+//! Steps: a difference as an integer without sign, whose low bits are stored as they are. How many
+//! these are, the exponent of the base's element says: a number that all have, and up to 7 more.
+
+use super::split::Words;
+use super::{exponents, filled, planes, stepped};
+use crate::field::{CHUNK, Float};
+use crate::simd::{GROUP, Simd, interleave, kernel};
+use crate::strip::{Strips, array, array_mut};
+
+/// Most low bits of an element beyond those that all have.
+pub const MAX_EXTRA: u8 = 7;
+
+/// Most low bits that all elements may have: a rank is above them.
+#[inline(always)]
+pub fn max_fixed(float: Float) -> u32 {
+    float.mantissa_bits() + float.exponent_bits + 1 - u8::BITS
+}
+
+/// The rank of steps that have no other.
+pub const FAR: u8 = u8::MAX;
+
+/// Bytes behind packed extra bits that [`merge`] may read, and [`pack_extra`] may write.
+pub const SLACK: usize = CHUNK + 8;
+
+/// How many low bits elements have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shifts {
+    /// Those that all have.
+    pub fixed: u32,
+    /// The exponent of the first of `extra`.
+    pub first: u8,
+    /// How many more elements have, by the base's exponent from `first` on; zeros behind `used`.
+    pub extra: [u8; 256],
+    /// Exponents from `first` on that have one of their own, at least 1, and at most 32. Lower ones
+    /// have the first one's, higher ones the last one's.
+    pub used: usize,
+}
+
+/// The low bits that [`Shifts::extra`] stands for.
+const MASKS: [u8; 256] = {
+    let mut masks = [0; 256];
+    let mut bits = 0;
+    while bits <= MAX_EXTRA {
+        masks[bits as usize] = (1 << bits) - 1;
+        bits += 1;
+    }
+    masks
+};
+
+/// How many extra bits the elements of a group have.
+#[inline(always)]
+fn extra<S: Simd, const N: usize>(
+    simd: S,
+    float: Float,
+    shifts: &Shifts,
+    table: S::Table<'_>,
+    base: &[u8],
+) -> S::Bytes {
+    let exponents = exponents::<S, N>(simd, float, base);
+    let first = simd.splat(shifts.first);
+    let above = simd.sub(exponents, simd.min(exponents, first));
+    let last = simd.splat((shifts.used - 1).to_le_bytes()[0]);
+    simd.lookup(table, simd.min(above, last))
+}
+
+kernel! {
+    /// How many extra bits each element has; what fills the last group of `out` has none.
+    ///
+    /// # Panics
+    /// If `out` is not as many whole groups as the elements take.
+    pub fn extra_bits(float: Float, shifts: &Shifts, base: &[u8], out: &mut [u8]) = extra_bits_at
+}
+
+#[inline(always)]
+fn extra_bits_at<S: Simd>(simd: S, float: Float, shifts: &Shifts, base: &[u8], out: &mut [u8]) {
+    match float.bytes {
+        1 => extra_groups::<S, 1>(simd, float, shifts, base, out),
+        2 => extra_groups::<S, 2>(simd, float, shifts, base, out),
+        _ => extra_groups::<S, 4>(simd, float, shifts, base, out),
+    }
+}
+
+#[inline(always)]
+fn extra_groups<S: Simd, const N: usize>(
+    simd: S,
+    float: Float,
+    shifts: &Shifts,
+    base: &[u8],
+    out: &mut [u8],
+) {
+    let table = simd.table(&shifts.extra, shifts.used);
+    let whole = base.len() / (N * GROUP);
+    assert_eq!(out.len(), base.len().div_ceil(N * GROUP) * GROUP);
+    for i in 0..whole {
+        let extra = extra::<S, N>(simd, float, shifts, table, &base[i * N * GROUP..]);
+        simd.store(extra, array_mut(out, i * GROUP));
+    }
+    let rest = &base[whole * N * GROUP..];
+    if !rest.is_empty() {
+        let extra = extra::<S, N>(simd, float, shifts, table, filled::<N>(rest).as_flattened());
+        let there = (1 << (rest.len() / N)) - 1;
+        simd.store(simd.keep(extra, there), array_mut(out, whole * GROUP));
+    }
+}
+
+kernel! {
+    /// Takes elements apart, next to how many extra bits they have: ranks, extra bits, and byte
+    /// planes of the bits that all have, `plane` bytes each. Returns how many ranks are [`FAR`].
+    ///
+    /// # Panics
+    /// If something is shorter than the elements.
+    pub fn split(
+        float: Float,
+        base: &[u8],
+        elements: &[u8],
+        fixed: u32,
+        extra: &mut [u8],
+        ranks: &mut [u8],
+        planes: &mut [u8],
+        plane: usize,
+    ) -> usize = split_at
+}
+
+/// `extra` has how many extra bits elements have, and these bits afterwards.
+#[inline(always)]
+fn split_at<S: Simd>(
+    _: S,
+    float: Float,
+    base: &[u8],
+    elements: &[u8],
+    fixed: u32,
+    extra: &mut [u8],
+    ranks: &mut [u8],
+    planes: &mut [u8],
+    plane: usize,
+) -> usize {
+    match float.bytes {
+        1 => split_words::<1>(float, base, elements, fixed, extra, ranks, planes, plane),
+        2 => split_words::<2>(float, base, elements, fixed, extra, ranks, planes, plane),
+        _ => split_words::<4>(float, base, elements, fixed, extra, ranks, planes, plane),
+    }
+}
+
+#[inline(always)]
+fn split_words<const N: usize>(
+    float: Float,
+    base: &[u8],
+    elements: &[u8],
+    fixed: u32,
+    extra: &mut [u8],
+    ranks: &mut [u8],
+    planes: &mut [u8],
+    plane: usize,
+) -> usize {
+    let words = Words::<N>::of(float);
+    let (base, elements) = (base.as_chunks::<N>().0, elements.as_chunks::<N>().0);
+    let count = elements.len();
+    assert!(base.len() == count && extra.len() >= count && ranks.len() >= count);
+    assert!(plane >= count && planes.len() >= fixed.div_ceil(8) as usize * plane);
+    assert!(fixed <= max_fixed(float));
+    let mut far = 0;
+    let mut steps = [0u32; GROUP];
+    for start in (0..count).step_by(GROUP) {
+        let here = GROUP.min(count - start);
+        let at = start..start + here;
+        let pairs = base[at.clone()].iter().zip(&elements[at.clone()]);
+        let places = extra[at.clone()].iter_mut().zip(&mut ranks[at]);
+        for (((x, y), (extra, rank)), to) in pairs.zip(places).zip(&mut steps) {
+            let step = words.step(words.word(x), words.word(y));
+            let shift = fixed + u32::from(*extra & MAX_EXTRA);
+            *extra = ((step & ((1 << shift) - 1)) >> fixed).to_le_bytes()[0];
+            *rank = (step >> shift).min(FAR.into()).to_le_bytes()[0];
+            *to = step & ((1 << fixed) - 1);
+        }
+        far += ranks[start..start + here].iter().filter(|rank| **rank == FAR).count();
+        for k in 0..fixed.div_ceil(8) as usize {
+            let to = &mut planes[k * plane + start..][..here];
+            to.iter_mut().zip(&steps).for_each(|(to, step)| *to = step.to_le_bytes()[k]);
+        }
+    }
+    far
+}
+
+kernel! {
+    /// Packs the extra bits of elements, which have as many as `counts` say, behind `at` bits of
+    /// `out`; returns how many bits it has then. Both are whole groups; `out` has [`SLACK`], in which
+    /// zeros may be written.
+    ///
+    /// # Panics
+    /// If lengths differ, or `out` is too short.
+    pub fn pack_extra(counts: &[u8], extra: &[u8], at: usize, out: &mut [u8]) -> usize = pack_extra_at
+}
+
+#[inline(always)]
+fn pack_extra_at<S: Simd>(simd: S, counts: &[u8], extra: &[u8], mut at: usize, out: &mut [u8]) -> usize {
+    assert_eq!(counts.len(), extra.len());
+    let masks = simd.table(&MASKS, MASKS.len());
+    for (counts, extra) in counts.as_chunks::<GROUP>().0.iter().zip(extra.as_chunks::<GROUP>().0) {
+        let mut group = [0; GROUP];
+        simd.store(simd.lookup(masks, simd.load(counts)), &mut group);
+        for (mask, extra) in group.as_chunks::<8>().0.iter().zip(extra.as_chunks::<8>().0) {
+            let mask = u64::from_le_bytes(*mask);
+            let bits = simd.extract(u64::from_le_bytes(*extra), mask);
+            // Eight elements have 56 bits at most.
+            let to: &mut [u8; 8] = array_mut(out, at / 8);
+            let before = to[0] & !(u8::MAX << (at % 8));
+            *to = (u64::from(before) | bits << (at % 8)).to_le_bytes();
+            at += mask.count_ones() as usize;
+        }
+    }
+    at
+}
+
+/// What [`merge`] puts together, for one chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// How many low bits elements have.
+    pub shifts: &'a Shifts,
+    /// In whole groups.
+    pub ranks: &'a [u8],
+    /// Strips of the bits that all elements have.
+    pub fixed: &'a [u8],
+    /// The extra bits of all chunks, and [`SLACK`].
+    pub extra: &'a [u8],
+    /// How many of the extra bits are used.
+    pub at: usize,
+}
+
+kernel! {
+    /// Puts a chunk's elements together, as many as `out` has, from those of `base`; a rank that is
+    /// [`FAR`] gives one that means nothing. Returns how many of the extra bits are used then; if
+    /// these are more than there are but for the slack, the elements mean nothing.
+    ///
+    /// # Panics
+    /// If `base` has another length than `out`, that is more than a chunk, or something else is too short.
+    pub fn merge(float: Float, base: &[u8], parts: Parts<'_>, out: &mut [u8]) -> usize = merge_at
+}
+
+#[inline(always)]
+fn merge_at<S: Simd>(simd: S, float: Float, base: &[u8], parts: Parts<'_>, out: &mut [u8]) -> usize {
+    match float.bytes {
+        1 => merge_groups::<S, 1>(simd, float, base, parts, out),
+        2 => merge_groups::<S, 2>(simd, float, base, parts, out),
+        _ => merge_groups::<S, 4>(simd, float, base, parts, out),
+    }
+}
+
+/// In three passes, for what is written a word at a time is not yet to be read as a group.
+#[inline(always)]
+fn merge_groups<S: Simd, const N: usize>(
+    simd: S,
+    float: Float,
+    base: &[u8],
+    parts: Parts<'_>,
+    out: &mut [u8],
+) -> usize {
+    let (count, groups) = (out.len() / N, out.len().div_ceil(N * GROUP));
+    assert!(base.len() == out.len() && count <= CHUNK);
+    let (mut counts, mut masks) = ([0; CHUNK], [0; CHUNK]);
+    extra_groups::<S, N>(simd, float, parts.shifts, base, &mut counts[..groups * GROUP]);
+    let table = simd.table(&MASKS, 16);
+    for i in 0..groups {
+        let counts = simd.load(array(&counts, i * GROUP));
+        simd.store(simd.lookup(table, counts), array_mut(&mut masks, i * GROUP));
+    }
+    let (mut at, mut extra) = (parts.at, [0; CHUNK]);
+    let end = 8 * (parts.extra.len() - SLACK);
+    if at > end {
+        return at;
+    }
+    let octets = masks.as_chunks::<8>().0.iter().zip(extra.as_chunks_mut::<8>().0);
+    for (mask, extra) in octets.take(groups * GROUP / 8) {
+        let mask = u64::from_le_bytes(*mask);
+        let bits = u64::from_le_bytes(*array(parts.extra, at / 8)) >> (at % 8);
+        *extra = simd.deposit(bits, mask).to_le_bytes();
+        at += mask.count_ones() as usize;
+    }
+    let strips = Strips::of(count, parts.shifts.fixed);
+    let groups = Groups { simd, float, strips, fixed: parts.shifts.fixed, packed: parts.fixed };
+    let whole = count / GROUP;
+    for i in 0..whole {
+        let base = &base[i * N * GROUP..];
+        let (counts, extra) = (array(&counts, i * GROUP), array(&extra, i * GROUP));
+        let elements = groups.merge::<N>(i, base, array(parts.ranks, i * GROUP), counts, extra);
+        for (k, element) in elements.into_iter().enumerate() {
+            simd.store(element, array_mut(out, (i * N + k) * GROUP));
+        }
+    }
+    let rest = &mut out[whole * N * GROUP..];
+    if !rest.is_empty() {
+        let base = filled::<N>(&base[whole * N * GROUP..]);
+        let at = whole * GROUP;
+        let (counts, extra) = (array(&counts, at), array(&extra, at));
+        let ranks = array(parts.ranks, at);
+        let elements = groups.merge::<N>(whole, base.as_flattened(), ranks, counts, extra);
+        let mut group = [[0; GROUP]; N];
+        for (to, from) in group.iter_mut().zip(elements) {
+            simd.store(from, to);
+        }
+        rest.copy_from_slice(&group.as_flattened()[..rest.len()]);
+    }
+    at
+}
+
+/// What the groups of a chunk share.
+#[derive(Clone, Copy)]
+struct Groups<'a, S: Simd> {
+    simd: S,
+    float: Float,
+    strips: Strips,
+    fixed: u32,
+    packed: &'a [u8],
+}
+
+impl<S: Simd> Groups<'_, S> {
+    /// The elements of group `i`.
+    #[inline(always)]
+    fn merge<const N: usize>(
+        &self,
+        i: usize,
+        base: &[u8],
+        ranks: &[u8; GROUP],
+        counts: &[u8; GROUP],
+        extra: &[u8; GROUP],
+    ) -> [S::Bytes; N] {
+        let Self { simd, float, strips, fixed, packed } = *self;
+        let (low, high) = simd.shl_each(simd.load(ranks), simd.load(counts));
+        let above = [simd.or(low, simd.load(extra)), high];
+        let mut step = [simd.splat(0); N];
+        for (k, step) in step.iter_mut().enumerate().take(strips.whole()) {
+            *step = strips.byte(simd, packed, k, i);
+        }
+        let (whole, shift) = (strips.whole(), fixed % 8);
+        if shift == 0 {
+            step[whole] = above[0];
+            if whole + 1 < N {
+                step[whole + 1] = above[1];
+            }
+        } else {
+            let low = simd.splat((1 << shift) - 1);
+            step[whole] = simd.select(low, strips.rest(simd, packed, i), simd.shl(above[0], shift));
+            if whole + 1 < N {
+                let over = simd.shr(above[0], 8 - shift);
+                step[whole + 1] = simd.select(low, over, simd.shl(above[1], shift));
+            }
+            if whole + 2 < N {
+                step[whole + 2] = simd.and(low, simd.shr(above[1], 8 - shift));
+            }
+        }
+        // A step's lowest bit is its direction.
+        let down = simd.bits(simd.eq(simd.and(step[0], simd.splat(1)), simd.splat(1)));
+        let inverted = simd.keep(simd.splat(u8::MAX), down);
+        for k in 0..N {
+            let half = simd.shr(step[k], 1);
+            let from_next = if k + 1 < N { simd.shl(step[k + 1], 7) } else { simd.splat(0) };
+            step[k] = simd.xor(simd.select(simd.splat(0x7F), half, from_next), inverted);
+        }
+        let planes = planes::<S, N>(simd, float, base);
+        let mut elements = stepped::<S, N>(simd, planes, step, 0);
+        if float.big_endian {
+            elements.reverse();
+        }
+        interleave::<S, N>(simd, elements)
+    }
+}
+
+/// The step from element `i` of `base` to that of `elements`.
+pub fn step_of(float: Float, base: &[u8], elements: &[u8], i: usize) -> u32 {
+    match float.bytes {
+        1 => Words::<1>::of(float).step_at(base, elements, i),
+        2 => Words::<2>::of(float).step_at(base, elements, i),
+        _ => Words::<4>::of(float).step_at(base, elements, i),
+    }
+}
+
+/// Puts the element that is `step` from element `i` of `base` to the same place in `out`.
+pub fn take_step(float: Float, base: &[u8], step: u32, i: usize, out: &mut [u8]) {
+    match float.bytes {
+        1 => Words::<1>::of(float).take_step(base, step, i, out),
+        2 => Words::<2>::of(float).take_step(base, step, i, out),
+        _ => Words::<4>::of(float).take_step(base, step, i, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::difference::tests::{any_float, any_pair};
+    use crate::level::{Level, at_each_level};
+    use crate::strip::{Planes, pack, packed_len, plane_len};
+    use arbtest::arbitrary::{Result, Unstructured};
+
+    fn any_shifts(u: &mut Unstructured, float: Float) -> Result<Shifts> {
+        let fixed = u.int_in_range(0..=max_fixed(float))?;
+        let (first, used) = (u.arbitrary()?, u.int_in_range(1..=32)?);
+        let mut extra = [0; 256];
+        for extra in &mut extra[..used] {
+            *extra = u.int_in_range(0..=MAX_EXTRA)?;
+        }
+        Ok(Shifts { fixed, first, extra, used })
+    }
+
+    fn merge_undoes_split(level: Level) {
+        arbtest::arbtest(|u| {
+            let float = any_float(u)?;
+            let shifts = any_shifts(u, float)?;
+            let (base, elements) = any_pair(u, float)?;
+            let (count, len) = (elements.len() / float.bytes, plane_len(elements.len() / float.bytes));
+            let split_at = |level| {
+                let (mut counts, mut ranks) = (vec![0xAA; len], vec![0; len]);
+                extra_bits(level, float, &shifts, &base, &mut counts);
+                let (mut extra, mut planes) = (counts.clone(), vec![0; 4 * len]);
+                let (fixed, there) = (shifts.fixed, &mut ranks[..count]);
+                let far =
+                    split(level, float, &base, &elements, fixed, &mut extra, there, &mut planes, len);
+                let mut bits = vec![0; len + SLACK];
+                let end = pack_extra(level, &counts, &extra, 0, &mut bits);
+                bits.truncate(end.div_ceil(8));
+                (ranks, planes, bits, far)
+            };
+            let (ranks, planes, mut bits, far) = split_at(level);
+            assert!((ranks.clone(), planes.clone(), bits.clone(), far) == split_at(Level::Scalar));
+            assert_eq!(far, ranks.iter().filter(|rank| **rank == FAR).count());
+            let mut fixed = vec![0; packed_len(count, shifts.fixed)];
+            let planes = Planes { bytes: &planes, len: len.max(1) };
+            pack(level, planes, count, 0, shifts.fixed, &mut fixed);
+            let used = bits.len();
+            bits.resize(used + SLACK, 0xFF);
+            let parts =
+                Parts { shifts: &shifts, ranks: &ranks, fixed: &fixed, extra: &bits, at: 0 };
+            let mut out = vec![0xAA; elements.len()];
+            let end = merge(level, float, &base, parts, &mut out);
+            assert_eq!(end.div_ceil(8), used);
+            for (i, _) in ranks.iter().enumerate().filter(|(_, rank)| **rank == FAR) {
+                take_step(float, &base, step_of(float, &base, &elements, i), i, &mut out);
+            }
+            assert!(out == elements);
+            Ok(())
+        });
+    }
+
+    fn any_parts_give_the_same_elements(level: Level) {
+        arbtest::arbtest(|u| {
+            let float = any_float(u)?;
+            let shifts = any_shifts(u, float)?;
+            let (base, _) = any_pair(u, float)?;
+            let count = base.len() / float.bytes;
+            let mut ranks = vec![0; plane_len(count)];
+            u.fill_buffer(&mut ranks)?;
+            let mut fixed = vec![0; packed_len(count, shifts.fixed)];
+            u.fill_buffer(&mut fixed)?;
+            let (has, at) = (u.int_in_range(0..=count)?, u.int_in_range(0..=9)?);
+            let mut extra = vec![0; has + SLACK];
+            u.fill_buffer(&mut extra)?;
+            let parts = Parts { shifts: &shifts, ranks: &ranks, fixed: &fixed, extra: &extra, at };
+            let merge_at = |level| {
+                let mut out = vec![0; base.len()];
+                let end = merge(level, float, &base, parts, &mut out);
+                (end, (end <= 8 * has).then_some(out))
+            };
+            assert!(merge_at(level) == merge_at(Level::Scalar));
+            Ok(())
+        });
+    }
+
+    fn steps_are_as_the_spec_says(level: Level) {
+        let float = Float { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
+        let (base, element) = (0x3F80u16.to_le_bytes(), 0x3F8Bu16.to_le_bytes());
+        // 11 up is step 22: rank 2, extra bits 1 and 1, fixed bit 0.
+        let shifts = Shifts { fixed: 1, first: 100, extra: [2; 256], used: 1 };
+        assert_eq!(step_of(float, &base, &element, 0), 22);
+        let (mut extra, mut ranks, mut planes) = ([2], [0], [0; 64]);
+        split(level, float, &base, &element, 1, &mut extra, &mut ranks, &mut planes, 64);
+        assert_eq!((ranks, extra, planes[0]), ([2], [3], 0));
+        let mut counts = [9; GROUP];
+        extra_bits(level, float, &shifts, &base, &mut counts);
+        assert!(counts[0] == 2 && counts[1..] == [0; 63]);
+    }
+
+    fn bytes_are_shifted_each_by_its_own(level: Level) {
+        let float = Float { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
+        for rank in 0..FAR {
+            // As many extra bits as the exponent says, all of them zero.
+            let mut shifts = Shifts { fixed: 0, first: 0, extra: [0; 256], used: 8 };
+            shifts.extra[..8].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7]);
+            let base: Vec<u8> = (0..GROUP as u16).flat_map(|i| (i % 9 << 7).to_le_bytes()).collect();
+            let (ranks, mut out) = ([rank; GROUP], vec![0; base.len()]);
+            let parts =
+                Parts { shifts: &shifts, ranks: &ranks, fixed: &[], extra: &[0; CHUNK + SLACK], at: 0 };
+            merge(level, float, &base, parts, &mut out);
+            for i in 0..GROUP {
+                let step = step_of(float, &base, &out, i);
+                assert_eq!(step, u32::from(rank) << (i % 9).min(7), "{rank} {i}");
+            }
+        }
+    }
+
+    at_each_level!(
+        merge_undoes_split,
+        any_parts_give_the_same_elements,
+        steps_are_as_the_spec_says,
+        bytes_are_shifted_each_by_its_own,
+    );
+}
