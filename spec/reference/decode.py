@@ -450,7 +450,8 @@ PREAMBLE_LENGTH = 16
 MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
 LONGEST_WITHOUT_BASE = 240
-XOR, DIFFERENCE = 0x86, 0x87
+XOR, DIFFERENCE, STEPS, SPARSE = range(0x86, 0x8A)
+NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE)
 
 
 @dataclass
@@ -486,8 +487,8 @@ def read_block(file: Reader, section: Section, layout: RecordLayout) -> Block:
 
 
 def decode_block(section: Section, block: Block, contexts: Contexts) -> bytes:
-    if section.sub in (XOR, DIFFERENCE):
-        check_base(section, block)
+    if section.sub in NEED_BASE:
+        check_base(block, section.at)
     decoded = CODINGS[section.sub](block, contexts)
     require(len(decoded) == block.decoded_length, section.at, "a block of another length")
     block.parameters.finish()
@@ -496,13 +497,13 @@ def decode_block(section: Section, block: Block, contexts: Contexts) -> bytes:
     return decoded
 
 
-def check_base(section: Section, block: Block) -> None:
+def check_base(block: Block, at: int) -> None:
     """Compares the hash of a block's base, which its body begins with."""
     stated = block.body.uint(16)
-    require(block.base is not None, section.at, "a block against a base in a segment without")
-    require(block.decoded_length > LONGEST_WITHOUT_BASE, section.at, "a base of a short block")
+    require(block.base is not None, at, "a block against a base in a segment without")
+    require(block.decoded_length > LONGEST_WITHOUT_BASE, at, "a base of a short block")
     if block.base is not None and xxh3_128(block.base) != stated:
-        raise FormatError(BASE_NOT_FOUND, section.at, "the block's base is another one")
+        raise FormatError(BASE_NOT_FOUND, at, "the block's base is another one")
 
 
 # --- Container: Block tables ---
@@ -949,15 +950,22 @@ class Planes:
     subnormals: int
 
 
-def parse_planes(parameters: Reader, floats: Floats, elements: int) -> Planes:
-    at = parameters.offset
-    widths, slots = [], parameters.uint(2)
+def parse_widths(parameters: Reader) -> tuple[list[int], int]:
+    """The widths of planes and of the tail codes."""
+    at, widths, slots = parameters.offset, [], parameters.uint(2)
     while slots & 3:
         widths.append(slots & 3)
         slots >>= 2
-    planes = Planes(widths, *(parameters.uint(size) for size in (1, 1, 2, 1, 1, 4)))
     require(slots == 0 and len(widths) <= MAX_PLANES, at, "widths behind the planes")
-    require(planes.tail_width <= MAX_TAIL_WIDTH, at + 2, "tail codes too wide")
+    tail_width = parameters.uint(1)
+    require(tail_width <= MAX_TAIL_WIDTH, at + 2, "tail codes too wide")
+    return widths, tail_width
+
+
+def parse_planes(parameters: Reader, floats: Floats, elements: int) -> Planes:
+    at = parameters.offset
+    widths, tail_width = parse_widths(parameters)
+    planes = Planes(widths, tail_width, *(parameters.uint(size) for size in (1, 2, 1, 1, 4)))
     require(planes.flags <= SHARED_RANKS | ONE_NARROWING, at + 3, "unknown flags")
     if planes.flags & SHARED_RANKS:
         require(planes.rank_entries == 0, at + 4, "two rank tables")
@@ -984,18 +992,20 @@ def decode_planes(block: Block, contexts: Contexts) -> bytes:
     narrowings = read_narrowings(body, elements, for_all)
     residuals = read_residuals(body, elements, floats, narrowings)
     subnormals = read_codes(body, planes.subnormals, planes.subnormal_width)
-    ranks = read_ranks(body, elements, planes, escapes)
+    ranks = read_ranks(body, elements, planes.widths, planes.tail_width, escapes)
     exponents = [table[rank] if rank < len(table) else 0 for rank in ranks]
     add_subnormals(residuals, exponents, narrowings, subnormals, body.offset)
     return join_floats(residuals, exponents, floats, block.layout.byte_order)
 
 
-def read_ranks(body: Reader, elements: int, planes: Planes, escapes: list[int]) -> list[int]:
+def read_ranks(
+    body: Reader, elements: int, widths: list[int], tail_width: int, escapes: list[int]
+) -> list[int]:
     """Each element's rank: its code in the last plane that it comes to, or its tail code."""
     ranks = [0] * elements
     undecided = list(range(elements))
     base = 0
-    for width, stated in zip(planes.widths, escapes):
+    for width, stated in zip(widths, escapes):
         escape = 2**width - 1
         require(stated <= len(undecided), body.start, "more escapes than elements")
         codes = read_codes(body, len(undecided), width)
@@ -1004,7 +1014,7 @@ def read_ranks(body: Reader, elements: int, planes: Planes, escapes: list[int]) 
         undecided = [element for element, code in zip(undecided, codes) if code == escape]
         require(len(undecided) == stated, body.start, "other escapes than stated")
         base += escape
-    for element, code in zip(undecided, read_codes(body, len(undecided), planes.tail_width)):
+    for element, code in zip(undecided, read_codes(body, len(undecided), tail_width)):
         ranks[element] = (base + code) % 256
     return ranks
 
@@ -1276,12 +1286,17 @@ def decode_xor(block: Block, contexts: Contexts) -> bytes:
     return bytes(a ^ b for a, b in zip(differing, block.base or b""))
 
 
-def decode_difference(block: Block, contexts: Contexts) -> bytes:
-    """Floats by how far they are from those of their base."""
-    parameters, body, floats = block.parameters, block.body, floats_of(block.layout)
-    require(floats is not None, body.offset, "differences of records that are not floats")
+def floats_with_base(block: Block) -> Floats:
+    floats = floats_of(block.layout)
+    require(floats is not None, block.body.offset, "differences of records that are not floats")
     fits = floats.bits <= 32 and floats.exponent_bits <= 8
-    require(fits, body.offset, "differences of larger floats")
+    require(fits, block.body.offset, "differences of larger floats")
+    return floats
+
+
+def decode_difference(block: Block, _contexts: Contexts) -> bytes:
+    """Floats by how far they are from those of their base."""
+    parameters, body, floats = block.parameters, block.body, floats_with_base(block)
     bounds = [parameters.uint(1) for _ in range(7)]
     require(bounds == sorted(bounds), body.offset, "bounds that descend")
     bounds = [bound for bound in bounds if bound < 255]
@@ -1358,6 +1373,126 @@ def move(base: int, by: int, bits: int) -> int:
     return target ^ base & sign
 
 
+# --- Codings: Steps ---
+
+FAR = 255
+CHUNK_OF_STEPS = 1024
+MAX_EXTRA_BITS, MAX_EXPONENTS = 7, 32
+
+
+def decode_steps(block: Block, _contexts: Contexts) -> bytes:
+    """Floats by steps from those of their base, whose low bits are stored as they are."""
+    parameters, body, floats = block.parameters, block.body, floats_with_base(block)
+    widths, tail_width = parse_widths(parameters)
+    floor, fixed_bits, first, last = (parameters.uint(1) for _ in range(4))
+    parameters.zeros(1)
+    far_count = parameters.uint(4)
+    bases = elements_of(block.base or b"", floats, block.layout.byte_order)
+    require(floor < 2**floats.exponent_bits, body.start, "an impossible floor")
+    require(fixed_bits <= floats.bits - 8, body.start, "too many fixed bits")
+    require(last < MAX_EXPONENTS, body.start, "too many numbers of extra bits")
+    require(far_count <= len(bases), body.start, "more far elements than there are")
+
+    start, length = body.offset, floats.bits // 8
+    extra_length = body.uint(4)
+    require(extra_length <= len(bases), body.start, "more extra bits than elements have")
+    escapes = [body.uint(4) for _ in widths]
+    extra_bits = list(body.take(last + 1))
+    require(max(extra_bits) <= MAX_EXTRA_BITS, body.offset, "too many extra bits")
+    far = iter([body.take(length) for _ in range(far_count)])
+    body.zeros(padded(body.offset - start) - (body.offset - start))
+    fixed = []
+    for at in range(0, len(bases), CHUNK_OF_STEPS):
+        fixed += read_codes(body, min(CHUNK_OF_STEPS, len(bases) - at), fixed_bits)
+    extra = body.take(extra_length)
+    body.zeros(padded(extra_length) - extra_length)
+    ranks = read_ranks(body, len(bases), widths, tail_width, escapes)
+    require(ranks.count(FAR) == far_count, body.offset, "other far elements than stated")
+
+    exponents = [base >> floats.mantissa_bits & 2**floats.exponent_bits - 1 for base in bases]
+    counts = [extra_bits[min(max(exponent - first, 0), last)] for exponent in exponents]
+    stream, used = int.from_bytes(extra, "little"), sum(counts)
+    fits = -(-used // 8) == extra_length and stream >> used == 0
+    require(fits, body.offset, "other extra bits than there are")
+    elements = []
+    for base, rank, low, count in zip(bases, ranks, fixed, counts):
+        middle, stream = stream & 2**count - 1, stream >> count
+        step = ((rank << count | middle) << fixed_bits | low) % 2**floats.bits
+        element = take_step(base, step, floor << floats.mantissa_bits, floats.bits)
+        whole = element.to_bytes(length, block.layout.byte_order)
+        elements.append(next(far) if rank == FAR else whole)
+    return b"".join(elements)
+
+
+def take_step(base: int, step: int, floor: int, bits: int) -> int:
+    """The float that is a step from the base's."""
+    sign = 2 ** (bits - 1)
+    difference = -1 - step // 2 if step % 2 else step // 2
+    target = (max((base & sign - 1) - floor, 0) + difference) % 2**bits
+    if target & sign:
+        return (floor - 1 - target) % sign | ~base & sign
+    return (target + floor) % sign | base & sign
+
+
+# --- Codings: Sparse ---
+
+OPAQUE_BYTES = RecordLayout(1, "little", [Field(0, 1, 8, 0, 0)])
+GOES_ON = 255
+
+
+def decode_sparse(block: Block, _contexts: Contexts) -> bytes:
+    """The base's records, but for some that differ."""
+    parameters, body = block.parameters, block.body
+    of_places, of_values = parameters.uint(1), parameters.uint(1)
+    parameters.zeros(2)
+    length = parameters.uint(4)
+    parameters.zeros(4)
+    require(of_places not in NEED_BASE, body.start, "places with a base")
+    require(of_values != SPARSE, body.start, "values that are sparse themselves")
+    places_payload = body.take(length)
+    body.zeros(padded(length) - length)
+    gaps = decode_inner(of_places, places_payload, OPAQUE_BYTES, block)
+
+    places, at = [], 0
+    for gap in gaps:
+        at += gap
+        if gap != GOES_ON:
+            places.append(at)
+            at += 1
+    ends = bool(places) and gaps[-1] != GOES_ON and places[-1] < block.records
+    require(ends, body.offset, "places behind the block's end")
+    size, base = block.layout.length, block.base or b""
+    old = b"".join(base[place * size : (place + 1) * size] for place in places)
+    new = decode_inner(of_values, body.take(body.left), block.layout, block, old)
+    require(len(new) == len(old), body.offset, "another number of values than of places")
+    records = bytearray(base)
+    for i, place in enumerate(places):
+        records[place * size : (place + 1) * size] = new[i * size : (i + 1) * size]
+    return bytes(records)
+
+
+def decode_inner(
+    coding: int, payload: bytes, layout: RecordLayout, block: Block, base: bytes | None = None
+) -> bytes:
+    """A block within a block, which has no checksum of its own."""
+    at = block.body.offset
+    if coding not in CODINGS:
+        raise FormatError(INCOMPATIBLE, at, f"unknown coding {coding:02X}")
+    require(len(payload) >= PREAMBLE_LENGTH, at, "a block without its preamble")
+    preamble, body = payload[:PREAMBLE_LENGTH], payload[PREAMBLE_LENGTH:]
+    records = int.from_bytes(preamble[:4], "little")
+    require(1 <= records <= block.records, at, "more records than the block has")
+    inner = Block(records, layout, Reader(preamble[4:]), Reader(body), base)
+    if coding in NEED_BASE:
+        require(len(base or b"") == inner.decoded_length, at, "other values than places")
+        check_base(inner, at)
+    decoded = CODINGS[coding](inner, Contexts(layout))
+    require(len(decoded) == inner.decoded_length, at, "a block of another length")
+    inner.parameters.finish()
+    inner.body.finish()
+    return decoded
+
+
 CODINGS = {
     0x80: decode_raw,
     0x81: decode_constant,
@@ -1367,6 +1502,8 @@ CODINGS = {
     0x85: decode_bytes,
     XOR: decode_xor,
     DIFFERENCE: decode_difference,
+    STEPS: decode_steps,
+    SPARSE: decode_sparse,
 }
 
 

@@ -1,6 +1,6 @@
 //! Ranks and raw bits to elements.
 
-use super::{Ranks, SLACK, filled, longer, planes, stepped};
+use super::{Ranks, SLACK, filled, filling, highest, longer, planes, sum, unsigned};
 use crate::field::Float;
 use crate::simd::{GROUP, Simd, interleave, kernel};
 use crate::strip::{array, array_mut};
@@ -131,13 +131,19 @@ impl<S: Simd, const N: usize> Tables<S, N> {
                 longer_now = longer(simd, raw, bit + 1);
             }
         }
-        let one = simd.splat(1);
-        let negative = simd.bits(simd.eq(simd.and(ranks, one), one));
-        let inverted = simd.keep(simd.splat(u8::MAX), negative);
+        let negative = simd.and(ranks, simd.splat(1));
+        let inverted = filling(simd, negative);
         let difference = difference.map(|plane| simd.xor(plane, inverted));
-        let planes = planes::<S, N>(simd, float, base);
+        let (planes, sign) = unsigned::<S, N>(simd, planes::<S, N>(simd, float, base));
         // Two's complement.
-        let mut planes = stepped::<S, N>(simd, planes, difference, negative);
+        let (mut planes, _) = sum::<S, N>(simd, planes, difference, negative);
+        // Below zero is a float of the other sign.
+        let crossed = filling(simd, highest(simd, planes[N - 1]));
+        for plane in &mut planes {
+            *plane = simd.xor(*plane, crossed);
+        }
+        let crossed = simd.and(crossed, simd.splat(0x80));
+        planes[N - 1] = simd.xor(planes[N - 1], simd.xor(crossed, sign));
         if float.big_endian {
             planes.reverse();
         }

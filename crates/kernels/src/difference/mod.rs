@@ -76,32 +76,45 @@ fn filled<const N: usize>(rest: &[u8]) -> [[u8; GROUP]; N] {
     group
 }
 
-/// The elements that are `difference` from those of `base`, and `carry` more, all as byte planes. A sum
-/// below zero is a float of the other sign.
+/// The sum of two integers as byte planes, and `carry`, which is 0 or 1; and what is carried out.
 #[inline(always)]
-fn stepped<S: Simd, const N: usize>(
+fn sum<S: Simd, const N: usize>(
+    simd: S,
+    mut a: [S::Bytes; N],
+    b: [S::Bytes; N],
+    mut carry: S::Bytes,
+) -> ([S::Bytes; N], S::Bytes) {
+    for (a, b) in a.iter_mut().zip(b) {
+        let sum = simd.add(simd.add(*a, b), carry);
+        // Of three high bits, the sum's inverted, two or more are set.
+        let over = simd.select(sum, simd.and(*a, b), simd.or(*a, b));
+        carry = highest(simd, over);
+        *a = sum;
+    }
+    (a, carry)
+}
+
+/// The highest bit of each byte, as 0 or 1.
+#[inline(always)]
+fn highest<S: Simd>(simd: S, v: S::Bytes) -> S::Bytes {
+    simd.and(simd.shr(v, 7), simd.splat(1))
+}
+
+/// 0xFF where there is a 1, 0 where there is a 0.
+#[inline(always)]
+fn filling<S: Simd>(simd: S, v: S::Bytes) -> S::Bytes {
+    simd.sub(simd.splat(0), v)
+}
+
+/// Takes the signs off elements as byte planes.
+#[inline(always)]
+fn unsigned<S: Simd, const N: usize>(
     simd: S,
     mut planes: [S::Bytes; N],
-    difference: [S::Bytes; N],
-    mut carry: u64,
-) -> [S::Bytes; N] {
+) -> ([S::Bytes; N], S::Bytes) {
     let sign = simd.and(planes[N - 1], simd.splat(0x80));
     planes[N - 1] = simd.and(planes[N - 1], simd.splat(0x7F));
-    for (plane, difference) in planes.iter_mut().zip(difference) {
-        let sum = simd.add(*plane, difference);
-        let over = !simd.bits(simd.eq(simd.min(sum, *plane), *plane));
-        *plane = simd.add(sum, simd.keep(simd.splat(1), carry));
-        carry = over | carry & simd.bits(simd.eq(*plane, simd.splat(0)));
-    }
-    let high = simd.splat(0x80);
-    let crossed = simd.bits(simd.eq(simd.and(planes[N - 1], high), high));
-    let flipped = simd.keep(simd.splat(u8::MAX), crossed);
-    for plane in &mut planes[..N - 1] {
-        *plane = simd.xor(*plane, flipped);
-    }
-    let flipped = simd.and(flipped, simd.splat(0x7F));
-    planes[N - 1] = simd.xor(simd.xor(planes[N - 1], flipped), sign);
-    planes
+    (planes, sign)
 }
 
 kernel! {

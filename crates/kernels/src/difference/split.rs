@@ -3,14 +3,19 @@
 use super::{Ranks, filled, longer, planes};
 use crate::field::Float;
 use crate::simd::{GROUP, Simd, kernel};
-use crate::strip::{array, array_mut};
+use crate::strip::array_mut;
 
 /// The rank of a difference.
 #[inline(always)]
 fn rank_of(magnitude: u32, negative: bool) -> u8 {
+    (2 * class_of(magnitude) + u32::from(negative)).max(1).to_le_bytes()[0]
+}
+
+/// Four to the octave.
+#[inline(always)]
+pub(super) fn class_of(magnitude: u32) -> u32 {
     let raw = (magnitude | 4).ilog2() - 2;
-    let class = (raw << 2) + (magnitude >> raw);
-    (2 * class + u32::from(negative)).max(1).to_le_bytes()[0]
+    (raw << 2) + (magnitude >> raw)
 }
 
 kernel! {
@@ -89,41 +94,26 @@ impl<const N: usize> Words<N> {
     /// How far `y` is from `x`, away from zero.
     #[inline(always)]
     fn difference(self, x: u32, y: u32) -> i32 {
-        let Self { unused, sign, .. } = self;
-        let crossed = (x ^ y) & sign != 0;
-        let target = if crossed { y | sign } else { y & !sign };
-        let target = if crossed { target ^ (sign - 1) } else { target };
-        // With the sign in the highest bit, whatever the elements' size.
-        (target.wrapping_sub(x & !sign) << unused).cast_signed() >> unused
+        self.between(x & !self.sign, y & !self.sign, (x ^ y) & self.sign != 0)
     }
 
-    /// The difference as an integer without sign: 0, -1, 1, -2, ...
+    /// The difference of floats without signs.
     #[inline(always)]
-    pub(super) fn step(self, x: u32, y: u32) -> u32 {
-        let difference = self.difference(x, y);
-        (difference << 1 ^ difference >> 31).cast_unsigned() & (u32::MAX >> self.unused)
+    fn between(self, x: u32, y: u32, crossed: bool) -> i32 {
+        let target = if crossed { !y } else { y };
+        // With the sign in the highest bit, whatever the elements' size.
+        (target.wrapping_sub(x) << self.unused).cast_signed() >> self.unused
     }
 
-    /// Undoes [`step`](Self::step).
-    fn stepped(self, x: u32, step: u32) -> u32 {
-        let (sign, difference) = (self.sign, step >> 1 ^ (step & 1).wrapping_neg());
-        let target = (x & !sign).wrapping_add(difference);
-        match target & sign == 0 {
-            true => target & (sign - 1) | x & sign,
-            false => !target & (sign - 1) | !x & sign,
-        }
-    }
-
-    pub(super) fn step_at(self, base: &[u8], elements: &[u8], i: usize) -> u32 {
-        self.step(self.word(array(base, i * N)), self.word(array(elements, i * N)))
-    }
-
-    pub(super) fn take_step(self, base: &[u8], step: u32, i: usize, out: &mut [u8]) {
-        let mut word = self.stepped(self.word(array(base, i * N)), step).to_le_bytes();
-        if self.big_endian {
-            word[..N].reverse();
-        }
-        out[i * N..][..N].copy_from_slice(&word[..N]);
+    /// The difference as an integer without sign, 0, -1, 1, -2, ..., where floats are as far from zero
+    /// as they are from `floor`. None for a `y` that is nearer to zero.
+    #[inline(always)]
+    pub(super) fn step(self, x: u32, y: u32, floor: u32) -> (u32, bool) {
+        let crossed = (x ^ y) & self.sign != 0;
+        let (x, y) = (x & !self.sign, y & !self.sign);
+        let difference = self.between(x.max(floor) - floor, y.wrapping_sub(floor), crossed);
+        let step = (difference << 1 ^ difference >> 31).cast_unsigned();
+        (step & (u32::MAX >> self.unused), y >= floor)
     }
 }
 

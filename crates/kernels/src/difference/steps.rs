@@ -1,8 +1,9 @@
 //! Steps: a difference as an integer without sign, whose low bits are stored as they are. How many
 //! these are, the exponent of the base's element says: a number that all have, and up to 7 more.
+//! Floats below a floor count as zero, so that what crosses zero has not all tiny floats to cross.
 
-use super::split::Words;
-use super::{exponents, filled, planes, stepped};
+use super::split::{Words, class_of};
+use super::{exponents, filled, filling, highest, planes, sum, unsigned};
 use crate::field::{CHUNK, Float};
 use crate::simd::{GROUP, Simd, interleave, kernel};
 use crate::strip::{Strips, array, array_mut};
@@ -22,9 +23,11 @@ pub const FAR: u8 = u8::MAX;
 /// Bytes behind packed extra bits that [`merge`] may read, and [`pack_extra`] may write.
 pub const SLACK: usize = CHUNK + 8;
 
-/// How many low bits elements have.
+/// Which steps there are, and how many low bits they have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shifts {
+    /// The exponent of the least float that is not below the floor.
+    pub floor: u8,
     /// Those that all have.
     pub fixed: u32,
     /// The exponent of the first of `extra`.
@@ -34,6 +37,14 @@ pub struct Shifts {
     /// Exponents from `first` on that have one of their own, at least 1, and at most 32. Lower ones
     /// have the first one's, higher ones the last one's.
     pub used: usize,
+}
+
+impl Shifts {
+    /// The floor as an integer in the order of floats.
+    #[inline(always)]
+    fn floor(&self, float: Float) -> u32 {
+        u32::from(self.floor) << float.mantissa_bits()
+    }
 }
 
 /// The low bits that [`Shifts::extra`] stands for.
@@ -104,16 +115,57 @@ fn extra_groups<S: Simd, const N: usize>(
 }
 
 kernel! {
-    /// Takes elements apart, next to how many extra bits they have: ranks, extra bits, and byte
+    /// The class of each step, four to the octave; [`FAR`] where there is none.
+    ///
+    /// # Panics
+    /// If lengths differ.
+    pub fn classes(float: Float, floor: u8, base: &[u8], elements: &[u8], classes: &mut [u8]) = classes_at
+}
+
+#[inline(always)]
+fn classes_at<S: Simd>(
+    _: S,
+    float: Float,
+    floor: u8,
+    base: &[u8],
+    elements: &[u8],
+    classes: &mut [u8],
+) {
+    match float.bytes {
+        1 => classes_words::<1>(float, floor, base, elements, classes),
+        2 => classes_words::<2>(float, floor, base, elements, classes),
+        _ => classes_words::<4>(float, floor, base, elements, classes),
+    }
+}
+
+#[inline(always)]
+fn classes_words<const N: usize>(
+    float: Float,
+    floor: u8,
+    base: &[u8],
+    elements: &[u8],
+    classes: &mut [u8],
+) {
+    let (words, floor) = (Words::<N>::of(float), u32::from(floor) << float.mantissa_bits());
+    let (base, elements) = (base.as_chunks::<N>().0, elements.as_chunks::<N>().0);
+    assert!(base.len() == elements.len() && elements.len() == classes.len());
+    for ((x, y), class) in base.iter().zip(elements).zip(classes) {
+        let (step, near) = words.step(words.word(x), words.word(y), floor);
+        *class = if near { class_of(step).to_le_bytes()[0] } else { FAR };
+    }
+}
+
+kernel! {
+    /// Takes elements apart: ranks, extra bits, in whose place there is how many each has, and byte
     /// planes of the bits that all have, `plane` bytes each. Returns how many ranks are [`FAR`].
     ///
     /// # Panics
     /// If something is shorter than the elements.
     pub fn split(
         float: Float,
+        shifts: &Shifts,
         base: &[u8],
         elements: &[u8],
-        fixed: u32,
         extra: &mut [u8],
         ranks: &mut [u8],
         planes: &mut [u8],
@@ -121,58 +173,59 @@ kernel! {
     ) -> usize = split_at
 }
 
-/// `extra` has how many extra bits elements have, and these bits afterwards.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "as its kernel")]
 fn split_at<S: Simd>(
     _: S,
     float: Float,
+    shifts: &Shifts,
     base: &[u8],
     elements: &[u8],
-    fixed: u32,
     extra: &mut [u8],
     ranks: &mut [u8],
     planes: &mut [u8],
     plane: usize,
 ) -> usize {
     match float.bytes {
-        1 => split_words::<1>(float, base, elements, fixed, extra, ranks, planes, plane),
-        2 => split_words::<2>(float, base, elements, fixed, extra, ranks, planes, plane),
-        _ => split_words::<4>(float, base, elements, fixed, extra, ranks, planes, plane),
+        1 => split_words::<1>(float, shifts, base, elements, extra, ranks, planes, plane),
+        2 => split_words::<2>(float, shifts, base, elements, extra, ranks, planes, plane),
+        _ => split_words::<4>(float, shifts, base, elements, extra, ranks, planes, plane),
     }
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "as its kernel")]
 fn split_words<const N: usize>(
     float: Float,
+    shifts: &Shifts,
     base: &[u8],
     elements: &[u8],
-    fixed: u32,
     extra: &mut [u8],
     ranks: &mut [u8],
     planes: &mut [u8],
     plane: usize,
 ) -> usize {
-    let words = Words::<N>::of(float);
+    let (words, floor, fixed) = (Words::<N>::of(float), shifts.floor(float), shifts.fixed);
     let (base, elements) = (base.as_chunks::<N>().0, elements.as_chunks::<N>().0);
     let count = elements.len();
     assert!(base.len() == count && extra.len() >= count && ranks.len() >= count);
     assert!(plane >= count && planes.len() >= fixed.div_ceil(8) as usize * plane);
     assert!(fixed <= max_fixed(float));
-    let mut far = 0;
-    let mut steps = [0u32; GROUP];
+    let (mut far, mut steps) = (0, [0u32; GROUP]);
     for start in (0..count).step_by(GROUP) {
         let here = GROUP.min(count - start);
         let at = start..start + here;
         let pairs = base[at.clone()].iter().zip(&elements[at.clone()]);
-        let places = extra[at.clone()].iter_mut().zip(&mut ranks[at]);
+        let places = extra[at.clone()].iter_mut().zip(&mut ranks[at.clone()]);
         for (((x, y), (extra, rank)), to) in pairs.zip(places).zip(&mut steps) {
-            let step = words.step(words.word(x), words.word(y));
+            let (step, near) = words.step(words.word(x), words.word(y), floor);
             let shift = fixed + u32::from(*extra & MAX_EXTRA);
             *extra = ((step & ((1 << shift) - 1)) >> fixed).to_le_bytes()[0];
-            *rank = (step >> shift).min(FAR.into()).to_le_bytes()[0];
+            let above = (step >> shift).min(FAR.into()).to_le_bytes()[0];
+            *rank = if near { above } else { FAR };
             *to = step & ((1 << fixed) - 1);
         }
-        far += ranks[start..start + here].iter().filter(|rank| **rank == FAR).count();
+        far += ranks[at].iter().filter(|rank| **rank == FAR).count();
         for k in 0..fixed.div_ceil(8) as usize {
             let to = &mut planes[k * plane + start..][..here];
             to.iter_mut().zip(&steps).for_each(|(to, step)| *to = step.to_le_bytes()[k]);
@@ -192,7 +245,13 @@ kernel! {
 }
 
 #[inline(always)]
-fn pack_extra_at<S: Simd>(simd: S, counts: &[u8], extra: &[u8], mut at: usize, out: &mut [u8]) -> usize {
+fn pack_extra_at<S: Simd>(
+    simd: S,
+    counts: &[u8],
+    extra: &[u8],
+    mut at: usize,
+    out: &mut [u8],
+) -> usize {
     assert_eq!(counts.len(), extra.len());
     let masks = simd.table(&MASKS, MASKS.len());
     for (counts, extra) in counts.as_chunks::<GROUP>().0.iter().zip(extra.as_chunks::<GROUP>().0) {
@@ -237,7 +296,13 @@ kernel! {
 }
 
 #[inline(always)]
-fn merge_at<S: Simd>(simd: S, float: Float, base: &[u8], parts: Parts<'_>, out: &mut [u8]) -> usize {
+fn merge_at<S: Simd>(
+    simd: S,
+    float: Float,
+    base: &[u8],
+    parts: Parts<'_>,
+    out: &mut [u8],
+) -> usize {
     match float.bytes {
         1 => merge_groups::<S, 1>(simd, float, base, parts, out),
         2 => merge_groups::<S, 2>(simd, float, base, parts, out),
@@ -276,7 +341,8 @@ fn merge_groups<S: Simd, const N: usize>(
         at += mask.count_ones() as usize;
     }
     let strips = Strips::of(count, parts.shifts.fixed);
-    let groups = Groups { simd, float, strips, fixed: parts.shifts.fixed, packed: parts.fixed };
+    let (fixed, floor) = (parts.shifts.fixed, parts.shifts.floor(float).to_le_bytes());
+    let groups = Groups { simd, float, strips, fixed, floor, packed: parts.fixed };
     let whole = count / GROUP;
     for i in 0..whole {
         let base = &base[i * N * GROUP..];
@@ -309,6 +375,7 @@ struct Groups<'a, S: Simd> {
     float: Float,
     strips: Strips,
     fixed: u32,
+    floor: [u8; 4],
     packed: &'a [u8],
 }
 
@@ -323,7 +390,7 @@ impl<S: Simd> Groups<'_, S> {
         counts: &[u8; GROUP],
         extra: &[u8; GROUP],
     ) -> [S::Bytes; N] {
-        let Self { simd, float, strips, fixed, packed } = *self;
+        let Self { simd, float, strips, fixed, floor, packed } = *self;
         let (low, high) = simd.shl_each(simd.load(ranks), simd.load(counts));
         let above = [simd.or(low, simd.load(extra)), high];
         let mut step = [simd.splat(0); N];
@@ -348,37 +415,36 @@ impl<S: Simd> Groups<'_, S> {
             }
         }
         // A step's lowest bit is its direction.
-        let down = simd.bits(simd.eq(simd.and(step[0], simd.splat(1)), simd.splat(1)));
-        let inverted = simd.keep(simd.splat(u8::MAX), down);
+        let down = filling(simd, simd.and(step[0], simd.splat(1)));
         for k in 0..N {
             let half = simd.shr(step[k], 1);
             let from_next = if k + 1 < N { simd.shl(step[k + 1], 7) } else { simd.splat(0) };
-            step[k] = simd.xor(simd.select(simd.splat(0x7F), half, from_next), inverted);
+            step[k] = simd.xor(simd.select(simd.splat(0x7F), half, from_next), down);
         }
-        let planes = planes::<S, N>(simd, float, base);
-        let mut elements = stepped::<S, N>(simd, planes, step, 0);
+        let (mut elements, sign) = unsigned::<S, N>(simd, planes::<S, N>(simd, float, base));
+        let (mut up, mut less) = ([simd.splat(0); N], [simd.splat(0); N]);
+        for (k, byte) in floor.into_iter().enumerate().take(N) {
+            (up[k], less[k]) = (simd.splat(byte), simd.splat(!byte));
+        }
+        // What is below the floor, and so borrows, is zero.
+        let (above, no_borrow) = sum::<S, N>(simd, elements, less, simd.splat(1));
+        let there = filling(simd, no_borrow);
+        for (element, above) in elements.iter_mut().zip(above) {
+            *element = simd.and(above, there);
+        }
+        let (mut target, _) = sum::<S, N>(simd, elements, step, simd.splat(0));
+        // Below zero is a float of the other sign.
+        let crossed = filling(simd, highest(simd, target[N - 1]));
+        for plane in &mut target {
+            *plane = simd.xor(*plane, crossed);
+        }
+        let (mut elements, _) = sum::<S, N>(simd, target, up, simd.splat(0));
+        let sign = simd.xor(sign, crossed);
+        elements[N - 1] = simd.select(simd.splat(0x7F), elements[N - 1], sign);
         if float.big_endian {
             elements.reverse();
         }
         interleave::<S, N>(simd, elements)
-    }
-}
-
-/// The step from element `i` of `base` to that of `elements`.
-pub fn step_of(float: Float, base: &[u8], elements: &[u8], i: usize) -> u32 {
-    match float.bytes {
-        1 => Words::<1>::of(float).step_at(base, elements, i),
-        2 => Words::<2>::of(float).step_at(base, elements, i),
-        _ => Words::<4>::of(float).step_at(base, elements, i),
-    }
-}
-
-/// Puts the element that is `step` from element `i` of `base` to the same place in `out`.
-pub fn take_step(float: Float, base: &[u8], step: u32, i: usize, out: &mut [u8]) {
-    match float.bytes {
-        1 => Words::<1>::of(float).take_step(base, step, i, out),
-        2 => Words::<2>::of(float).take_step(base, step, i, out),
-        _ => Words::<4>::of(float).take_step(base, step, i, out),
     }
 }
 
@@ -397,7 +463,8 @@ mod tests {
         for extra in &mut extra[..used] {
             *extra = u.int_in_range(0..=MAX_EXTRA)?;
         }
-        Ok(Shifts { fixed, first, extra, used })
+        let floor = u.int_in_range(0..=(1u32 << float.exponent_bits) as u16 - 1)? as u8;
+        Ok(Shifts { floor, fixed, first, extra, used })
     }
 
     fn merge_undoes_split(level: Level) {
@@ -405,21 +472,25 @@ mod tests {
             let float = any_float(u)?;
             let shifts = any_shifts(u, float)?;
             let (base, elements) = any_pair(u, float)?;
-            let (count, len) = (elements.len() / float.bytes, plane_len(elements.len() / float.bytes));
+            let (count, len) =
+                (elements.len() / float.bytes, plane_len(elements.len() / float.bytes));
             let split_at = |level| {
                 let (mut counts, mut ranks) = (vec![0xAA; len], vec![0; len]);
                 extra_bits(level, float, &shifts, &base, &mut counts);
-                let (mut extra, mut planes) = (counts.clone(), vec![0; 4 * len]);
-                let (fixed, there) = (shifts.fixed, &mut ranks[..count]);
+                let (mut extra, planes) = (counts.clone(), &mut vec![0; 4 * len]);
+                let there = &mut ranks[..count];
                 let far =
-                    split(level, float, &base, &elements, fixed, &mut extra, there, &mut planes, len);
+                    split(level, float, &shifts, &base, &elements, &mut extra, there, planes, len);
                 let mut bits = vec![0; len + SLACK];
                 let end = pack_extra(level, &counts, &extra, 0, &mut bits);
                 bits.truncate(end.div_ceil(8));
-                (ranks, planes, bits, far)
+                let mut found = vec![0; count];
+                classes(level, float, shifts.floor, &base, &elements, &mut found);
+                (ranks, planes.clone(), bits, far, found)
             };
-            let (ranks, planes, mut bits, far) = split_at(level);
-            assert!((ranks.clone(), planes.clone(), bits.clone(), far) == split_at(Level::Scalar));
+            let all = split_at(level);
+            assert!(all == split_at(Level::Scalar));
+            let (ranks, planes, mut bits, far, _) = all;
             assert_eq!(far, ranks.iter().filter(|rank| **rank == FAR).count());
             let mut fixed = vec![0; packed_len(count, shifts.fixed)];
             let planes = Planes { bytes: &planes, len: len.max(1) };
@@ -432,7 +503,8 @@ mod tests {
             let end = merge(level, float, &base, parts, &mut out);
             assert_eq!(end.div_ceil(8), used);
             for (i, _) in ranks.iter().enumerate().filter(|(_, rank)| **rank == FAR) {
-                take_step(float, &base, step_of(float, &base, &elements, i), i, &mut out);
+                let at = i * float.bytes..(i + 1) * float.bytes;
+                out[at.clone()].copy_from_slice(&elements[at]);
             }
             assert!(out == elements);
             Ok(())
@@ -463,34 +535,50 @@ mod tests {
         });
     }
 
+    const BF16: Float = Float { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
+
     fn steps_are_as_the_spec_says(level: Level) {
-        let float = Float { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
+        // Floor, base and element, step.
+        let cases = [
+            (0, 0x3F80u16, 0x3F8Bu16, Some(22)),
+            (0, 0x3F80, 0x3F7F, Some(1)),
+            (0, 0, 0x8000, Some(1)),
+            (0x70, 0x3880, 0xB880, Some(2 * 0x100 + 1)),
+            (0x70, 0x0123, 0x3805, Some(10)),
+            (0x70, 0x0123, 0x37FF, None),
+        ];
+        for (floor, base, element, step) in cases {
+            let mut class = [0];
+            let bytes = |n: u16| n.to_le_bytes();
+            classes(level, BF16, floor, &bytes(base), &bytes(element), &mut class);
+            assert_eq!(class[0], step.map_or(FAR, |step| class_of(step) as u8), "{base:x}");
+        }
+        // Step 22 as rank 2, extra bits 1 and 1, and a fixed bit 0.
+        let shifts = Shifts { floor: 0, fixed: 1, first: 100, extra: [2; 256], used: 1 };
         let (base, element) = (0x3F80u16.to_le_bytes(), 0x3F8Bu16.to_le_bytes());
-        // 11 up is step 22: rank 2, extra bits 1 and 1, fixed bit 0.
-        let shifts = Shifts { fixed: 1, first: 100, extra: [2; 256], used: 1 };
-        assert_eq!(step_of(float, &base, &element, 0), 22);
         let (mut extra, mut ranks, mut planes) = ([2], [0], [0; 64]);
-        split(level, float, &base, &element, 1, &mut extra, &mut ranks, &mut planes, 64);
+        split(level, BF16, &shifts, &base, &element, &mut extra, &mut ranks, &mut planes, 64);
         assert_eq!((ranks, extra, planes[0]), ([2], [3], 0));
         let mut counts = [9; GROUP];
-        extra_bits(level, float, &shifts, &base, &mut counts);
+        extra_bits(level, BF16, &shifts, &base, &mut counts);
         assert!(counts[0] == 2 && counts[1..] == [0; 63]);
     }
 
     fn bytes_are_shifted_each_by_its_own(level: Level) {
-        let float = Float { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
         for rank in 0..FAR {
             // As many extra bits as the exponent says, all of them zero.
-            let mut shifts = Shifts { fixed: 0, first: 0, extra: [0; 256], used: 8 };
+            let mut shifts = Shifts { floor: 0, fixed: 0, first: 0, extra: [0; 256], used: 8 };
             shifts.extra[..8].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7]);
-            let base: Vec<u8> = (0..GROUP as u16).flat_map(|i| (i % 9 << 7).to_le_bytes()).collect();
-            let (ranks, mut out) = ([rank; GROUP], vec![0; base.len()]);
-            let parts =
-                Parts { shifts: &shifts, ranks: &ranks, fixed: &[], extra: &[0; CHUNK + SLACK], at: 0 };
-            merge(level, float, &base, parts, &mut out);
-            for i in 0..GROUP {
-                let step = step_of(float, &base, &out, i);
-                assert_eq!(step, u32::from(rank) << (i % 9).min(7), "{rank} {i}");
+            let bytes: Vec<u8> =
+                (0..GROUP as u16).flat_map(|i| (i % 9 << 7).to_le_bytes()).collect();
+            let (ranks, mut out) = ([rank; GROUP], vec![0; bytes.len()]);
+            let extra = &[0; CHUNK + SLACK];
+            let parts = Parts { shifts: &shifts, ranks: &ranks, fixed: &[], extra, at: 0 };
+            merge(level, BF16, &bytes, parts, &mut out);
+            for (x, y) in bytes.as_chunks::<2>().0.iter().zip(out.as_chunks::<2>().0) {
+                let (x, y) = (u32::from(u16::from_le_bytes(*x)), u16::from_le_bytes(*y).into());
+                let step = u32::from(rank) << (x >> 7).min(7);
+                assert_eq!(Words::<2>::of(BF16).step(x, y, 0), (step, true));
             }
         }
     }

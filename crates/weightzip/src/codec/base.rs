@@ -1,9 +1,11 @@
 //! What a block is coded next to (spec: "Bases"): its segment's context, and as many bytes of a
 //! base as it has itself.
 
-use super::{Coding, Context, begin, ranges, take, xor};
+use super::{Coding, Context, Hints, begin, ranges, smallest, sparse, steps, take, xor};
 use crate::error::{Error, Result};
+use crate::options::Level;
 use crate::record::RecordLayout;
+use weightzip_kernels::field::Float;
 use weightzip_kernels::xxh3::xxh3_128;
 
 /// What an encoder and a decoder know of a block besides its bytes.
@@ -24,6 +26,11 @@ impl<'a> From<Option<&'a Context>> for Given<'a> {
 /// Blocks of so many bytes don't use a base: their hash would have other formulas.
 pub(super) const TOO_SHORT: usize = 240;
 
+/// Whether codings of differences can have such floats.
+pub(super) fn takes(float: Float) -> bool {
+    float.bytes <= 4 && float.exponent_bits <= 8
+}
+
 /// Bytes of the hash that a body starts with.
 const HASH: usize = 16;
 
@@ -32,33 +39,107 @@ pub(super) fn put_hash(base: &[u8], payload: &mut Vec<u8>) {
     payload.extend(xxh3_128(base).to_le_bytes());
 }
 
-/// Codes a block against its base, in place of what is in `payload` from `start` on, if that gets
-/// smaller by it.
+/// Codes a block in place of what is in `payload`, against its base if that makes it smaller; returns
+/// where the block's payload starts.
 pub(super) fn encode(
+    layout: &RecordLayout,
+    given: Given<'_>,
+    hints: Hints,
+    records: u32,
+    data: &[u8],
+    payload: &mut Vec<u8>,
+) -> Result<(Coding, usize)> {
+    let mut sparse = None;
+    if let Some(base) = given.base.filter(|_| data.len() > TOO_SHORT) {
+        check_len(base, data.len())?;
+        if base != data && sparse::suits(layout, base, data) {
+            begin(records, payload);
+            sparse::encode(layout, hints.level, base, data, payload)?;
+            // Hardly more would be gained, and not quickly.
+            if hints.level == Level::Default && payload.len() < data.len() / 8 {
+                return Ok((Coding::Sparse, 0));
+            }
+            sparse = Some(std::mem::take(payload));
+        }
+    }
+    let (coding, start) = encode_dense(layout, given, hints, records, data, payload)?;
+    match sparse.filter(|sparse| sparse.len() < payload.len() - start) {
+        Some(sparse) => {
+            *payload = sparse;
+            Ok((Coding::Sparse, 0))
+        }
+        None => Ok((coding, start)),
+    }
+}
+
+/// [`encode`] in which each record counts.
+pub(super) fn encode_dense(
+    layout: &RecordLayout,
+    given: Given<'_>,
+    hints: Hints,
+    records: u32,
+    data: &[u8],
+    payload: &mut Vec<u8>,
+) -> Result<(Coding, usize)> {
+    let (coding, start) = smallest(layout, given.context, hints, records, data, payload)?;
+    let Some(base) = given.base.filter(|_| data.len() > TOO_SHORT) else {
+        return Ok((coding, start));
+    };
+    let mut delta = Vec::new();
+    begin(records, &mut delta);
+    match next_to(layout, base, hints.level, data, &mut delta)? {
+        Some(coding) if delta.len() < payload.len() - start => {
+            *payload = delta;
+            Ok((coding, 0))
+        }
+        _ => Ok((coding, start)),
+    }
+}
+
+/// Appends a block, coded against its base, to a payload that has its preamble; `None` if it wouldn't
+/// get smaller.
+fn next_to(
+    layout: &RecordLayout,
+    base: &[u8],
+    level: Level,
+    data: &[u8],
+    payload: &mut Vec<u8>,
+) -> Result<Option<Coding>> {
+    let floats = layout.floats().filter(|floats| takes(*floats) && base != data);
+    let Some(floats) = floats else {
+        xor::encode(layout, base, data, payload)?;
+        return Ok(Some(Coding::Xor));
+    };
+    let choice = steps::choose(floats, base, data);
+    let (done, coding) = match choice.suits(level) {
+        true => (steps::encode(floats, &choice.shifts, base, data, payload), Coding::Steps),
+        false => (ranges::difference::encode(floats, base, data, payload), Coding::Difference),
+    };
+    Ok(done.map(|()| coding))
+}
+
+/// A block's payload in the coding that is asked for, one that needs a base; `None` if it wouldn't get
+/// smaller, or can't have it.
+#[cfg(test)]
+pub(crate) fn encode_as(
+    coding: Coding,
     layout: &RecordLayout,
     base: &[u8],
     records: u32,
     data: &[u8],
-    payload: &mut Vec<u8>,
-    start: usize,
-) -> Result<Option<Coding>> {
-    check_len(base, data.len())?;
-    let mut delta = Vec::new();
-    begin(records, &mut delta);
-    let coding = match layout.floats().filter(|floats| ranges::difference::takes(*floats)) {
-        Some(floats) if base != data => {
-            ranges::difference::encode(floats, base, data, &mut delta).map(|()| Coding::Difference)
+) -> Option<Vec<u8>> {
+    let (floats, mut payload) = (layout.floats().filter(|f| takes(*f)), Vec::new());
+    begin(records, &mut payload);
+    match coding {
+        Coding::Difference => ranges::difference::encode(floats?, base, data, &mut payload)?,
+        Coding::Steps => {
+            let shifts = steps::choose(floats?, base, data).shifts;
+            steps::encode(floats?, &shifts, base, data, &mut payload)?;
         }
-        _ => {
-            xor::encode(layout, base, data, &mut delta)?;
-            Some(Coding::Xor)
-        }
-    };
-    let smaller = coding.filter(|_| delta.len() < payload.len() - start);
-    if smaller.is_some() {
-        *payload = delta;
+        Coding::Sparse => sparse::encode(layout, Level::Default, base, data, &mut payload).ok()?,
+        _ => xor::encode(layout, base, data, &mut payload).ok()?,
     }
-    Ok(smaller)
+    Some(payload)
 }
 
 /// The base of a block of `len` bytes, if it is the one whose hash `body` starts with; takes the

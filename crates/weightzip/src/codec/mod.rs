@@ -7,12 +7,15 @@ mod base;
 mod constant;
 mod context;
 mod escapes;
+mod log2;
 mod narrow;
 mod planes;
 mod ranges;
 mod ranks;
 mod raw;
 mod residuals;
+mod sparse;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod widths;
@@ -20,6 +23,8 @@ mod xor;
 mod zstd;
 
 pub use base::Given;
+#[cfg(test)]
+pub(crate) use base::encode_as;
 pub use context::Context;
 
 use crate::container::MAX_BLOCK_BYTES;
@@ -49,6 +54,10 @@ pub enum Coding {
     Xor,
     /// Floats: range-coded differences from a base.
     Difference,
+    /// Floats: escape planes for the size of steps from a base, and strips for their low bits.
+    Steps,
+    /// The places of records that differ from a base, and a block of them alone.
+    Sparse,
 }
 
 impl Coding {
@@ -62,6 +71,8 @@ impl Coding {
         Self::Bytes,
         Self::Xor,
         Self::Difference,
+        Self::Steps,
+        Self::Sparse,
     ];
 
     /// The name that `wz inspect` shows.
@@ -75,12 +86,14 @@ impl Coding {
             Self::Bytes => "bytes",
             Self::Xor => "xor",
             Self::Difference => "difference",
+            Self::Steps => "steps",
+            Self::Sparse => "sparse",
         }
     }
 
     /// Whether its blocks are coded against a base.
     pub fn needs_base(self) -> bool {
-        matches!(self, Self::Xor | Self::Difference)
+        matches!(self, Self::Xor | Self::Difference | Self::Steps | Self::Sparse)
     }
 
     pub(crate) fn wire_id(self) -> u8 {
@@ -93,6 +106,8 @@ impl Coding {
             Self::Bytes => 0x85,
             Self::Xor => 0x86,
             Self::Difference => 0x87,
+            Self::Steps => 0x88,
+            Self::Sparse => 0x89,
         }
     }
 
@@ -182,12 +197,7 @@ pub fn encode_block<'a, 'g>(
     }
     // First, for it reads from front to back: what follows finds the data in cache.
     let check = xxh3_64(data);
-    let (mut coding, mut start) = smallest(layout, given.context, hints, records, data, payload)?;
-    if let Some(base) = given.base.filter(|_| data.len() > base::TOO_SHORT)
-        && let Some(delta) = base::encode(layout, base, records, data, payload, start)?
-    {
-        (coding, start) = (delta, 0);
-    }
+    let (coding, start) = base::encode(layout, given, hints, records, data, payload)?;
     Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
@@ -332,12 +342,19 @@ pub(crate) fn decode_unchecked<'g>(
             let base = base::checked(base, out.len(), &mut body)?;
             xor::decode(layout, base, preamble, body, out)
         }
-        Coding::Difference => {
-            let floats = layout.floats().filter(|floats| ranges::difference::takes(*floats));
+        Coding::Sparse => {
+            let base = base::checked(base, out.len(), &mut body)?;
+            sparse::decode(layout, base, preamble, body, out)
+        }
+        Coding::Difference | Coding::Steps => {
+            let floats = layout.floats().filter(|floats| base::takes(*floats));
             let floats =
                 floats.ok_or_else(|| Error::corrupt("a difference of records that have none"))?;
             let base = base::checked(base, out.len(), &mut body)?;
-            ranges::difference::decode(floats, base, preamble, body, out)
+            match block.coding {
+                Coding::Steps => steps::decode(floats, base, preamble, body, out),
+                _ => ranges::difference::decode(floats, base, preamble, body, out),
+            }
         }
     }
 }

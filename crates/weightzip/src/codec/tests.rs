@@ -210,3 +210,106 @@ fn structure_has_its_coding() {
     let noise: Vec<u8> = uniform().map(|n| n.to_be_bytes()[0]).take(4096).collect();
     assert_eq!(ratio(Dtype::U8, &noise).0, Coding::Raw);
 }
+
+/// Numbers that look random.
+fn noise(seed: u32) -> impl FnMut() -> u32 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    }
+}
+
+/// Floats in the shape of weights, and what they are after some more training: one in `rare` has moved
+/// by about `by` ten thousandths.
+fn trained(dtype: Dtype, seed: u32, elements: usize, by: f32, rare: usize) -> [Vec<u8>; 2] {
+    let mut random = noise(seed);
+    let mut bell = || (0..4).map(|_| (random() & 0xFFFF) as f32 / 131_072.0).sum::<f32>() - 1.0;
+    let bytes = |v: f32| match dtype {
+        Dtype::Bf16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
+        Dtype::F16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
+        _ => v.to_le_bytes().to_vec(),
+    };
+    let (mut base, mut data) = (Vec::new(), Vec::new());
+    for i in 0..elements {
+        let old = bell() * 0.05;
+        let new = if i * 7919 % rare == 0 { old + bell() * by * 1e-4 } else { old };
+        base.extend(bytes(old));
+        data.extend(bytes(new));
+    }
+    [base, data]
+}
+
+const NEXT_TO_A_BASE: [Coding; 4] =
+    [Coding::Xor, Coding::Difference, Coding::Steps, Coding::Sparse];
+
+#[test]
+fn blocks_come_back_from_their_base() {
+    arbtest::arbtest(|u| {
+        let dtype = *u.choose(&[Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F8E4M3, Dtype::U16])?;
+        let layout = dtype.record_layout();
+        let size = usize::from(layout.bytes());
+        let elements = u.int_in_range(300..=3000)?;
+        let (by, rare) = (u.int_in_range(1..=300)?, *u.choose(&[1, 2, 20, 200])?);
+        let [mut base, mut data] = trained(dtype, u.arbitrary()?, elements, by as f32, rare);
+        for _ in 0..u.int_in_range(0..=20)? {
+            let at = u.choose_index(elements * size)?;
+            let any = u.arbitrary()?;
+            if u.arbitrary()? { base[at] = any } else { data[at] = any }
+        }
+        (base.truncate(elements * size), data.truncate(elements * size));
+        let (given, coding) =
+            (Given { context: None, base: Some(&base) }, *u.choose(&NEXT_TO_A_BASE)?);
+        if base == data && coding == Coding::Sparse {
+            return Ok(());
+        }
+        let records = elements as u32;
+        let Some(payload) = encode_as(coding, &layout, &base, records, &data) else {
+            return Ok(());
+        };
+        let block = Block { coding, records, check: xxh3_64(&data), payload: &payload };
+        let mut out = vec![0x55; data.len()];
+        decode_block_into(&layout, given, &block, &mut out).unwrap();
+        assert!(out == data);
+
+        let mut other = base.clone();
+        other[u.choose_index(base.len())?] ^= 1;
+        let given_other = Given { context: None, base: Some(&other) };
+        assert!(decode_block_into(&layout, given_other, &block, &mut out).is_err());
+        // Whatever is broken, there is an answer.
+        let mut broken = payload.clone();
+        broken[u.choose_index(payload.len())?] ^= u.int_in_range(1..=255)? as u8;
+        let block = Block { payload: &broken, ..block };
+        let _ = decode_block_into(&layout, given, &block, &mut out);
+        Ok(())
+    });
+}
+
+#[test]
+fn each_block_has_the_coding_that_suits_it() {
+    let coding = |level, dtype: Dtype, [base, data]: [Vec<u8>; 2]| {
+        let (hints, given) = (Hints { level, row: 0 }, Given { context: None, base: Some(&base) });
+        let (layout, mut payload) = (dtype.record_layout(), Vec::new());
+        let block = encode_block(&layout, given, hints, &data, &mut payload).unwrap();
+        let mut out = vec![0; data.len()];
+        decode_block_into(&layout, given, &block, &mut out).unwrap();
+        assert!(out == data);
+        (block.coding, block.payload.len() as f64 / data.len() as f64)
+    };
+    use Coding::{Difference, Planes, Sparse, Steps, Xor};
+    let all = trained(Dtype::Bf16, 1, 40_000, 30.0, 1);
+    let (steps, size) = coding(Level::Default, Dtype::Bf16, all.clone());
+    assert!(steps == Steps && size < 0.46, "{} {size}", steps.name());
+    assert!(coding(Level::Max, Dtype::Bf16, all).1 <= size);
+    // Some rows were not trained: two kinds of steps in a block.
+    let mixed = trained(Dtype::Bf16, 2, 40_000, 200.0, 3);
+    assert_eq!(coding(Level::Default, Dtype::Bf16, mixed).0, Difference);
+    let (sparse, size) =
+        coding(Level::Default, Dtype::F32, trained(Dtype::F32, 3, 40_000, 1.0, 50));
+    assert!(sparse == Sparse && size < 0.03, "{} {size}", sparse.name());
+    let [base, _] = trained(Dtype::F16, 4, 2000, 1.0, 1);
+    assert_eq!(coding(Level::Default, Dtype::F16, [base.clone(), base]).0, Xor);
+    let [base, _] = trained(Dtype::F32, 5, 40_000, 1.0, 1);
+    let [other, _] = trained(Dtype::F32, 6, 40_000, 1.0, 1);
+    assert_eq!(coding(Level::Default, Dtype::F32, [base, other]).0, Planes);
+}

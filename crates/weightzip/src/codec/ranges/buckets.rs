@@ -1,5 +1,6 @@
 //! Which table serves which exponents of a base (spec: "Differences"): neighbours share one.
 
+use crate::codec::log2::entropy;
 use weightzip_kernels::rans::Tables;
 
 /// Exponents from which on the next table serves; those that are 255 are not in use.
@@ -28,7 +29,7 @@ struct Bucket {
 
 impl Bucket {
     fn new(first: u8, counts: Box<[u32; 256]>) -> Self {
-        let cost = cost(&counts);
+        let cost = entropy(&*counts);
         Self { first, counts, cost }
     }
 
@@ -73,33 +74,9 @@ pub(super) fn bounds(by_exponent: &[[u32; 256]]) -> Bounds {
 /// What a table costs, about: 40 weights of 6 bits, where a bit counts 256.
 const TABLE_COST: u64 = (40 * 6) << 8;
 
-/// What symbols cost that occur so often, where a bit counts 256.
-fn cost(counts: &[u32; 256]) -> u64 {
-    let n_log_n = |n: u32| u64::from(n) * log2(n);
-    let all = n_log_n(counts.iter().sum());
-    all.saturating_sub(counts.iter().map(|&n| n_log_n(n)).sum())
-}
-
-/// The logarithm times 256, nearly; that of 0 is 0.
-fn log2(n: u32) -> u64 {
-    let whole = n.max(1).ilog2();
-    let fraction = (u64::from(n) << 16 >> whole) & 0xFFFF;
-    // A parabola through both ends and the middle.
-    let bent = (fraction * (0x1_0000 - fraction) * 22_544) >> 32;
-    (u64::from(whole) << 8) + ((fraction + bent) >> 8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn logarithms_are_near() {
-        for n in (1..9000u32).chain([u32::MAX - 1, u32::MAX, 1 << 31]) {
-            let exact = f64::from(n).log2() * 256.0;
-            assert!((log2(n) as f64 - exact).abs() < 3.5, "{n}: {} {exact}", log2(n));
-        }
-    }
 
     #[test]
     fn unlike_exponents_have_tables_of_their_own() {

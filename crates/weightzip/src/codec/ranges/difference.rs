@@ -42,11 +42,6 @@ fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     &mut buffer[..len]
 }
 
-/// Whether this coding can have such floats.
-pub(in crate::codec) fn takes(float: Float) -> bool {
-    float.bytes <= 4 && float.exponent_bits <= 8
-}
-
 /// Appends the coded floats to a payload that has its preamble; `None` if they wouldn't get smaller.
 pub(in crate::codec) fn encode(
     float: Float,
