@@ -124,7 +124,7 @@ fn a_model_comes_back_from_its_base_and_takes_less() {
         let options = DecodeOptions { base: base.clone(), ..DecodeOptions::default() };
         let archive = Archive::open_with(wz, options).unwrap();
         let codings = |name| archive.tensor(name).unwrap().stored().unwrap().codings;
-        assert_eq!(codings("w"), [Coding::Difference]);
+        assert!(matches!(codings("w")[..], [Coding::Difference | Coding::Steps]));
         assert_eq!(codings("frozen"), [Coding::Xor]);
         assert_eq!(codings("ids"), [Coding::Xor]);
         assert!(archive.tensor("frozen").unwrap().stored().unwrap().bytes < 400);

@@ -133,7 +133,9 @@ impl<S: Simd, const N: usize> Tables<S, N> {
         }
         let negative = simd.and(ranks, simd.splat(1));
         let inverted = filling(simd, negative);
-        let difference = difference.map(|plane| simd.xor(plane, inverted));
+        for plane in &mut difference {
+            *plane = simd.xor(*plane, inverted);
+        }
         let (planes, sign) = unsigned::<S, N>(simd, planes::<S, N>(simd, float, base));
         // Two's complement.
         let (mut planes, _) = sum::<S, N>(simd, planes, difference, negative);

@@ -1,7 +1,7 @@
 //! What a block is coded next to (spec: "Bases"): its segment's context, and as many bytes of a
 //! base as it has itself.
 
-use super::{Coding, Context, Hints, begin, ranges, smallest, sparse, steps, take, xor};
+use super::{Coding, Context, Hints, begin, constant, ranges, smallest, sparse, steps, take, xor};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
@@ -52,8 +52,12 @@ pub(super) fn encode(
     let mut sparse = None;
     if let Some(base) = given.base.filter(|_| data.len() > TOO_SHORT) {
         check_len(base, data.len())?;
-        if base != data && sparse::suits(layout, base, data) {
-            begin(records, payload);
+        begin(records, payload);
+        if base == data && !constant::is_constant(layout, data) {
+            xor::encode(layout, base, data, payload)?;
+            return Ok((Coding::Xor, 0));
+        }
+        if sparse::suits(layout, base, data) {
             sparse::encode(layout, hints.level, base, data, payload)?;
             // Hardly more would be gained, and not quickly.
             if hints.level == Level::Default && payload.len() < data.len() / 8 {

@@ -22,6 +22,13 @@ pub(super) fn decode(layout: &RecordLayout, body: &[u8], out: &mut [u8]) -> Resu
             body.len()
         )));
     }
-    out.chunks_exact_mut(size).for_each(|record| record.copy_from_slice(body));
+    out[..size].copy_from_slice(body);
+    let mut done = size;
+    while done < out.len() {
+        let (from, to) = out.split_at_mut(done);
+        let len = done.min(to.len());
+        to[..len].copy_from_slice(&from[..len]);
+        done += len;
+    }
     Ok(())
 }

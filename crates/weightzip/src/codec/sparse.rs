@@ -22,7 +22,7 @@ pub(super) fn suits(layout: &RecordLayout, base: &[u8], data: &[u8]) -> bool {
         4 => changed::<4>(base, data),
         _ => return false,
     };
-    changed <= data.len() / usize::from(layout.bytes()) / RARE
+    base != data && changed <= data.len() / usize::from(layout.bytes()) / RARE
 }
 
 fn changed<const N: usize>(base: &[u8], data: &[u8]) -> usize {
@@ -30,7 +30,38 @@ fn changed<const N: usize>(base: &[u8], data: &[u8]) -> usize {
     pairs.filter(|(base, data)| base != data).count()
 }
 
-/// Appends the coded records, of which some differ, to a payload that has its preamble.
+/// Where records differ, and these records.
+#[derive(Default)]
+struct Differing {
+    gaps: Vec<u8>,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Differing {
+    fn of<const N: usize>(base: &[u8], data: &[u8]) -> Self {
+        let mut found = Self::default();
+        let mut gap = 0usize;
+        for (base, data) in base.as_chunks::<N>().0.iter().zip(data.as_chunks::<N>().0) {
+            if base == data {
+                gap += 1;
+                continue;
+            }
+            while gap >= GOES_ON.into() {
+                found.gaps.push(GOES_ON);
+                gap -= usize::from(GOES_ON);
+            }
+            found.gaps.push(gap.to_le_bytes()[0]);
+            found.old.extend(base);
+            found.new.extend(data);
+            gap = 0;
+        }
+        found
+    }
+}
+
+/// Appends the coded records, of which some differ, to a payload that has its preamble. They have 1, 2
+/// or 4 bytes.
 pub(super) fn encode(
     layout: &RecordLayout,
     level: Level,
@@ -39,22 +70,11 @@ pub(super) fn encode(
     payload: &mut Vec<u8>,
 ) -> Result<()> {
     let size = usize::from(layout.bytes());
-    let (mut gaps, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
-    let mut gap = 0usize;
-    for (base, data) in base.chunks_exact(size).zip(data.chunks_exact(size)) {
-        if base == data {
-            gap += 1;
-            continue;
-        }
-        while gap >= GOES_ON.into() {
-            gaps.push(GOES_ON);
-            gap -= usize::from(GOES_ON);
-        }
-        gaps.push(gap.to_le_bytes()[0]);
-        old.extend(base);
-        new.extend(data);
-        gap = 0;
-    }
+    let Differing { gaps, old, new } = match size {
+        1 => Differing::of::<1>(base, data),
+        2 => Differing::of::<2>(base, data),
+        _ => Differing::of::<4>(base, data),
+    };
     let (hints, none) = (Hints { level, row: 0 }, Given::default());
     let (mut places, mut values) = (Vec::new(), Vec::new());
     let (of_places, at) =

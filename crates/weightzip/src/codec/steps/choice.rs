@@ -63,7 +63,7 @@ impl Choice {
         data: &[u8],
     ) -> Self {
         let elements = data.len() / float.bytes;
-        let every = if elements <= 8 * CHUNK { 1 } else { 4 };
+        let every = (elements / (16 * CHUNK)).clamp(1, 8);
         let size = CHUNK * float.bytes;
         let sample = || base.chunks(size).zip(data.chunks(size)).step_by(every);
         let sampled: usize = sample().map(|(_, data)| data.len() / float.bytes).sum();

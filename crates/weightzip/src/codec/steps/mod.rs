@@ -183,15 +183,15 @@ pub(super) fn decode(
             let packed = take(&mut fixed, chunk_len(count))?;
             let parts = Parts { shifts: &header.shifts, ranks, fixed: packed, extra: bits, at };
             at = steps::merge(level, float, base, parts, out);
-            if !header.far.is_empty() {
-                for (element, _) in
-                    out.chunks_exact_mut(float.bytes).zip(ranks).filter(|(_, rank)| **rank == FAR)
-                {
-                    let whole = far.next().ok_or_else(|| bad("has too few whole elements"))?;
+            for (ranks, out) in ranks.chunks(GROUP).zip(out.chunks_mut(GROUP * float.bytes)) {
+                if !ranks.contains(&FAR) {
+                    continue;
+                }
+                let elements = out.chunks_exact_mut(float.bytes).zip(ranks);
+                for (element, _) in elements.filter(|(_, rank)| **rank == FAR) {
+                    let whole = far.next().ok_or_else(|| bad("has too few far elements"))?;
                     element.copy_from_slice(whole);
                 }
-            } else if ranks[..count].contains(&FAR) {
-                return Err(bad("has too few whole elements"));
             }
         }
         ranks.finish()?;
