@@ -570,7 +570,7 @@ mod tests {
             let mut shifts = Shifts { floor: 0, fixed: 0, first: 0, extra: [0; 256], used: 8 };
             shifts.extra[..8].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7]);
             let bytes: Vec<u8> =
-                (0..GROUP as u16).flat_map(|i| (i % 9 << 7).to_le_bytes()).collect();
+                (0..GROUP as u16).flat_map(|i| ((i % 9) << 7).to_le_bytes()).collect();
             let (ranks, mut out) = ([rank; GROUP], vec![0; bytes.len()]);
             let extra = &[0; CHUNK + SLACK];
             let parts = Parts { shifts: &shifts, ranks: &ranks, fixed: &[], extra, at: 0 };
