@@ -257,7 +257,8 @@ fn blocks_come_back_from_their_base() {
             let any = u.arbitrary()?;
             if u.arbitrary()? { base[at] = any } else { data[at] = any }
         }
-        (base.truncate(elements * size), data.truncate(elements * size));
+        base.truncate(elements * size);
+        data.truncate(elements * size);
         let (given, coding) =
             (Given { context: None, base: Some(&base) }, *u.choose(&NEXT_TO_A_BASE)?);
         if base == data && coding == Coding::Sparse {

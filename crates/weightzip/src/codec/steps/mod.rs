@@ -115,7 +115,8 @@ fn split(
     let elements = data.len() / float.bytes;
     let mut bits = std::mem::take(&mut scratch.bits);
     bits.resize(bits.len().max(plane_len(elements) + SLACK), 0);
-    (counts.resize(CHUNK, 0), extra.resize(CHUNK, 0));
+    counts.resize(CHUNK, 0);
+    extra.resize(CHUNK, 0);
     planes.resize(float.bytes * CHUNK, 0);
     far.clear();
     let (all_ranks, size, mut at) = (escapes.ranks.room_for(elements), CHUNK * float.bytes, 0);
