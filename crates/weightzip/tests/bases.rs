@@ -103,6 +103,10 @@ fn of(models: &[(&str, &[u8])]) -> Base {
     base
 }
 
+fn of_one(model: &[u8]) -> Base {
+    of(&[("old.safetensors", model)])
+}
+
 #[test]
 fn a_model_comes_back_from_its_base_and_takes_less() {
     let (old, new) = pair();
@@ -193,8 +197,70 @@ fn names_shapes_and_dtypes_may_have_changed() {
     ]);
     let (wz, summary) = against(&base, &file, Level::Default, 1);
     let named: Vec<_> = summary.bases.iter().map(|base| base.name.as_str()).collect();
-    assert_eq!(named, ["module.w", "grown", "shrunk"]);
+    assert_eq!(named, ["module.w", "grown", "shrunk", "cast"]);
     assert!(restored(&wz, &base, 1).unwrap() == file);
+}
+
+#[test]
+fn a_base_of_another_dtype_is_converted() {
+    let w = weights(1, ROWS * ROW);
+    // Subnormals in F16, which others are not.
+    let w: Vec<f32> =
+        w.iter().enumerate().map(|(i, w)| if i % 9 == 0 { w / 1e5 } else { *w }).collect();
+    let cast = |w: &[f32], dtype: &str| -> Vec<u8> {
+        match dtype {
+            "F16" => w.iter().flat_map(|w| half::f16::from_f32(*w).to_le_bytes()).collect(),
+            "BF16" => w.iter().flat_map(|w| half::bf16::from_f32(*w).to_le_bytes()).collect(),
+            _ => f32s(w),
+        }
+    };
+    // A few rows fewer in the base, and two in one block.
+    let of = |dtype, rows: usize, w: &[f32]| {
+        let small = [&w[..1000], &w[1000..3000]].map(|w| cast(w, dtype));
+        let [a, b] = small;
+        let w = cast(&w[..rows * ROW], dtype);
+        model(&[("w", dtype, &[rows, ROW], w), ("a", dtype, &[1000], a), ("b", dtype, &[2000], b)])
+    };
+    let new = trained(&w, 2);
+    for (old, new_dtype) in [
+        ("F32", "BF16"),
+        ("F32", "F16"),
+        ("BF16", "F32"),
+        ("F16", "F32"),
+        ("BF16", "F16"),
+        ("F16", "BF16"),
+    ] {
+        let base = of_one(&of(old, ROWS - 10, &w));
+        for (file, small) in
+            [(of(new_dtype, ROWS - 10, &w), old == "F32"), (of(new_dtype, ROWS, &new), false)]
+        {
+            let (alone, _) = against(&Base::new(), &file, Level::Default, 1);
+            let (wz, summary) = against(&base, &file, Level::Default, 1);
+            assert_eq!(summary.bases.len(), 3);
+            assert_eq!(wz, against(&base, &file, Level::Default, 3).0);
+            assert!(restored(&wz, &base, 3).unwrap() == file);
+            assert!(
+                wz.len() < alone.len() * 9 / 10,
+                "{old} {new_dtype}: {} {}",
+                wz.len(),
+                alone.len()
+            );
+            assert!(!small || wz.len() < 2500, "{old} {new_dtype}: {}", wz.len());
+            // Parts, the last rows without a base among them.
+            let options = DecodeOptions { base: base.clone(), ..DecodeOptions::default() };
+            let archive = Archive::open_with(wz, options).unwrap();
+            for name in ["w", "a", "b"] {
+                let tensor = archive.tensor(name).unwrap();
+                let rows = tensor.info().shape[0];
+                for rows in [0..1, 999.min(rows - 2)..rows - 1, rows - 11..rows] {
+                    let rows = tensor.rows(rows).unwrap();
+                    let mut part = vec![0; rows.bytes() as usize];
+                    rows.read_into(&mut part).unwrap();
+                    assert!(part == file[rows.range().start as usize..rows.range().end as usize]);
+                }
+            }
+        }
+    }
 }
 
 /// Counts what is read of it.

@@ -1,10 +1,12 @@
-//! Which tensor of a base is like a new one: by its name, dtype and shape.
+//! Which tensor of a base is like a new one: by its name, kind and shape.
 
 use super::{Base, BaseTensor, Found, Model};
 use crate::container::bases;
-use crate::container::segment::BasePart;
+use crate::container::segment::{BasePart, PartBase};
+use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::plan;
+use crate::record::RecordLayout;
 use crate::runner::Runner;
 use crate::span::TensorInfo;
 use std::collections::HashMap;
@@ -45,14 +47,24 @@ impl<'a> Index<'a> {
 
     /// The tensor that `new` is coded against, and how many of its bytes have one: rows may have
     /// been added.
-    fn of_tensor(&self, new: &TensorInfo, bytes: u64) -> Option<(Candidate<'a>, u64)> {
+    fn of_tensor(&self, new: &TensorInfo, layout: &RecordLayout) -> Option<(Candidate<'a>, u64)> {
         let exact = self.exact.get(new.name.as_str()).copied();
         let old = exact.or_else(|| self.bare.get(bare(&new.name)).copied().flatten())?;
-        let same_rows = old.info.shape.get(1..) == new.shape.get(1..);
-        let common = bytes.min(old.range.end - old.range.start);
-        let fits = old.info.dtype == new.dtype && same_rows && common > 0;
-        fits.then_some(((self.model, old), common))
+        let common = common(&old.info, new, layout)?;
+        Some(((self.model, old), common))
     }
+}
+
+/// How many bytes of `new`, which is coded as records of `layout`, may be coded against `old`;
+/// `None` if it is of another kind.
+fn common(old: &TensorInfo, new: &TensorInfo, layout: &RecordLayout) -> Option<u64> {
+    let same_rows = old.shape.get(1..) == new.shape.get(1..);
+    let is_float = |info: &TensorInfo| Dtype::CONVERTIBLE.contains(&info.dtype);
+    let converted = is_float(old) && Dtype::convertible(layout) == Some(new.dtype);
+    let rows = [old.shape.first().copied(), new.shape.first().copied()];
+    let fewer = if rows[0] < rows[1] { old } else { new };
+    let bytes = new.dtype.bytes_of(&fewer.shape).filter(|bytes| *bytes > 0);
+    bytes.filter(|_| same_rows && (old.dtype == new.dtype || converted))
 }
 
 /// Gives each segment what it may be coded against; returns which tensors these are, with their
@@ -70,7 +82,8 @@ pub(crate) fn matched(
         let mut parts = Vec::new();
         for span in &segment.spans {
             let bytes = span.range.end - span.range.start;
-            let of_tensor = |new| models.iter().find_map(|model| model.of_tensor(new, bytes));
+            let of_tensor =
+                |new| models.iter().find_map(|model| model.of_tensor(new, &segment.layout));
             let found = span.tensor.as_ref().and_then(of_tensor);
             let common = found.map_or(0, |(_, common)| common);
             if let Some(((model, tensor), common)) = found {
@@ -78,7 +91,10 @@ pub(crate) fn matched(
                     used.push((model, tensor));
                     used.len() - 1
                 });
-                parts.push(BasePart { bytes: common, from: Some((number, 0)) });
+                let old = tensor.info.dtype;
+                let converted = span.tensor.as_ref().is_some_and(|new| new.dtype != old);
+                let from = PartBase { tensor: number, offset: 0, dtype: converted.then_some(old) };
+                parts.push(BasePart { bytes: common, from: Some(from) });
             }
             if bytes > common {
                 parts.push(BasePart { bytes: bytes - common, from: None });

@@ -1,8 +1,10 @@
 //! Bases: models that others are coded against (spec: "Bases").
 //!
 //! [`matching`] finds what a new model's tensors may be coded against, [`found`] finds again, by
-//! BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files.
+//! BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files, and
+//! [`cast`] makes floats of another kind of it.
 
+mod cast;
 mod found;
 mod matching;
 mod search;
