@@ -263,6 +263,136 @@ fn a_base_of_another_dtype_is_converted() {
     }
 }
 
+/// Compresses `new` against models that it was compared with; returns what it needs, and whether it takes
+/// much less.
+fn compared(models: &[(&str, &[u8])], new: &[u8]) -> (Vec<String>, bool) {
+    let mut base = of(models);
+    base.compare_with(new).unwrap();
+    let alone = against(&Base::new(), new, Level::Default, 1).0;
+    let (wz, summary) = against(&base, new, Level::Default, 1);
+    assert!(restored(&wz, &of(models), 1).unwrap() == new);
+    let named = |base: &weightzip::BaseTensor| format!("{} of {}", base.name, base.file);
+    (summary.bases.iter().map(named).collect(), wz.len() < alone.len() * 3 / 4)
+}
+
+/// `count` layers of a matrix, a bias and a norm; `first` is the seed of the first layer, `names` says how each is called.
+fn layers(seeds: impl Iterator<Item = u64>, dtype: &str, name: impl Fn(u64) -> String) -> Vec<u8> {
+    let mut tensors = Vec::new();
+    for (i, seed) in (0..).zip(seeds) {
+        // Some training, so that nothing is the same.
+        let w = trained(&weights(seed, 100 * ROW), seed + 50 * u64::from(dtype != "F32"));
+        let norm: Vec<f32> = weights(seed + 1000, 400).iter().map(|w| 1.0 + w).collect();
+        for (kind, shape, values) in [("w", vec![100, ROW], w), ("norm", vec![400], norm)] {
+            let bytes = if dtype == "F32" { f32s(&values) } else { bf16(&values) };
+            tensors.push((format!("{}.{kind}", name(i)), shape, bytes));
+        }
+    }
+    let tensors: Vec<_> = tensors
+        .iter()
+        .map(|(name, shape, bytes)| (name.as_str(), dtype, shape.as_slice(), bytes.clone()))
+        .collect();
+    model(&tensors)
+}
+
+#[test]
+fn renamed_and_renumbered_tensors_are_found_by_what_they_hold() {
+    let old = layers(1..9, "BF16", |i| format!("layers.{i}"));
+    let needs = |numbers: &[u64]| -> Vec<String> {
+        let kinds = |i: &u64| ["w", "norm"].map(|kind| format!("layers.{i}.{kind} of old"));
+        numbers.iter().flat_map(kinds).collect()
+    };
+    // Other names; in another order, so that names lie; two layers left out; another dtype.
+    let renamed = layers(1..9, "BF16", |i| format!("model.h.{i}"));
+    assert_eq!(compared(&[("old", &old)], &renamed), (needs(&[0, 1, 2, 3, 4, 5, 6, 7]), true));
+    let turned = layers((1..9).rev(), "BF16", |i| format!("layers.{i}"));
+    assert_eq!(compared(&[("old", &old)], &turned), (needs(&[7, 6, 5, 4, 3, 2, 1, 0]), true));
+    let fewer = layers([1, 2, 5, 6].into_iter(), "F32", |i| format!("layers.{i}"));
+    assert_eq!(compared(&[("old", &old)], &fewer).0, needs(&[0, 1, 4, 5]));
+    // Names alone find what is called the same, and that is of no use.
+    let (_, summary) = against(&of(&[("old", &old)]), &turned, Level::Default, 1);
+    assert_eq!(summary.bases.len(), 16);
+    // The nearest model has no precedence over one that is alike.
+    let unrelated = layers(101..109, "BF16", |i| format!("layers.{i}"));
+    let both = [("old", &old[..]), ("unrelated", &unrelated[..])];
+    assert_eq!(compared(&both, &fewer).0, needs(&[0, 1, 4, 5]));
+}
+
+#[test]
+fn a_base_may_be_in_more_or_fewer_files() {
+    let (first, second) = (
+        layers(1..4, "BF16", |i| format!("a.{i}")),
+        layers(4..9, "BF16", |i| format!("a.{}", i + 3)),
+    );
+    let whole = layers(1..9, "BF16", |i| format!("b.{i}"));
+    let (needs, small) = compared(&[("1", &first), ("2", &second)], &whole);
+    assert_eq!((needs.len(), small), (16, true));
+    assert_eq!((needs[0].as_str(), needs[15].as_str()), ("a.0.w of 1", "a.7.norm of 2"));
+    for (part, count) in [(&first, 6), (&second, 10)] {
+        let (needs, small) = compared(&[("whole", &whole)], part);
+        assert_eq!((needs.len(), small), (count, true));
+    }
+}
+
+#[test]
+fn a_vocabulary_that_grew_is_found_under_another_name() {
+    let w = weights(1, ROWS * ROW);
+    let new = trained(&w, 2);
+    let grown: Vec<f32> = new.iter().copied().chain(weights(8, 40 * ROW)).collect();
+    let old = model(&[
+        ("other", "BF16", &[ROWS, ROW], bf16(&weights(3, ROWS * ROW))),
+        ("tokens", "BF16", &[ROWS, ROW], bf16(&w)),
+    ]);
+    for rows in [ROWS + 40, ROWS - 500] {
+        let new = model(&[("embed", "BF16", &[rows, ROW], bf16(&grown[..rows * ROW]))]);
+        assert_eq!(compared(&[("old", &old)], &new), (vec!["tokens of old".to_owned()], true));
+    }
+}
+
+#[test]
+fn what_is_not_alike_stands_alone_and_needs_nothing() {
+    let ones = f32s(&[1.0; 5000]);
+    let of = |seed| {
+        model(&[
+            ("w", "BF16", &[500, ROW], bf16(&weights(seed, 500 * ROW))),
+            ("ones", "F32", &[5000], ones.clone()),
+            ("few", "F32", &[9], f32s(&weights(5, 9))),
+            ("bytes", "U8", &[9000], bf16(&weights(seed + 1, 4500))),
+        ])
+    };
+    let (old, new) = (of(1), of(10));
+    assert_eq!(compared(&[("old", &old)], &new), (Vec::new(), false));
+    // Where something is alike, names tell of what nothing can be said.
+    let (needs, small) = compared(&[("old", &old)], &of(1));
+    assert_eq!((needs.len(), small), (4, true));
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_compared_as_far_as_it_goes() {
+    let old = layers(1..9, "BF16", |i| format!("a.{i}"));
+    let new = layers(1..9, "BF16", |i| format!("b.{i}"));
+    let (needs, _) = compared(&[("old", &old)], &new[..new.len() / 2]);
+    assert!((6..9).contains(&needs.len()), "{needs:?}");
+    assert_eq!(compared(&[("old", &old)], b"no model"), (Vec::new(), false));
+}
+
+#[test]
+fn thousands_of_equal_tensors_take_no_longer_than_others() {
+    const COUNT: usize = 6000;
+    let value = bf16(&weights(1, 100));
+    let names: Vec<String> = (0..2 * COUNT).map(|i| i.to_string()).collect();
+    let of = |names: &[String]| {
+        let tensors: Vec<_> =
+            names.iter().map(|name| (name.as_str(), "BF16", &[100][..], value.clone())).collect();
+        model(&tensors)
+    };
+    let (old, new) = (of(&names[..COUNT]), of(&names[COUNT..]));
+    let start = std::time::Instant::now();
+    let (needs, small) = compared(&[("old", &old)], &new);
+    // Not every one with every other in full: some seconds on a slow machine.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    assert_eq!((needs, small), (vec!["0 of old".to_owned()], true));
+}
+
 /// Counts what is read of it.
 struct Counted {
     bytes: Vec<u8>,
