@@ -27,7 +27,7 @@ const UNLIKE: f64 = 0.9;
 const COMPARED: usize = 8;
 
 /// Most signatures that are compared, for each tensor may be compared with every other one: some seconds.
-const SIGNATURES: usize = 1 << 30;
+const SIGNATURES: usize = 1 << 29;
 
 impl Base {
     /// Compares what `new` holds with what these models hold. When it is [compressed](crate::compress) with these
