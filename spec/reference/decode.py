@@ -13,6 +13,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import cycle, pairwise
 from math import prod
 from pathlib import Path
@@ -276,8 +277,9 @@ class BasePart:
     """Some bytes of a segment, and where their base begins in which base tensor, if they have one."""
 
     length: int
-    tensor: int | None
-    offset: int
+    tensor: int | None = None
+    offset: int = 0
+    dtype: int = 0  # of the base's elements, if they must be converted
 
 
 @dataclass
@@ -303,19 +305,45 @@ def parse_segment(payload: Reader) -> SegmentHead:
 def parse_base_part(payload: Reader) -> BasePart:
     length, tensor = payload.varint(), payload.varint()
     require(length >= 1, payload.offset, "a base part of no bytes")
-    return BasePart(length, tensor - 1, payload.varint()) if tensor else BasePart(length, None, 0)
+    if tensor == 0:
+        return BasePart(length)
+    part = BasePart(length, tensor - 1, payload.varint(), payload.varint())
+    if part.dtype != 0 and part.dtype not in CONVERTIBLE:
+        raise FormatError(INCOMPATIBLE, payload.offset, f"a base of dtype {part.dtype}")
+    return part
 
 
 def check_parts(head: SegmentHead, bases: Sequence[BaseTensor], at: int) -> None:
     if not head.parts:
         return
     require(sum(part.length for part in head.parts) <= sum(head.spans), at, "base parts too long")
+    begin = 0
     for part in head.parts:
         if part.tensor is not None:
             require(part.tensor < len(bases), at, "a base part of no base tensor")
+            if part.dtype:
+                check_conversion(part, begin, head.layout, at)
+            end = part.offset + length_in_base(part, head.layout)
             length = bases[part.tensor].length
-            require(part.offset + part.length <= length, at, "a base part that leaves its tensor")
+            require(end <= length, at, "a base part that leaves its tensor")
+        begin += part.length
     require(any(part.tensor is not None for part in head.parts), at, "base parts without a base")
+
+
+def check_conversion(part: BasePart, begin: int, layout: "RecordLayout", at: int) -> None:
+    """Refuses what is not whole floats, converted to whole floats of another dtype."""
+    dtype = convertible_dtype(layout)
+    require(dtype is not None, at, "a conversion to what is not a float")
+    require(dtype != part.dtype, at, "a conversion to the same dtype")
+    records = begin % layout.length == 0 and part.length % layout.length == 0
+    elements = part.offset % CONVERTIBLE[part.dtype].length == 0
+    require(records and elements, at, "a conversion that starts or ends within a float")
+
+
+def length_in_base(part: BasePart, layout: "RecordLayout") -> int:
+    if part.dtype == 0:
+        return part.length
+    return part.length // layout.length * CONVERTIBLE[part.dtype].length
 
 
 class SegmentBase:
@@ -330,11 +358,87 @@ class SegmentBase:
             else:
                 if part.tensor not in found:
                     found[part.tensor] = find_base(listed[part.tensor], bases)
-                self.bytes += found[part.tensor][part.offset : part.offset + part.length]
+                end = part.offset + length_in_base(part, head.layout)
+                data = found[part.tensor][part.offset : end]
+                if part.dtype:
+                    data = convert_all(data, part.dtype, convertible_dtype(head.layout))
+                self.bytes += data
 
     def of_block(self, begin: int, length: int) -> bytes | None:
         """The range of it that a block has; None if the segment has no base."""
         return self.bytes[begin : begin + length].ljust(length, b"\0") if self.bytes else None
+
+
+# --- Container: Segments: Conversion ---
+
+
+@dataclass
+class FloatFormat:
+    length: int
+    exponent_bits: int
+
+    @property
+    def mantissa_bits(self) -> int:
+        return 8 * self.length - 1 - self.exponent_bits
+
+    @property
+    def bias(self) -> int:
+        return 2 ** (self.exponent_bits - 1) - 1
+
+    @property
+    def infinity(self) -> int:
+        return 2**self.exponent_bits - 1 << self.mantissa_bits
+
+
+# By dtype: F16, BF16 and F32.
+CONVERTIBLE = {16: FloatFormat(2, 5), 17: FloatFormat(2, 8), 18: FloatFormat(4, 8)}
+
+
+def convertible_dtype(layout: "RecordLayout") -> int | None:
+    """The dtype whose elements records are, if bases can be converted to it."""
+    for dtype, floats in CONVERTIBLE.items():
+        field = Field(0, 1, 8 * floats.length, FLOAT, floats.exponent_bits)
+        if layout == RecordLayout(floats.length, "little", [field]):
+            return dtype
+    return None
+
+
+def convert_all(data: bytes, old: int, new: int) -> bytes:
+    """Floats of one dtype as floats of another."""
+    length, new_length = CONVERTIBLE[old].length, CONVERTIBLE[new].length
+    converted = bytearray()
+    for at in range(0, len(data), length):
+        bits = int.from_bytes(data[at : at + length], "little")
+        converted += convert(bits, CONVERTIBLE[old], CONVERTIBLE[new]).to_bytes(new_length, "little")
+    return bytes(converted)
+
+
+def convert(bits: int, old: FloatFormat, new: FloatFormat) -> int:
+    sign, without_sign = divmod(bits, 2 ** (8 * old.length - 1))
+    if without_sign > old.infinity:
+        payload = (without_sign - old.infinity) << new.mantissa_bits >> old.mantissa_bits
+        converted = new.infinity | 2 ** (new.mantissa_bits - 1) | payload
+    elif without_sign == old.infinity:
+        converted = new.infinity
+    else:
+        converted = min(nearest(without_sign, old, new), new.infinity)
+    return sign << 8 * new.length - 1 | converted
+
+
+def nearest(bits: int, old: FloatFormat, new: FloatFormat) -> int:
+    """The float nearest to one that is finite and not negative; beyond infinity if it is too large."""
+    exponent, mantissa = divmod(bits, 2**old.mantissa_bits)
+    if exponent > 0:
+        mantissa += 2**old.mantissa_bits
+    if mantissa == 0:
+        return 0
+    # The value is the mantissa times 2 to the power of this; then that of the new last bit.
+    power = max(exponent, 1) - old.bias - old.mantissa_bits
+    new_exponent = max(power + mantissa.bit_length() - 1 + new.bias, 1)
+    new_power = new_exponent - new.bias - new.mantissa_bits
+    # Python rounds to the nearest, too, and to even if two are as near.
+    new_mantissa = round(Fraction(mantissa) * Fraction(2) ** (power - new_power))
+    return (new_exponent - 1 << new.mantissa_bits) + new_mantissa
 
 
 def check_segment_length(head: SegmentHead, length: int, at: int) -> None:

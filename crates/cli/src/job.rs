@@ -80,12 +80,17 @@ impl Coder {
 }
 
 impl Job {
-    /// What a file is, or may be, coded against; `path` if it has one.
-    fn base_of(&self, path: Option<&Path>) -> Result<Base> {
-        match self.coder {
-            Coder::Compress(_) => self.base.named(),
-            Coder::Decompress(_) => self.base.of_file(path),
+    /// What a file is, or may be, coded against; `path` if it has one. What can be read at random is
+    /// compared with its base.
+    fn base_of(&self, path: Option<&Path>, source: Option<&SourceFile>) -> Result<Base> {
+        if let Coder::Decompress(_) = self.coder {
+            return self.base.of_file(path);
         }
+        let mut base = self.base.named()?;
+        if let Some(source) = source.filter(|source| source.size().is_some() && !base.is_empty()) {
+            base.compare_with(source.file())?;
+        }
+        Ok(base)
     }
 
     /// Reads the result back from disk and compares: it must hold the source's bytes.
@@ -126,7 +131,7 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
         if likely { job.coder.likely(&input) } else { job.coder.worst_case(&input) }
     })?;
     let output = Output::create(target, job.force, input.metadata().is_some())?;
-    let base = job.base_of(Some(source))?;
+    let base = job.base_of(Some(source), Some(&input))?;
     let coded = job.coder.run(input.file(), output.file()?, bar, base);
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;
@@ -179,7 +184,7 @@ pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<
     reader.by_ref().take(PREFIX).read_to_end(&mut prefix).context("can't read")?;
     refuse_twice(job, &prefix)?;
     let reader = prefix.as_slice().chain(reader);
-    let base = job.base_of(path)?;
+    let base = job.base_of(path, source.as_ref())?;
     let summary = match to {
         Where::Path(target) => {
             let output = Output::create(target, job.force, false)?;

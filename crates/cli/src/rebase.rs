@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Rebase) -> Result<Status> {
 fn rebase(args: &Rebase) -> Result<Summary> {
     let source = SourceFile::open(&args.file)?;
     let metadata = source.metadata().context("not a regular file; it has to be read at random")?;
-    let new = args.base.named()?;
+    let mut new = args.base.named()?;
     let file = fs::canonicalize(&args.file).context("can't open")?;
     if new.files().any(|base| base == file) {
         bail!("a base that is this file, or needs it; name another one with --base");
@@ -41,6 +41,9 @@ fn rebase(args: &Rebase) -> Result<Summary> {
         DecodeOptions { base: args.base.of_file(Some(&args.file))?, ..DecodeOptions::default() };
     let archive = Archive::open_with(source.file(), options)?;
     archive.check_bases()?;
+    if !new.is_empty() {
+        new.compare_with(&archive)?;
+    }
     let info = archive.info();
     // What stands alone takes more than what has a base.
     let target = args.output.as_deref().unwrap_or(&args.file);

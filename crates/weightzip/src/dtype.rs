@@ -95,6 +95,19 @@ impl Dtype {
         Self::ALL.iter().copied().find(|d| d.name() == name)
     }
 
+    /// The floats that bases are converted between (spec: "Conversion").
+    pub(crate) const CONVERTIBLE: [Self; 3] = [Self::F16, Self::Bf16, Self::F32];
+
+    /// The one of these that records are, if they are one.
+    pub(crate) fn convertible(layout: &RecordLayout) -> Option<Self> {
+        Self::CONVERTIBLE.into_iter().find(|dtype| dtype.record_layout() == *layout)
+    }
+
+    /// Bytes per element of a dtype that has whole ones.
+    pub(crate) fn bytes(self) -> usize {
+        usize::try_from(self.bits() / 8).unwrap_or(0)
+    }
+
     pub(crate) fn from_wire_id(id: u8) -> Option<Self> {
         Self::ALL.iter().copied().find(|d| d.wire_id() == id)
     }

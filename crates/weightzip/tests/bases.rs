@@ -1,63 +1,13 @@
 //! Files that are coded against others.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "test data")]
 
+mod common;
+
+use common::models::{against, bf16, f32s, model, of, restored, trained, weights};
 use std::sync::Mutex;
 use weightzip::{
-    Archive, Base, Coding, DecodeOptions, Kind, Level, Options, Source, Summary, compress,
-    decompress,
+    Archive, Base, Coding, DecodeOptions, Kind, Level, Options, Source, compress, decompress,
 };
-
-/// A safetensors file of tensors with a name, a dtype, a shape and their bytes.
-fn model(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
-    let (mut entries, mut data) = (Vec::new(), Vec::<u8>::new());
-    for (name, dtype, shape, bytes) in tensors {
-        let end = data.len() + bytes.len();
-        entries.push(format!(
-            r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{},{end}]}}"#,
-            data.len()
-        ));
-        data.extend(bytes);
-    }
-    let json = format!("{{{}}}", entries.join(","));
-    let mut file = (json.len() as u64).to_le_bytes().to_vec();
-    file.extend(json.as_bytes());
-    file.extend(data);
-    file
-}
-
-/// Numbers without pattern, the same each time.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        u32::from_be_bytes(self.0.to_be_bytes()[..4].try_into().unwrap())
-    }
-
-    /// A float near 0 that looks like a weight.
-    fn weight(&mut self) -> f32 {
-        (0..4).map(|_| self.next() as f32 / u32::MAX as f32 - 0.5).sum::<f32>() * 0.04
-    }
-}
-
-fn weights(seed: u64, count: usize) -> Vec<f32> {
-    let mut noise = Noise(seed);
-    (0..count).map(|_| noise.weight()).collect()
-}
-
-/// What little training does.
-fn trained(weights: &[f32], seed: u64) -> Vec<f32> {
-    let mut noise = Noise(seed);
-    weights.iter().map(|w| w + noise.weight() * 0.01).collect()
-}
-
-fn bf16(weights: &[f32]) -> Vec<u8> {
-    weights.iter().flat_map(|w| w.to_le_bytes()[2..].to_vec()).collect()
-}
-
-fn f32s(weights: &[f32]) -> Vec<u8> {
-    weights.iter().flat_map(|w| w.to_le_bytes()).collect()
-}
 
 const ROWS: usize = 3000;
 const ROW: usize = 100;
@@ -82,25 +32,6 @@ fn pair() -> (Vec<u8>, Vec<u8>) {
         ])
     };
     (of(&w, &x, ids, 6), of(&new_w, &new_x, new_ids, 7))
-}
-
-fn against(base: &Base, new: &[u8], level: Level, threads: usize) -> (Vec<u8>, Summary) {
-    let mut wz = Vec::new();
-    let options = Options { base: base.clone(), level, threads, ..Options::default() };
-    let summary = compress(new, &mut wz, &options).unwrap();
-    (wz, summary)
-}
-
-fn restored(wz: &[u8], base: &Base, threads: usize) -> weightzip::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    let options = DecodeOptions { base: base.clone(), threads, ..DecodeOptions::default() };
-    decompress(wz, &mut out, &options).map(|_| out)
-}
-
-fn of(models: &[(&str, &[u8])]) -> Base {
-    let mut base = Base::new();
-    models.iter().for_each(|(name, model)| base.add(name, model.to_vec()).unwrap());
-    base
 }
 
 #[test]
@@ -166,35 +97,6 @@ fn without_its_base_nothing_is_written_and_the_error_says_what_is_missing() {
     assert_eq!(alone.bases().len(), 6);
     let error = alone.tensor("w").unwrap().read().unwrap_err();
     assert!(error.to_string().contains("base model not found"), "{error}");
-}
-
-#[test]
-fn names_shapes_and_dtypes_may_have_changed() {
-    let w = weights(1, 500 * ROW);
-    let new = trained(&w, 2);
-    let grown: Vec<f32> = new.iter().copied().chain(weights(8, 40 * ROW)).collect();
-    let base = of(&[(
-        "a.safetensors",
-        &model(&[
-            ("module.w", "BF16", &[500, ROW], bf16(&w)),
-            ("grown", "BF16", &[500, ROW], bf16(&w)),
-            ("shrunk", "BF16", &[500, ROW], bf16(&w)),
-            ("turned", "BF16", &[500, ROW], bf16(&w)),
-            ("cast", "F32", &[500, ROW], f32s(&w)),
-            ("1.twice", "BF16", &[500, ROW], bf16(&w)),
-        ]),
-    )]);
-    let file = model(&[
-        ("model.w", "BF16", &[500, ROW], bf16(&new)),
-        ("grown", "BF16", &[540, ROW], bf16(&grown)),
-        ("shrunk", "BF16", &[450, ROW], bf16(&new[..450 * ROW])),
-        ("turned", "BF16", &[ROW, 500], bf16(&new)),
-        ("cast", "BF16", &[500, ROW], bf16(&new)),
-    ]);
-    let (wz, summary) = against(&base, &file, Level::Default, 1);
-    let named: Vec<_> = summary.bases.iter().map(|base| base.name.as_str()).collect();
-    assert_eq!(named, ["module.w", "grown", "shrunk"]);
-    assert!(restored(&wz, &base, 1).unwrap() == file);
 }
 
 /// Counts what is read of it.

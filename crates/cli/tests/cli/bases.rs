@@ -1,6 +1,7 @@
 //! `--base`, and where bases are looked for.
 
 use crate::common::{Scratch, Tensor, WZ, noise, safetensors};
+use std::fs::File;
 use std::process::Command;
 
 /// A model whose weights are noise, but for those of every `step`th place.
@@ -116,6 +117,50 @@ fn a_folder_is_compressed_against_a_folder() {
     dir.wz(&["verify", "packed"]).fails(&["base model not found: a.safetensors"]);
     dir.wz(&["decompress", "packed", "-o", "again", "--base", "old"]).ok();
     assert!(dir.read("again/a.safetensors") == model(100));
+}
+
+#[test]
+fn contents_tell_where_names_do_not_but_a_pipe_has_only_names() {
+    let dir = delta();
+    let renamed = safetensors(&[
+        Tensor("ids", "F32", &[100, 100], noise(40_000)),
+        Tensor("another", "U8", &[600], noise(600)),
+    ]);
+    dir.write("renamed.safetensors", renamed.clone());
+    let run = dir.wz(&["compress", "renamed.safetensors", "--base", "old.safetensors"]).ok();
+    assert!(run.stderr.contains("needs base old.safetensors, 2 tensors"), "{}", run.stderr);
+    assert!(dir.read("renamed.safetensors.wz").len() < 2000);
+    dir.wz(&["decompress", "renamed.safetensors.wz", "-o", "out"]).ok();
+    assert!(dir.read("out") == renamed);
+    // So does a file that goes to stdout, and one that is rebased.
+    let run =
+        dir.wz(&["compress", "renamed.safetensors", "-o", "-", "--base", "old.safetensors"]).ok();
+    assert!(run.stdout == dir.read("renamed.safetensors.wz"));
+    dir.wz(&["compress", "renamed.safetensors", "-o", "moved.wz"]).ok();
+    dir.wz(&["rebase", "moved.wz", "--base", "old.safetensors"]).ok();
+    assert!(dir.read("moved.wz") == run.stdout);
+    let mut piped = Command::new(WZ);
+    piped.args(["compress", "-", "-o", "piped.wz", "--base", "old.safetensors"]);
+    piped.current_dir(dir.path("")).stdin(File::open(dir.path("renamed.safetensors")).unwrap());
+    let output = piped.output().unwrap();
+    assert!(output.status.success());
+    assert!(!String::from_utf8(output.stderr).unwrap().contains("needs base"));
+    assert!(dir.read("piped.wz").len() > 30_000);
+}
+
+#[test]
+fn what_an_unrelated_base_was_given_for_needs_nothing() {
+    let dir = Scratch::new();
+    let bytes = noise(80_000);
+    for (name, bytes) in
+        [("old.safetensors", &bytes[..40_000]), ("new.safetensors", &bytes[40_000..])]
+    {
+        dir.write(name, safetensors(&[Tensor("w", "U8", &[100, 400], bytes.to_vec())]));
+    }
+    let run = dir.wz(&["compress", "new.safetensors", "--base", "old.safetensors"]).ok();
+    assert!(!run.stderr.contains("needs base"), "{}", run.stderr);
+    std::fs::remove_file(dir.path("old.safetensors")).unwrap();
+    dir.wz(&["verify", "new.safetensors.wz"]).ok();
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Located {
         }
         let found = archive.find_bases().map_err(|e| e.at(block.at))?;
         let decode = |base: &[u8], _| self.decode_given(archive, block, Some(base), out);
-        let decoded = found.with(&self.segment.base, block.start, block.bytes, decode);
+        let decoded = found.with(&self.segment, block.start, block.bytes, decode);
         decoded.map_err(|e| e.at(block.at))
     }
 

@@ -1,9 +1,11 @@
 //! Base tensors that are at hand: what a decoder reads.
 
+use super::cast::convert;
 use super::{Base, BaseTensor, MAX_DEPTH, Model, cant_read};
 use crate::container::bases;
 use crate::container::directory::Hash;
-use crate::container::segment::BasePart;
+use crate::container::segment::{PartBase, Segment};
+use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -28,6 +30,14 @@ thread_local! {
     /// The base of a block that this thread works on. Taken while it is in use, for reading it may
     /// mean to decode a block that has a base.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// What of it must be converted.
+    static UNCONVERTED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The first `len` bytes of a buffer, which may have more.
+fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    buffer.resize(buffer.len().max(len), 0);
+    &mut buffer[..len]
 }
 
 impl Found {
@@ -53,25 +63,24 @@ impl Found {
     /// whether the segment has a base there.
     pub(crate) fn with<T>(
         &self,
-        parts: &[BasePart],
+        segment: &Segment,
         start: u64,
         len: usize,
         work: impl FnOnce(&[u8], bool) -> Result<T>,
     ) -> Result<T> {
         let mut buffer = BUFFER.take();
-        buffer.resize(buffer.len().max(len), 0);
-        let base = &mut buffer[..len];
-        let done = self.read(parts, start, base).and_then(|any| work(base, any));
+        let base = room(&mut buffer, len);
+        let done = self.read(segment, start, base).and_then(|any| work(base, any));
         BUFFER.set(buffer);
         done
     }
 
     /// Fills `out` with a segment's base from `start` of it on: zeros where it has none. Returns
     /// whether it has any there.
-    fn read(&self, parts: &[BasePart], start: u64, out: &mut [u8]) -> Result<bool> {
+    fn read(&self, segment: &Segment, start: u64, out: &mut [u8]) -> Result<bool> {
         let (mut at, mut rest, mut any) = (0u64, out, false);
         let mut wanted = start;
-        for part in parts {
+        for part in &segment.base {
             let (begin, end) = (at, at + part.bytes);
             at = end;
             if wanted >= end || rest.is_empty() {
@@ -80,11 +89,8 @@ impl Found {
             let len = usize::try_from(end - wanted).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = std::mem::take(&mut rest).split_at_mut(len);
             match part.from {
-                Some((tensor, offset)) => {
-                    let found = self.tensors.get(tensor);
-                    let (model, tensor_at) = found.ok_or_else(|| Error::argument(NONE_GIVEN))?;
-                    let place = tensor_at + offset + (wanted - begin);
-                    model.bytes.read_at(place, now).map_err(cant_read)?;
+                Some(from) => {
+                    self.read_part(&from, segment, wanted - begin, now)?;
                     any = true;
                 }
                 None => now.fill(0),
@@ -94,6 +100,29 @@ impl Found {
         }
         rest.fill(0);
         Ok(any)
+    }
+
+    /// Fills `out` with a part's base from the part's byte `start` on.
+    fn read_part(
+        &self,
+        from: &PartBase,
+        segment: &Segment,
+        start: u64,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let (layout, found) = (&segment.layout, self.tensors.get(from.tensor));
+        let (model, tensor_at) = found.ok_or_else(|| Error::argument(NONE_GIVEN))?;
+        let in_base = |bytes| from.bytes_of(bytes, layout).unwrap_or(u64::MAX);
+        let place = tensor_at + from.offset + in_base(start);
+        let read = |out: &mut [u8]| model.bytes.read_at(place, out).map_err(cant_read);
+        let Some((dtype, to)) = from.dtype.zip(Dtype::convertible(layout)) else {
+            return read(out);
+        };
+        let mut buffer = UNCONVERTED.take();
+        let old = room(&mut buffer, out.len() / to.bytes() * dtype.bytes());
+        let done = read(old).map(|()| convert(dtype, old, to, out));
+        UNCONVERTED.set(buffer);
+        done
     }
 }
 

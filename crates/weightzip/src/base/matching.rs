@@ -1,10 +1,15 @@
-//! Which tensor of a base is like a new one: by its name, dtype and shape.
+//! Which tensor of a base is like a new one: by its name, kind and shape, or as [`contents`] has
+//! found.
+//!
+//! [`contents`]: super::contents
 
 use super::{Base, BaseTensor, Found, Model};
 use crate::container::bases;
-use crate::container::segment::BasePart;
+use crate::container::segment::{BasePart, PartBase};
+use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::plan;
+use crate::record::RecordLayout;
 use crate::runner::Runner;
 use crate::span::TensorInfo;
 use std::collections::HashMap;
@@ -21,38 +26,70 @@ fn bare(mut name: &str) -> &str {
     name
 }
 
-/// A tensor of a base, and the model that has it.
-type Candidate<'a> = (&'a Arc<Model>, &'a BaseTensor);
-
-/// The tensors of a model by name.
-struct Index<'a> {
-    model: &'a Arc<Model>,
-    exact: HashMap<&'a str, &'a BaseTensor>,
-    /// `None` where several have the same.
-    bare: HashMap<&'a str, Option<&'a BaseTensor>>,
+/// A tensor of a base: the model that has it, and its number there.
+#[derive(Clone)]
+pub(super) struct Candidate {
+    pub(super) model: Arc<Model>,
+    pub(super) number: usize,
 }
 
-impl<'a> Index<'a> {
+impl Candidate {
+    pub(super) fn tensor(&self) -> &BaseTensor {
+        &self.model.tensors[self.number]
+    }
+}
+
+/// The tensors of all models by name.
+pub(super) struct Names<'a>(Vec<NamesOfOne<'a>>);
+
+struct NamesOfOne<'a> {
+    model: &'a Arc<Model>,
+    exact: HashMap<&'a str, usize>,
+    /// `None` where several have the same.
+    bare: HashMap<&'a str, Option<usize>>,
+}
+
+impl<'a> NamesOfOne<'a> {
     fn of(model: &'a Arc<Model>) -> Self {
         let (mut exact, mut by_bare) = (HashMap::new(), HashMap::new());
-        for tensor in &model.tensors {
-            exact.insert(tensor.info.name.as_str(), tensor);
+        for (number, tensor) in model.tensors.iter().enumerate() {
+            exact.insert(tensor.info.name.as_str(), number);
             let same = by_bare.entry(bare(&tensor.info.name));
-            same.and_modify(|found| *found = None).or_insert(Some(tensor));
+            same.and_modify(|found| *found = None).or_insert(Some(number));
         }
         Self { model, exact, bare: by_bare }
     }
 
-    /// The tensor that `new` is coded against, and how many of its bytes have one: rows may have
-    /// been added.
-    fn of_tensor(&self, new: &TensorInfo, bytes: u64) -> Option<(Candidate<'a>, u64)> {
-        let exact = self.exact.get(new.name.as_str()).copied();
-        let old = exact.or_else(|| self.bare.get(bare(&new.name)).copied().flatten())?;
-        let same_rows = old.info.shape.get(1..) == new.shape.get(1..);
-        let common = bytes.min(old.range.end - old.range.start);
-        let fits = old.info.dtype == new.dtype && same_rows && common > 0;
-        fits.then_some(((self.model, old), common))
+    fn find(&self, name: &str) -> Option<Candidate> {
+        let exact = self.exact.get(name).copied();
+        let number = exact.or_else(|| self.bare.get(bare(name)).copied().flatten())?;
+        Some(Candidate { model: Arc::clone(self.model), number })
     }
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(base: &'a Base) -> Self {
+        // The model that was added last is the nearest.
+        Self(base.models.iter().rev().map(NamesOfOne::of).collect())
+    }
+
+    /// The tensor of the same name, if `new` can be coded against it.
+    pub(super) fn find(&self, new: &TensorInfo, layout: &RecordLayout) -> Option<Candidate> {
+        let mut named = self.0.iter().filter_map(|model| model.find(&new.name));
+        named.find(|old| common(&old.tensor().info, new, layout).is_some())
+    }
+}
+
+/// How many bytes of `new`, which is coded as records of `layout`, may be coded against `old`;
+/// `None` if it is of another kind. Rows may have been added.
+pub(super) fn common(old: &TensorInfo, new: &TensorInfo, layout: &RecordLayout) -> Option<u64> {
+    let same_rows = old.shape.get(1..) == new.shape.get(1..);
+    let is_float = |info: &TensorInfo| Dtype::CONVERTIBLE.contains(&info.dtype);
+    let converted = is_float(old) && Dtype::convertible(layout) == Some(new.dtype);
+    let rows = [old.shape.first().copied(), new.shape.first().copied()];
+    let fewer = if rows[0] < rows[1] { old } else { new };
+    let bytes = new.dtype.bytes_of(&fewer.shape).filter(|bytes| *bytes > 0);
+    bytes.filter(|_| same_rows && (old.dtype == new.dtype || converted))
 }
 
 /// Gives each segment what it may be coded against; returns which tensors these are, with their
@@ -62,44 +99,55 @@ pub(crate) fn matched(
     segments: &mut [plan::Segment],
     runner: &Runner,
 ) -> Result<(Vec<bases::BaseTensor>, Found)> {
-    // The model that was added last is the nearest.
-    let models: Vec<Index<'_>> = base.models.iter().rev().map(Index::of).collect();
-    let mut used: Vec<Candidate<'_>> = Vec::new();
+    let names = base.contents.is_none().then(|| Names::of(base));
+    let find = |new: &TensorInfo, layout: &RecordLayout| match (&names, &base.contents) {
+        (Some(names), _) => names.find(new, layout),
+        (None, found) => found.as_ref()?.get(&new.name).cloned(),
+    };
+    let mut used: Vec<Candidate> = Vec::new();
     let mut numbers = HashMap::new();
     for segment in segments {
         let mut parts = Vec::new();
         for span in &segment.spans {
             let bytes = span.range.end - span.range.start;
-            let of_tensor = |new| models.iter().find_map(|model| model.of_tensor(new, bytes));
-            let found = span.tensor.as_ref().and_then(of_tensor);
-            let common = found.map_or(0, |(_, common)| common);
-            if let Some(((model, tensor), common)) = found {
-                let number = *numbers.entry(std::ptr::from_ref(tensor)).or_insert_with(|| {
-                    used.push((model, tensor));
+            let found = span.tensor.as_ref().and_then(|new| {
+                let old = find(new, &segment.layout)?;
+                let info = &old.tensor().info;
+                let common = common(info, new, &segment.layout)?.min(bytes);
+                let dtype = (info.dtype != new.dtype).then_some(info.dtype);
+                Some((old, common, dtype))
+            });
+            let mut rest = bytes;
+            if let Some((old, common, dtype)) = found {
+                let place = std::ptr::from_ref(old.tensor());
+                let tensor = *numbers.entry(place).or_insert_with(|| {
+                    used.push(old);
                     used.len() - 1
                 });
-                parts.push(BasePart { bytes: common, from: Some((number, 0)) });
+                let from = PartBase { tensor, offset: 0, dtype };
+                parts.push(BasePart { bytes: common, from: Some(from) });
+                rest -= common;
             }
-            if bytes > common {
-                parts.push(BasePart { bytes: bytes - common, from: None });
+            if rest > 0 {
+                parts.push(BasePart { bytes: rest, from: None });
             }
         }
         while parts.pop_if(|last| last.from.is_none()).is_some() {}
         segment.base = parts;
     }
-    let mut hashed: Vec<_> = used.iter().map(|candidate| (*candidate, [0; 32])).collect();
-    runner.try_each(&mut hashed, |((model, tensor), blake3)| {
-        *blake3 = model.blake3(tensor)?;
+    let mut hashed: Vec<_> = used.iter().map(|candidate| (candidate, [0; 32])).collect();
+    runner.try_each(&mut hashed, |(candidate, blake3)| {
+        *blake3 = candidate.model.blake3(candidate.tensor())?;
         Ok(())
     })?;
-    let named = hashed.into_iter().map(|((model, tensor), blake3)| bases::BaseTensor {
-        file: Arc::clone(&model.name),
-        name: tensor.info.name.clone(),
-        bytes: tensor.range.end - tensor.range.start,
+    let named = hashed.into_iter().map(|(candidate, blake3)| bases::BaseTensor {
+        file: Arc::clone(&candidate.model.name),
+        name: candidate.tensor().info.name.clone(),
+        bytes: candidate.tensor().range.end - candidate.tensor().range.start,
         blake3,
     });
     let named = named.collect();
-    let found = used.into_iter().map(|(model, tensor)| (Arc::clone(model), tensor.range.start));
+    let found = used.iter().map(|old| (Arc::clone(&old.model), old.tensor().range.start));
     let found = Found::new(found.collect());
     found.depth()?;
     Ok((named, found))

@@ -1,11 +1,15 @@
 //! Bases: models that others are coded against (spec: "Bases").
 //!
-//! [`matching`] finds what a new model's tensors may be coded against, [`found`] finds again, by
-//! BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files.
+//! [`matching`] finds what a new model's tensors may be coded against, by name, or with [`contents`] by
+//! [`sketch`]es of what they hold. [`found`] finds again, by BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files, and
+//! [`cast`] makes floats of another kind of it.
 
+mod cast;
+mod contents;
 mod found;
 mod matching;
 mod search;
+mod sketch;
 
 pub(crate) use found::{Found, Sure};
 pub(crate) use matching::matched;
@@ -18,6 +22,8 @@ use crate::formats;
 use crate::options::DecodeOptions;
 use crate::source::Source;
 use crate::span::TensorInfo;
+use contents::Matches;
+use sketch::Sketch;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -29,6 +35,8 @@ pub struct Base {
     models: Vec<Arc<Model>>,
     /// The files that were loaded.
     files: Vec<PathBuf>,
+    /// What each tensor of the model that these were compared with is coded against.
+    contents: Option<Arc<Matches>>,
 }
 
 /// A model, compressed or not.
@@ -48,6 +56,8 @@ struct BaseTensor {
     range: Range<u64>,
     /// Known when it was asked for, or a directory says it.
     blake3: OnceLock<Hash>,
+    /// Known when it was asked for.
+    sketch: OnceLock<Sketch>,
 }
 
 impl Base {
@@ -82,6 +92,7 @@ impl Base {
             false => Model::plain(name, source)?,
         };
         self.models.push(Arc::new(model));
+        self.contents = None;
         Ok(())
     }
 
@@ -94,6 +105,7 @@ impl Base {
             info: tensor.info().clone(),
             range: tensor.range(),
             blake3: OnceLock::from(tensor.blake3()),
+            sketch: OnceLock::new(),
         };
         let tensors = archive.tensors().map(known).collect();
         Ok(Model { name: name.into(), bytes: Box::new(Original(archive)), tensors, depth })
@@ -105,10 +117,21 @@ impl Model {
         let spans = formats::scan(&source)?.spans;
         let tensors = spans.into_iter().filter_map(|span| {
             let (info, range) = (span.tensor?, span.range);
-            Some(BaseTensor { info, range, blake3: OnceLock::new() })
+            let (blake3, sketch) = (OnceLock::new(), OnceLock::new());
+            Some(BaseTensor { info, range, blake3, sketch })
         });
         let tensors = tensors.collect();
         Ok(Self { name: name.into(), bytes: Box::new(source), tensors, depth: 0 })
+    }
+
+    /// A look at a tensor's contents; reads a little of it the first time.
+    fn sketch<'a>(&self, tensor: &'a BaseTensor) -> Result<&'a Sketch> {
+        if let Some(known) = tensor.sketch.get() {
+            return Ok(known);
+        }
+        let read = Sketch::read(&*self.bytes, tensor.range.start, &tensor.info);
+        let sketch = read.map_err(|e| cant_read(e).in_tensor(&tensor.info.name))?;
+        Ok(tensor.sketch.get_or_init(|| sketch))
     }
 
     /// The BLAKE3 of a tensor; reads all of it the first time.

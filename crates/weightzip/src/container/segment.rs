@@ -4,6 +4,7 @@ use super::bases::BaseTensor;
 use super::directory::Entry;
 use super::wire::{Fields, put_varint};
 use crate::codec::Coding;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::record::{ByteOrder, Field, RecordLayout, Role};
 
@@ -26,27 +27,63 @@ const MAX_PARTS: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BasePart {
     pub(crate) bytes: u64,
-    /// The number of the base tensor, and where in it these bytes start.
-    pub(crate) from: Option<(usize, u64)>,
+    pub(crate) from: Option<PartBase>,
+}
+
+/// Where a base part's base is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartBase {
+    /// The number of the base tensor.
+    pub(crate) tensor: usize,
+    /// Where in it the bytes start.
+    pub(crate) offset: u64,
+    /// What its elements are, if they must be converted to the segment's records.
+    pub(crate) dtype: Option<Dtype>,
 }
 
 impl BasePart {
     fn write_to(&self, out: &mut Vec<u8>) {
         put_varint(out, self.bytes);
-        put_varint(out, self.from.map_or(0, |(tensor, _)| tensor as u64 + 1));
-        self.from.iter().for_each(|&(_, offset)| put_varint(out, offset));
+        put_varint(out, self.from.map_or(0, |from| from.tensor as u64 + 1));
+        if let Some(PartBase { offset, dtype, .. }) = self.from {
+            put_varint(out, offset);
+            put_varint(out, dtype.map_or(0, |dtype| dtype.wire_id().into()));
+        }
     }
 
-    fn read_from(from: &mut Fields<'_>) -> Result<Self> {
-        let bytes = from.varint()?;
-        let tensor = match from.varint()?.checked_sub(1) {
-            Some(tensor) => Some((usize::try_from(tensor).unwrap_or(usize::MAX), from.varint()?)),
-            None => None,
-        };
-        if bytes == 0 {
-            return Err(from.bad("has a base part of no bytes"));
+    fn read_from(payload: &mut Fields<'_>) -> Result<Self> {
+        let (bytes, mut from) = (payload.varint()?, None);
+        if let Some(tensor) = payload.varint()?.checked_sub(1) {
+            let tensor = usize::try_from(tensor).unwrap_or(usize::MAX);
+            let (offset, dtype) = (payload.varint()?, read_dtype(payload.varint()?)?);
+            from = Some(PartBase { tensor, offset, dtype });
         }
-        Ok(Self { bytes, from: tensor })
+        if bytes == 0 {
+            return Err(payload.bad("has a base part of no bytes"));
+        }
+        Ok(Self { bytes, from })
+    }
+}
+
+/// The dtype of a base's elements; none if they are the segment's own records.
+fn read_dtype(id: u64) -> Result<Option<Dtype>> {
+    let dtype = u8::try_from(id).ok().and_then(Dtype::from_wire_id);
+    match dtype.filter(|dtype| Dtype::CONVERTIBLE.contains(dtype)) {
+        None if id != 0 => Err(Error::incompatible(format!(
+            "a base of dtype {id} can't be converted; a newer weightzip may know how"
+        ))),
+        dtype => Ok(dtype),
+    }
+}
+
+impl PartBase {
+    /// Bytes of the base tensor that `bytes` of the segment's records are coded against. Whole
+    /// elements only; `None` if there are too many.
+    pub(crate) fn bytes_of(&self, bytes: u64, layout: &RecordLayout) -> Option<u64> {
+        match self.dtype {
+            Some(dtype) => (bytes / u64::from(layout.bytes())).checked_mul(dtype.bytes() as u64),
+            None => Some(bytes),
+        }
     }
 }
 
@@ -81,12 +118,20 @@ impl Segment {
         if !self.base.is_empty() && (parts.is_none() || parts > spans) {
             return bad("has a base of more bytes than its own");
         }
+        let mut start = 0;
         for part in &self.base {
-            let Some((tensor, offset)) = part.from else { continue };
-            let Some(tensor) = bases.get(tensor) else {
+            let first = start;
+            start += part.bytes;
+            let Some(from) = part.from else { continue };
+            if !self.is_whole(first, part.bytes, &from) {
+                return bad("has a base that can't be converted to its records");
+            }
+            let Some(tensor) = bases.get(from.tensor) else {
                 return bad("has a base that the file doesn't have");
             };
-            if offset.checked_add(part.bytes).is_none_or(|end| end > tensor.bytes) {
+            let bytes = from.bytes_of(part.bytes, &self.layout);
+            let end = bytes.and_then(|bytes| from.offset.checked_add(bytes));
+            if end.is_none_or(|end| end > tensor.bytes) {
                 return bad("leaves its base");
             }
         }
@@ -94,6 +139,18 @@ impl Segment {
             true => Ok(()),
             false => bad("has base parts and no base"),
         }
+    }
+
+    /// Whether the base of `bytes` from `start` on can be converted, if it must be: whole floats to
+    /// whole floats of another kind.
+    fn is_whole(&self, start: u64, bytes: u64, from: &PartBase) -> bool {
+        let Some(dtype) = from.dtype else { return true };
+        let to = Dtype::convertible(&self.layout).filter(|to| *to != dtype);
+        to.is_some_and(|to| {
+            let record = to.bytes() as u64;
+            let whole = start.is_multiple_of(record) && bytes.is_multiple_of(record);
+            whole && from.offset.is_multiple_of(dtype.bytes() as u64)
+        })
     }
 
     /// Refuses a block that needs a base in a segment that has none.

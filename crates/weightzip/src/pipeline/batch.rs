@@ -163,10 +163,10 @@ impl Group {
         CODED.with_borrow_mut(|coded| {
             for Cut { part, bytes, start } in &blocks[self.blocks.clone()] {
                 let (shared, data) = (&parts[*part].shared, &data[bytes.clone()]);
-                let base = &shared.plan.base;
-                match base.is_empty() {
+                let segment = &shared.announced;
+                match segment.base.is_empty() {
                     true => code_block(coded, shared, None, data, how)?,
-                    false => how.bases.with(base, *start, data.len(), |base, any| {
+                    false => how.bases.with(segment, *start, data.len(), |base, any| {
                         code_block(coded, shared, any.then_some(base), data, how)
                     })?,
                 }

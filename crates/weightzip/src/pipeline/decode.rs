@@ -160,7 +160,7 @@ impl Work {
         let decoded = match block.coding.needs_base() {
             true => {
                 let decode = |base: &[u8], _| decode(Some(base));
-                bases.with(&segment.base, self.in_segment, self.block.bytes, decode)
+                bases.with(segment, self.in_segment, self.block.bytes, decode)
             }
             false => decode(None),
         };

@@ -22,7 +22,8 @@ use std::io::{Read, Write};
 /// Compresses all of `reader` into `writer`, in one pass and bounded memory.
 ///
 /// Reads and writes in order; `reader` may be a pipe. The output depends on the input, the level
-/// and the base alone.
+/// and the base alone; tensors of a base are found by name, unless it was
+/// [compared](crate::Base::compare_with) with the input.
 ///
 /// # Errors
 /// [`Io`](crate::Kind::Io) if reading or writing fails. What was written by then is not a `.wz`.

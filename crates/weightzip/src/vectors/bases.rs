@@ -4,10 +4,10 @@ use super::Vector;
 use super::ok::{bell, bf16, compressed, footer, numbers, safetensors, tensor};
 use crate::codec::{Coding, encode_as};
 use crate::container::bases::BaseTensor;
-use crate::container::segment::{BasePart, Segment};
+use crate::container::segment::{BasePart, PartBase, Segment};
 use crate::container::table::Entry;
 use crate::container::writer::Writer;
-use crate::{Base, Dtype, Kind, Level, Options};
+use crate::{Base, Dtype, Kind, Level, Options, RecordLayout};
 
 const BASE: &[&str] = &["ok/base.wz"];
 
@@ -63,6 +63,12 @@ pub(super) fn ok() -> Vec<Vector> {
         ("model.w", Dtype::Bf16, &[70, 50], trained_bf16(3500)),
         ("other", Dtype::F32, &[300], f32s(bell().skip(5000).take(300))),
     ]);
+    let halves = |v: f32| half::f16::from_f32(v).to_le_bytes();
+    let converted = safetensors(&[
+        ("w", Dtype::F32, &[60, 50], f32s(trained(3000))),
+        ("v", Dtype::F16, &[2200], trained(2200).flat_map(halves).collect()),
+        ("h", Dtype::Bf16, &[500], trained_bf16(500)),
+    ]);
     let mut flipped = base.clone();
     let at = flipped.len() - 900 * 4 - 500 * 2 - 2100 * 4 - 100;
     // Another sign; a NaN; and 0 next to a large number.
@@ -100,6 +106,16 @@ pub(super) fn ok() -> Vec<Vector> {
         by_hand(Coding::Steps).vector("steps", "steps, and elements that are far"),
         sparse(100).vector("sparse", "few records differ, and a gap of more than 254"),
         sparse(200).vector("sparse_few", "values without a base, for there are few"),
+        against_base(
+            "delta_converted",
+            "BF16 converted to FP32, FP32 to FP16, FP16 to BF16",
+            Level::Default,
+            converted,
+        ),
+        converted_by_hand().vector(
+            "delta_converted_by_hand",
+            "a converted base part within its tensor, behind one that needn't be",
+        ),
     ]
 }
 
@@ -108,12 +124,17 @@ pub(super) fn ok() -> Vec<Vector> {
 struct ByHand {
     bases: Vec<BaseTensor>,
     parts: Vec<BasePart>,
+    layout: RecordLayout,
     data: Vec<u8>,
     /// What the block is coded against.
     base: Vec<u8>,
     coding: Coding,
     payload: Vec<u8>,
     footer_tells: bool,
+}
+
+fn of(tensor: usize, offset: u64) -> PartBase {
+    PartBase { tensor, offset, dtype: None }
 }
 
 /// 2900 elements of `w`, from the 101st of the base on, behind 16 that have no base.
@@ -129,10 +150,18 @@ fn by_hand(coding: Coding) -> ByHand {
     }];
     let parts = vec![
         BasePart { bytes: skipped as u64, from: None },
-        BasePart { bytes: (data.len() - skipped) as u64, from: Some((0, 200)) },
+        BasePart { bytes: (data.len() - skipped) as u64, from: Some(of(0, 200)) },
     ];
-    let mut file =
-        ByHand { bases, parts, data, base, coding, payload: Vec::new(), footer_tells: true };
+    let mut file = ByHand {
+        bases,
+        parts,
+        layout: Dtype::Bf16.record_layout(),
+        data,
+        base,
+        coding,
+        payload: Vec::new(),
+        footer_tells: true,
+    };
     file.code(coding);
     file
 }
@@ -149,25 +178,44 @@ fn sparse(one_in: usize) -> ByHand {
     file
 }
 
+/// The same, but behind the first 500 elements of `w` it goes on with `v` from its 101st on.
+fn converted_by_hand() -> ByHand {
+    let (mut file, old) = (by_hand(Coding::Difference), f32s(bell().take(2100)));
+    file.bases.push(BaseTensor {
+        file: "base.safetensors".into(),
+        name: "v".to_owned(),
+        bytes: old.len() as u64,
+        blake3: *blake3::hash(&old).as_bytes(),
+    });
+    file.parts[1].bytes = 1000;
+    let from = PartBase { dtype: Some(Dtype::F32), ..of(1, 400) };
+    file.parts.push(BasePart { bytes: 4000, from: Some(from) });
+    file.base.truncate(1032);
+    let v = bell().take(2100).skip(100).map(half::bf16::from_f32);
+    file.base.extend(v.flat_map(half::bf16::to_le_bytes));
+    file.data = [&file.data[..1032], &trained_bf16(2100)[200..]].concat();
+    file.code(Coding::Difference);
+    file
+}
+
 impl ByHand {
     fn code(&mut self, coding: Coding) {
-        let (layout, records) = (Dtype::Bf16.record_layout(), (self.data.len() / 2) as u32);
-        self.payload = encode_as(coding, &layout, &self.base, records, &self.data).unwrap();
-        self.coding = coding;
+        let records = self.data.len() / usize::from(self.layout.bytes());
+        let payload = encode_as(coding, &self.layout, &self.base, records as u32, &self.data);
+        (self.coding, self.payload) = (coding, payload.unwrap());
     }
 
     fn to_wz(&self) -> Vec<u8> {
         let mut wz = Vec::new();
         let mut writer = Writer::new(&mut wz).unwrap();
         let len = (!self.bases.is_empty()).then(|| writer.bases(&self.bases).unwrap());
-        let layout = Dtype::Bf16.record_layout();
-        let bytes = self.data.len() as u64;
+        let (layout, bytes) = (self.layout.clone(), self.data.len() as u64);
         let segment = Segment { layout, row: 0, spans: vec![bytes], base: self.parts.clone() };
         writer.begin_segment(&segment, None).unwrap();
         let entry = Entry {
             len: self.payload.len() as u32,
             coding: self.coding,
-            records: (self.data.len() / 2) as u32,
+            records: (self.data.len() / usize::from(self.layout.bytes())) as u32,
             check: weightzip_kernels::xxh3::xxh3_64(&self.data),
         };
         let mut section = vec![0; entry.section().whole_len()];
@@ -195,6 +243,14 @@ pub(super) fn errors() -> Vec<Vector> {
         |name, shows, edit: &dyn Fn(&mut ByHand)| bad(name, shows, Kind::Corruption, edit);
     // In the payload: the preamble, the base's hash, the counts.
     const COUNTS: usize = 32;
+    let converted = |name, shows, kind, edit: &dyn Fn(&mut ByHand, &mut PartBase)| {
+        let mut file = converted_by_hand();
+        let mut from = file.parts[2].from.unwrap();
+        edit(&mut file, &mut from);
+        file.parts[2].from = Some(from);
+        Vector { name, shows, wz: file.to_wz(), outcome: Err(kind), is_frame: false, bases: BASE }
+    };
+    use Kind::{Compatibility, Corruption};
     let mut alone = by_hand(Coding::Difference).vector("base_missing", "its base is not there");
     (alone.outcome, alone.bases) = (Err(Kind::InvalidArgument), &[]);
     let xor = |file: &mut ByHand| {
@@ -210,10 +266,10 @@ pub(super) fn errors() -> Vec<Vector> {
             f.payload[20] ^= 1;
         }),
         corrupt("base_part_outside", "a base part that leaves its tensor", &|f| {
-            f.parts[1].from = Some((0, 201));
+            f.parts[1].from = Some(of(0, 201));
         }),
         corrupt("base_part_unknown", "a base part of a tensor that is not listed", &|f| {
-            f.parts[1].from = Some((1, 0));
+            f.parts[1].from = Some(of(1, 0));
         }),
         corrupt("base_part_long", "base parts of more bytes than the segment", &|f| {
             f.parts[0].bytes += 1;
@@ -221,8 +277,59 @@ pub(super) fn errors() -> Vec<Vector> {
         corrupt("base_parts_many", "4097 base parts", &|f| {
             let first = f.parts[0];
             f.parts = vec![BasePart { bytes: 1, ..first }; 4097];
-            f.parts[4096].from = Some((0, 0));
+            f.parts[4096].from = Some(of(0, 0));
         }),
+        converted("base_dtype_unknown", "a base part of FP64", Compatibility, &|_, from| {
+            from.dtype = Some(Dtype::F64);
+        }),
+        converted(
+            "base_dtype_same",
+            "a base part converted to its own dtype",
+            Corruption,
+            &|_, from| {
+                from.dtype = Some(Dtype::Bf16);
+            },
+        ),
+        converted(
+            "base_dtype_of_ints",
+            "a base part converted to integers",
+            Corruption,
+            &|f, _| {
+                f.layout = Dtype::I16.record_layout();
+            },
+        ),
+        converted(
+            "base_dtype_offset",
+            "a converted base part from within an element",
+            Corruption,
+            &|_, from| {
+                from.offset -= 2;
+            },
+        ),
+        converted(
+            "base_dtype_bytes",
+            "a converted base part that ends within a record",
+            Corruption,
+            &|f, _| {
+                f.parts[2].bytes -= 1;
+            },
+        ),
+        converted(
+            "base_dtype_start",
+            "a converted base part that starts within a record",
+            Corruption,
+            &|f, _| {
+                f.parts[0].bytes -= 1;
+            },
+        ),
+        converted(
+            "base_dtype_outside",
+            "a converted base part that leaves its tensor",
+            Corruption,
+            &|_, from| {
+                from.offset += 4;
+            },
+        ),
         corrupt("base_parts_empty", "base parts, and none has a base", &|f| f.parts.truncate(1)),
         corrupt("base_none", "a block with a base in a segment without", &|f| {
             f.parts.clear();

@@ -1,5 +1,12 @@
 //! Files for tests.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part"
+)]
+
+pub(crate) mod models;
 
 use arbtest::arbitrary::{Result, Unstructured};
 use std::fmt::Write as _;
