@@ -57,7 +57,7 @@ fn a_model_comes_back_from_its_base_and_takes_less() {
         let codings = |name| archive.tensor(name).unwrap().stored().unwrap().codings;
         assert!(matches!(codings("w")[..], [Coding::Difference | Coding::Steps]));
         assert_eq!(codings("frozen"), [Coding::Xor]);
-        assert_eq!(codings("ids"), [Coding::Xor]);
+        assert!(matches!(codings("ids")[..], [Coding::Sparse | Coding::Xor]));
         assert!(archive.tensor("frozen").unwrap().stored().unwrap().bytes < 400);
     }
 }
