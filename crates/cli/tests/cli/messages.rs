@@ -7,9 +7,15 @@ use crate::snapshot;
 fn help() {
     let dir = Scratch::new();
     snapshot!("help", dir.wz(&["--help"]).ok().shown());
-    for command in ["compress", "decompress", "verify", "inspect", "cat", "rebase", "bench"] {
+    for command in
+        ["compress", "decompress", "verify", "inspect", "cat", "rebase", "chain", "bench"]
+    {
         let shown = dir.wz(&[command, "--help"]).ok().shown();
         snapshot!(format!("help_{command}"), shown);
+    }
+    for command in ["add", "list", "prune"] {
+        let shown = dir.wz(&["chain", command, "--help"]).ok().shown();
+        snapshot!(format!("help_chain_{command}"), shown);
     }
 }
 

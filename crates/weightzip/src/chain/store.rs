@@ -54,7 +54,7 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Step>> {
             found.push(step);
         }
     }
-    found.sort_by_key(|(step, _)| step.number);
+    found.sort_by(|(a, _), (b, _)| (a.number, &a.path).cmp(&(b.number, &b.path)));
     let (mut steps, names): (Vec<Step>, Vec<Vec<String>>) = found.into_iter().unzip();
     let twice = steps.windows(2).find(|pair| pair[0].number == pair[1].number);
     if let Some([one, other]) = twice {
