@@ -1,12 +1,20 @@
 //! Runs that are killed at each change of a file, one after the other.
 
-use crate::chain::{model, name};
-use crate::common::{Scratch, WZ};
+use crate::chain::name;
+use crate::common::{Scratch, Tensor, WZ, noise, safetensors};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use weightzip::chain::Chain;
 use weightzip::{Base, DecodeOptions};
+
+/// A checkpoint that is written in several pieces: of each value, training changes the lowest byte.
+fn model(step: u64) -> Vec<u8> {
+    let (mut weights, seed) = (noise(600_000), usize::try_from(step).unwrap() * 7);
+    let lowest = weights.iter_mut().step_by(4);
+    lowest.zip(&noise(200_000)[seed..]).for_each(|(byte, change)| *byte ^= change);
+    safetensors(&[Tensor("w", "F32", &[150, 1000], weights)])
+}
 
 /// What crash.c exits with when it has killed the command.
 const KILLED: i32 = 9;
@@ -95,7 +103,10 @@ fn a_crash_while_a_step_is_added_leaves_all_earlier_ones() {
         if !killed {
             assert_eq!(there, [1, 2, 3, 4, 5]);
             in_order(&changes);
-            assert_eq!(changes.iter().filter(|change| *change == "rename").count(), 1);
+            let count = |name| changes.iter().filter(|change| *change == name).count();
+            assert!(count("rename") == 1 && count("write") >= 3, "{changes:?}");
+            // Each change, each write also in its middle, and none.
+            assert_eq!(points, changes.len() + count("write") + 1);
             break;
         }
         unfinished += usize::from(dir.names("store").len() > there.len());
@@ -109,7 +120,7 @@ fn a_crash_while_a_step_is_added_leaves_all_earlier_ones() {
         assert_eq!(restored(&dir, points), [1, 2, 3, 4, 5]);
         assert_eq!(dir.names("store").len(), 5, "{:?}", dir.names("store"));
     }
-    assert!(points > 20 && unfinished > 10, "{points} points, {unfinished} with leftovers");
+    assert!(unfinished >= 8, "{unfinished} of {points} left something");
 }
 
 #[test]
@@ -131,6 +142,7 @@ fn a_crash_while_steps_are_pruned_leaves_all_that_are_there() {
             in_order(&changes);
             let count = |name| changes.iter().filter(|change| *change == name).count();
             assert_eq!((count("rename"), count("unlink")), (2, 3), "{changes:?}");
+            assert_eq!(points, changes.len() + count("write") + 1);
             break;
         }
         dir.wz(&prune).ok();
@@ -141,5 +153,5 @@ fn a_crash_while_steps_are_pruned_leaves_all_that_are_there() {
     let all: [&[u64]; 4] =
         [&[5, 10, 20, 25, 27, 30], &[5, 10, 20, 25, 30], &[5, 10, 20, 30], &[10, 20, 30]];
     assert_eq!(seen, all);
-    assert!(points > 40, "{points}");
+    assert!(points > 28, "{points}");
 }
