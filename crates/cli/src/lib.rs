@@ -80,6 +80,6 @@ fn run(command: &Command) -> anyhow::Result<Status> {
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args).map(|()| Status::Done),
         Command::Completions(shell) => docs::completions(*shell),
-        Command::Man(command) => docs::man(command.as_deref()),
+        Command::Man(command) => docs::man(command),
     }
 }

@@ -92,7 +92,7 @@ pub(crate) enum Command {
     Bench(Bench),
     Demo(DemoArgs),
     Completions(clap_complete::Shell),
-    Man(Option<String>),
+    Man(Vec<String>),
 }
 
 impl Command {

@@ -102,8 +102,8 @@ pub(super) enum LowCommand {
     },
     /// Print the manual page (roff), or that of one command
     Man {
-        /// The command, such as `compress`
-        command: Option<String>,
+        /// The command, such as `compress` or `chain add`
+        command: Vec<String>,
     },
 }
 

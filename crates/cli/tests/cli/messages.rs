@@ -104,5 +104,7 @@ fn completions_and_manual_pages() {
     assert!(page.contains(".TH WZ 1") && page.contains("Exit codes"), "{page}");
     let page = String::from_utf8(dir.wz(&["man", "cat"]).ok().stdout).unwrap();
     assert!(page.contains(".TH WZ-CAT 1") && page.contains("\\-\\-rows"), "{page}");
+    let page = String::from_utf8(dir.wz(&["man", "chain", "add"]).ok().stdout).unwrap();
+    assert!(page.contains(".TH WZ-CHAIN-ADD 1") && page.contains("keyframe"), "{page}");
     dir.wz(&["man", "paint"]).fails(&["no command \"paint\""]);
 }
