@@ -145,7 +145,7 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     Ok(summary)
 }
 
-/// [`Output::seal`], timed.
+/// [`weightzip::output::Output::seal`], timed.
 fn seal(output: &Output, like: Option<&Metadata>, summary: &mut Summary) -> Result<()> {
     let start = Instant::now();
     output.seal(like)?;
