@@ -2,7 +2,6 @@
 
 use super::high::{Ui, resolve_ui};
 use super::low::{LevelArg, ThreadsArg, UiArgs, at_least_one};
-use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args, Subcommand};
 use std::path::PathBuf;
 use weightzip::chain::{AddOptions, MAX_DEPTH, PruneOptions};
@@ -63,8 +62,8 @@ pub(super) struct LowAdd {
     #[arg(long, value_name = "N", default_value_t = AddOptions::default().keyframe_every)]
     keyframe_every: usize,
     /// Let a step need at most N others, one behind the other
-    #[arg(long, value_name = "N", default_value_t = depth_of(AddOptions::default().max_depth), value_parser = depth())]
-    max_depth: u64,
+    #[arg(long, value_name = "N", default_value_t = AddOptions::default().max_depth, value_parser = depth)]
+    max_depth: usize,
     #[command(flatten)]
     threads: ThreadsArg,
     /// Store the originals' SHA-256 too
@@ -98,8 +97,8 @@ pub(super) struct LowPrune {
     #[arg(long, value_name = "STEP", group = "which")]
     remove: Vec<u64>,
     /// Let a step that gets another base need at most N others, one behind the other
-    #[arg(long, value_name = "N", default_value_t = depth_of(PruneOptions::default().max_depth), value_parser = depth())]
-    max_depth: u64,
+    #[arg(long, value_name = "N", default_value_t = PruneOptions::default().max_depth, value_parser = depth)]
+    max_depth: usize,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -156,7 +155,7 @@ pub(super) fn resolve(low: LowChain) -> Chain {
                 threads: a.threads.threads,
                 sha256: a.sha256,
                 keyframe_every: a.keyframe_every,
-                max_depth: max_depth(a.max_depth),
+                max_depth: a.max_depth,
                 ..AddOptions::default()
             },
             ui: resolve_ui(&a.ui),
@@ -168,7 +167,7 @@ pub(super) fn resolve(low: LowChain) -> Chain {
                 keep_last: a.keep_last,
                 keep_every: a.keep_every,
                 remove: a.remove,
-                max_depth: max_depth(a.max_depth),
+                max_depth: a.max_depth,
                 threads: a.threads.threads,
                 ..PruneOptions::default()
             },
@@ -178,14 +177,7 @@ pub(super) fn resolve(low: LowChain) -> Chain {
     }
 }
 
-fn depth() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..=MAX_DEPTH as u64)
-}
-
-fn depth_of(depth: usize) -> u64 {
-    depth as u64
-}
-
-fn max_depth(depth: u64) -> usize {
-    usize::try_from(depth).unwrap_or(MAX_DEPTH)
+fn depth(text: &str) -> Result<usize, String> {
+    let depth = at_least_one(text)?;
+    if depth > MAX_DEPTH { Err(format!("at most {MAX_DEPTH}")) } else { Ok(depth) }
 }

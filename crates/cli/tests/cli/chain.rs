@@ -189,6 +189,8 @@ fn what_is_no_step_is_left_alone() {
         dir.write(&format!("store/{other}"), if other == "empty-5.wz" { "" } else { "not a .wz" });
     }
     dir.write("store/.wz-chain-abc123.tmp", "left by a crash");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("gone", dir.path("store/step-010.wz")).unwrap();
     assert_eq!(listed(&dir), [(1, vec![], 0)]);
     assert!(dir.exists("store/.wz-chain-abc123.tmp"));
     dir.write(&name(2), model(2));

@@ -8,6 +8,7 @@ use crate::output::SUFFIX;
 use crate::source::Source;
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What the names of unfinished steps begin with. Nothing but a chain makes such files, and none without the lock.
@@ -69,11 +70,8 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Step>> {
 
 /// A step that isn't linked, and the names of what it is coded against; nothing if this is no `.wz`.
 fn look(number: u64, path: &Path) -> Result<Option<(Step, Vec<String>)>> {
-    let cant_open = |e| Error::io("can't open", e);
-    if !fs::metadata(path).map_err(cant_open)?.is_file() {
-        return Ok(None);
-    }
-    let file = File::open(path).map_err(cant_open)?;
+    let file = open_regular(path).map_err(|e| Error::io("can't open", e))?;
+    let Some(file) = file else { return Ok(None) };
     let mut start = [0; LEN];
     if Source::read_at(&file, 0, &mut start).is_err() || !is_weightzip(&start) {
         return Ok(None);
@@ -87,6 +85,16 @@ fn look(number: u64, path: &Path) -> Result<Option<(Step, Vec<String>)>> {
     }
     let (bases, missing, info) = (Vec::new(), Vec::new(), archive.info().clone());
     Ok(Some((Step { number, path: path.to_owned(), bases, missing, depth: 0, info }, names)))
+}
+
+/// Opens a regular file; nothing if it is none, or gone meanwhile.
+fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    let there = fs::metadata(path);
+    let opened = there.and_then(|there| there.is_file().then(|| File::open(path)).transpose());
+    match opened {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened,
+    }
 }
 
 /// Finds which steps have these names, and how deep each one is.
@@ -133,11 +141,11 @@ impl Lock {
         let file = File::open(folder).map_err(cant_lock)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { held: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(cant_lock(std::io::Error::new(
-                std::io::ErrorKind::WouldBlock,
+            Err(TryLockError::WouldBlock) => Err(cant_lock(io::Error::new(
+                io::ErrorKind::WouldBlock,
                 "another process is changing this store; try again when it is done",
             ))),
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {
                 Ok(Self { held: None })
             }
             Err(TryLockError::Error(e)) => Err(cant_lock(e)),
