@@ -13,16 +13,13 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Status> {
 }
 
 /// The manual page of `wz`, or of one of its commands.
-pub(crate) fn man(command: Option<&str>) -> Result<Status> {
-    let mut whole = args::command();
-    whole.build();
-    let page = match command {
-        None => whole,
-        Some(name) => {
-            let found = whole.find_subcommand(name).cloned();
-            found.with_context(|| format!("no command {name:?}; `wz --help` lists them"))?
-        }
-    };
+pub(crate) fn man(command: &[String]) -> Result<Status> {
+    let mut page = args::command();
+    page.build();
+    for name in command {
+        let found = page.find_subcommand(name).cloned();
+        page = found.with_context(|| format!("no command {name:?}; `wz --help` lists them"))?;
+    }
     let name = page.get_display_name().unwrap_or("wz").to_owned();
     let mut roff = Vec::new();
     clap_mangen::Man::new(page)

@@ -3,7 +3,6 @@
 mod plan;
 
 use crate::job::{self, Coder, Job};
-use crate::output::{folder_of, sync_folder};
 use crate::progress::Bar;
 use crate::report::{FileEntry, Report, plain};
 use crate::walk::{self, Entry, Tree};
@@ -13,6 +12,7 @@ use plan::{Plan, Step};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use weightzip::output::{folder_of, sync_folder};
 use weightzip::{BaseTensor, Summary};
 
 /// What happened to a file.
@@ -138,7 +138,7 @@ impl Step<'_> {
             "{} already exists and holds something else; move one of them away",
             escape::path(&self.target)
         );
-        remove::remove(source)
+        Ok(weightzip::output::remove(source)?)
     }
 }
 

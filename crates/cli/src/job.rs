@@ -2,7 +2,7 @@
 
 use crate::args::{Input, Where};
 use crate::base::BaseArgs;
-use crate::output::{self, Output, folder_of};
+use crate::output::{self, Output};
 use crate::progress::Bar;
 use crate::source::SourceFile;
 use crate::{escape, remove, space};
@@ -11,6 +11,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use weightzip::output::folder_of;
 use weightzip::{Archive, Base, DecodeOptions, Options, Summary};
 
 /// Bytes that tell a .wz.
@@ -144,12 +145,12 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     }
     output.commit()?;
     if job.remove {
-        remove::remove(source)?;
+        weightzip::output::remove(source)?;
     }
     Ok(summary)
 }
 
-/// [`Output::seal`], timed.
+/// [`weightzip::output::Output::seal`], timed.
 fn seal(output: &Output, like: Option<&Metadata>, summary: &mut Summary) -> Result<()> {
     let start = Instant::now();
     output.seal(like)?;

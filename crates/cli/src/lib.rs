@@ -5,6 +5,7 @@ mod base;
 mod bench;
 mod card;
 mod cat;
+mod chain;
 mod code;
 mod demo;
 mod docs;
@@ -75,9 +76,10 @@ fn run(command: &Command) -> anyhow::Result<Status> {
         Command::Inspect(args) => inspect::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Rebase(args) => rebase::run(args),
+        Command::Chain(args) => chain::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args).map(|()| Status::Done),
         Command::Completions(shell) => docs::completions(*shell),
-        Command::Man(command) => docs::man(command.as_deref()),
+        Command::Man(command) => docs::man(command),
     }
 }

@@ -1,19 +1,16 @@
 //! `wz rebase`: the same original, coded against another base, or against none.
 
 use crate::args::Rebase;
-use crate::output::{Output, folder_of};
+use crate::output::Output;
 use crate::progress::Bar;
 use crate::report::{FileEntry, InFile, Report, Status};
 use crate::source::SourceFile;
 use crate::{code, escape, space};
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::time::Instant;
+use weightzip::output::folder_of;
 use weightzip::{Archive, DecodeOptions, Level, Options, Summary};
-
-/// Bytes that are decoded at once.
-const CHUNK: u64 = 16 << 20;
 
 /// Carries out rebase.
 pub(crate) fn run(args: &Rebase) -> Result<Status> {
@@ -57,49 +54,16 @@ fn rebase(args: &Rebase) -> Result<Summary> {
         progress: Some(bar.callback()),
         ..Options::default()
     };
-    let original = Original { archive: &archive, at: 0, buffer: Vec::new(), start: 0 };
-    let summary = weightzip::compress(original, output.file()?, &options)?;
+    let summary = weightzip::compress(archive.reader(), output.file()?, &options)?;
     ensure!(
         summary.blake3 == info.blake3,
         "what it decodes to has another hash than it states; nothing was changed"
     );
     output.seal(Some(metadata))?;
     bar.message(format!("{}, reading back", escape::path(target)));
-    let written = File::open(output.path()).context("can't read the result back")?;
     let options = DecodeOptions { base: new, ..DecodeOptions::default() };
-    let read_back = weightzip::decompress(written, io::sink(), &options)?;
-    ensure!(
-        read_back.blake3 == info.blake3,
-        "the result, read back from disk, holds something else; nothing was changed"
-    );
+    output.read_back(&info.blake3, &options)?;
     source.check_unchanged()?;
     output.commit()?;
     Ok(summary)
-}
-
-/// What a .wz was made of, from front to back.
-struct Original<'a> {
-    archive: &'a Archive<&'a File>,
-    /// How much was decoded.
-    at: u64,
-    buffer: Vec<u8>,
-    /// How much of the buffer was given.
-    start: usize,
-}
-
-impl Read for Original<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.start == self.buffer.len() {
-            let left = (self.archive.info().original_bytes - self.at).min(CHUNK);
-            self.buffer.resize(usize::try_from(left).map_err(io::Error::other)?, 0);
-            self.archive.read_at(self.at, &mut self.buffer).map_err(io::Error::other)?;
-            self.at += left;
-            self.start = 0;
-        }
-        let rest = &self.buffer[self.start..];
-        let len = rest.len().min(out.len());
-        out[..len].copy_from_slice(&rest[..len]);
-        self.start += len;
-        Ok(len)
-    }
 }

@@ -1,8 +1,6 @@
-//! `--rm` and `--in-place`: when a source may be removed, and its removal.
+//! `--rm` and `--in-place`: when a source may be removed.
 
-use crate::escape;
-use crate::output::{folder_of, sync_folder};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::fs;
 use std::path::Path;
 
@@ -49,12 +47,6 @@ fn in_cache(path: &Path) -> bool {
         .windows(2)
         .any(|w| w[0].starts_with("models--") && (w[1] == "blobs" || w[1] == "snapshots"));
     repository || parts.windows(2).any(|w| CACHES.iter().any(|c| w[0] == c[0] && w[1] == c[1]))
-}
-
-/// Removes `source` and brings that to disk.
-pub(crate) fn remove(source: &Path) -> Result<()> {
-    fs::remove_file(source).with_context(|| format!("can't remove {}", escape::path(source)))?;
-    sync_folder(folder_of(source))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// An open source and what it was when it was opened.
@@ -25,6 +26,11 @@ impl SourceFile {
     /// What to read from.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Reads the file; its end is an error if it changed meanwhile.
+    pub(crate) fn reader(&self) -> impl Read {
+        Reader(self)
     }
 
     /// Size, mode and mtime, if it is a regular file.
@@ -52,6 +58,18 @@ impl SourceFile {
     }
 }
 
+struct Reader<'a>(&'a SourceFile);
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = (&self.0.file).read(buf)?;
+        if n == 0 && !buf.is_empty() {
+            self.0.check_unchanged().map_err(io::Error::other)?;
+        }
+        Ok(n)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +83,8 @@ mod tests {
         assert!(source.check_unchanged().is_ok());
         File::options().write(true).open(&path).unwrap().set_len(3).unwrap();
         assert!(source.check_unchanged().is_err());
+        let read = source.reader().read_to_end(&mut Vec::new());
+        assert!(read.unwrap_err().to_string().contains("changed while it was read"));
 
         let source = SourceFile::open(&path).unwrap();
         fs::remove_file(&path).unwrap();

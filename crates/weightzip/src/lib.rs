@@ -7,6 +7,7 @@
 //!
 //! - [`compress`] and [`decompress`]: whole files, from any reader into any writer.
 //! - [`Archive`]: tensors and rows of a `.wz`, at random.
+//! - [`chain::Chain`]: a folder of checkpoints, each coded against the one before.
 //! - [`compress_frame`] and [`decompress_frame_into`]: records in memory, without a file's names and hashes.
 //! - [`encode_block`] and [`decode_block_into`]: blocks without the container.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@
 
 mod archive;
 mod base;
+pub mod chain;
 mod codec;
 mod coded;
 mod container;
@@ -25,6 +27,7 @@ mod error;
 mod formats;
 mod frame;
 mod options;
+pub mod output;
 mod pipeline;
 mod plan;
 mod record;

@@ -1,5 +1,6 @@
 //! High-level arguments: what a valid command line means, ready to be carried out.
 
+use super::chain::{self, Chain};
 use super::low::{self, LowArgs, LowCommand, UiArgs, WriteArgs};
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
@@ -87,10 +88,11 @@ pub(crate) enum Command {
     Inspect(Inspect),
     Cat(Cat),
     Rebase(Rebase),
+    Chain(Chain),
     Bench(Bench),
     Demo(DemoArgs),
     Completions(clap_complete::Shell),
-    Man(Option<String>),
+    Man(Vec<String>),
 }
 
 impl Command {
@@ -101,6 +103,7 @@ impl Command {
             Self::Verify(v) => v.ui.json,
             Self::Inspect(i) => i.json,
             Self::Rebase(r) => r.ui.json,
+            Self::Chain(c) => c.json(),
             Self::Bench(b) => b.json,
             Self::Cat(_) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
         }
@@ -157,6 +160,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             force: a.force,
             ui: resolve_ui(&a.ui),
         }),
+        LowCommand::Chain { command } => Command::Chain(chain::resolve(command)),
         LowCommand::Bench(a) => Command::Bench(Bench {
             file: a.file,
             options: Options {
@@ -239,7 +243,7 @@ fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn resolve_ui(ui: &UiArgs) -> Ui {
+pub(super) fn resolve_ui(ui: &UiArgs) -> Ui {
     Ui { quiet: ui.quiet, json: ui.json }
 }
 

@@ -1,5 +1,6 @@
 //! Low-level arguments: exactly what can be typed, with its help.
 
+use super::chain::LowChain;
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -84,6 +85,11 @@ pub(super) enum LowCommand {
     /// Code a .wz against another base, or against none
     #[command(after_help = REBASE_HELP)]
     Rebase(RebaseArgs),
+    /// Keep checkpoints in a folder, each coded against the one before
+    Chain {
+        #[command(subcommand)]
+        command: LowChain,
+    },
     /// Measure size and speed in memory
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -96,8 +102,8 @@ pub(super) enum LowCommand {
     },
     /// Print the manual page (roff), or that of one command
     Man {
-        /// The command, such as `compress`
-        command: Option<String>,
+        /// The command, such as `compress` or `chain add`
+        command: Vec<String>,
     },
 }
 
@@ -284,7 +290,7 @@ fn level_parser() -> impl TypedValueParser<Value = Level> {
         .try_map(|name| Level::from_name(&name))
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     let n = text.parse().map_err(|_| "not a number".to_owned())?;
     if n == 0 { Err("at least 1".to_owned()) } else { Ok(n) }
 }

@@ -1,8 +1,10 @@
 //! The command line in two steps: `low` is what was typed, `high` is what it means.
 
+mod chain;
 mod high;
 mod low;
 
+pub(crate) use chain::{Chain, ChainAdd, ChainList, ChainPrune};
 pub(crate) use high::{Bench, Cat, Code, Command, Input, Inspect, Rebase, Ui, Verify, Where};
 pub(crate) use low::command;
 

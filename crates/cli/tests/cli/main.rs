@@ -11,7 +11,10 @@ mod bases;
 mod bench;
 mod card;
 mod cat;
+mod chain;
 mod common;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod crash;
 mod files;
 mod folders;
 #[cfg(unix)]

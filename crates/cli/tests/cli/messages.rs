@@ -7,9 +7,15 @@ use crate::snapshot;
 fn help() {
     let dir = Scratch::new();
     snapshot!("help", dir.wz(&["--help"]).ok().shown());
-    for command in ["compress", "decompress", "verify", "inspect", "cat", "rebase", "bench"] {
+    for command in
+        ["compress", "decompress", "verify", "inspect", "cat", "rebase", "chain", "bench"]
+    {
         let shown = dir.wz(&[command, "--help"]).ok().shown();
         snapshot!(format!("help_{command}"), shown);
+    }
+    for command in ["add", "list", "prune"] {
+        let shown = dir.wz(&["chain", command, "--help"]).ok().shown();
+        snapshot!(format!("help_chain_{command}"), shown);
     }
 }
 
@@ -98,5 +104,7 @@ fn completions_and_manual_pages() {
     assert!(page.contains(".TH WZ 1") && page.contains("Exit codes"), "{page}");
     let page = String::from_utf8(dir.wz(&["man", "cat"]).ok().stdout).unwrap();
     assert!(page.contains(".TH WZ-CAT 1") && page.contains("\\-\\-rows"), "{page}");
+    let page = String::from_utf8(dir.wz(&["man", "chain", "add"]).ok().stdout).unwrap();
+    assert!(page.contains(".TH WZ-CHAIN-ADD 1") && page.contains("keyframe"), "{page}");
     dir.wz(&["man", "paint"]).fails(&["no command \"paint\""]);
 }

@@ -2,6 +2,7 @@
 
 mod located;
 mod many;
+mod reader;
 mod tensor;
 
 pub use tensor::{Rows, Stored, Tensor};

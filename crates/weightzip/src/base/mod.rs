@@ -154,7 +154,7 @@ impl Model {
 }
 
 /// The longest chain of bases: each takes stack while it is read.
-const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 
 /// Bytes that are hashed at a time.
 const READ: usize = 1 << 20;

@@ -1,0 +1,132 @@
+//! A new step.
+
+use super::coding::{Against, Coding};
+use super::store::{Lock, read, step_of};
+use super::{Chain, MAX_DEPTH, Step};
+use crate::container::footer::Info;
+use crate::error::{Error, Result};
+use crate::options::{Level, Options, Progress};
+use crate::pipeline::Summary;
+use std::fs::{self, Metadata};
+use std::io::Read;
+
+/// Choices for [`Chain::add`].
+#[derive(Clone)]
+pub struct AddOptions {
+    /// How hard to try.
+    pub level: Level,
+    /// Worker threads; 0 means one per core. The result does not depend on it.
+    pub threads: usize,
+    /// Store the original's SHA-256 too.
+    pub sha256: bool,
+    /// Of so many steps one stands alone; 0: only where it must. 16 by default.
+    pub keyframe_every: usize,
+    /// How many steps may be needed, one behind the other, to restore the new one: at most [`MAX_DEPTH`].
+    pub max_depth: usize,
+    /// A file, such as the checkpoint, whose mode and modification time the step gets.
+    pub like: Option<Metadata>,
+    /// Told of every finished piece: first as it is coded, then as it is read back.
+    pub progress: Option<Progress>,
+}
+
+impl Default for AddOptions {
+    fn default() -> Self {
+        Self {
+            level: Level::Default,
+            threads: 0,
+            sha256: false,
+            keyframe_every: 16,
+            max_depth: MAX_DEPTH,
+            like: None,
+            progress: None,
+        }
+    }
+}
+
+impl Chain {
+    /// Adds a checkpoint, `name.wz`, as the last step, coded against the one that was the last.
+    ///
+    /// It stands alone if it is the first, if [`keyframe_every`](AddOptions::keyframe_every) or
+    /// [`max_depth`](AddOptions::max_depth) say so, or if its base makes it less than a 32nd smaller. To see that,
+    /// it is coded alone, too, unless it takes a 32nd less, for its size, than the keyframe it leads to. The file gets its name when it is on
+    /// disk and was decoded again. Reads the folder anew; leftovers of a crash go. Decodes as many steps as it is
+    /// deep, twice.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if the name has no number, or one that isn't beyond those of all steps;
+    /// [`Io`](crate::Kind::Io), also while another process changes the store; and what [`Archive`](crate::Archive)
+    /// reports of the last step. The store is as it was then.
+    pub fn add(&mut self, name: &str, reader: impl Read, options: &AddOptions) -> Result<Summary> {
+        check_depth(options.max_depth)?;
+        let number = step_of(name)?;
+        let lock = Lock::take(&self.folder)?;
+        lock.clean(&self.folder);
+        self.steps = read(&self.folder)?;
+        self.check_new(number)?;
+        let target = self.folder.join(format!("{name}.wz"));
+        if fs::symlink_metadata(&target).is_ok() {
+            let target = target.display();
+            return Err(Error::argument(format!("{target} is there already, and is no step")));
+        }
+        let coding = Coding {
+            target: &target,
+            options: Options {
+                level: options.level,
+                threads: options.threads,
+                sha256: options.sha256,
+                progress: options.progress.clone(),
+                ..Options::default()
+            },
+            like: options.like.as_ref(),
+        };
+        let last = self.steps.last().filter(|last| self.may_be_base(last, options));
+        let against = last.map(|last| self.against(last)).transpose()?;
+        let (output, summary) = coding.write(reader, against.as_ref())?;
+        output.commit(false)?;
+        self.steps = read(&self.folder)?;
+        Ok(summary)
+    }
+
+    /// Whether a new step may have this one, the last, as its base.
+    fn may_be_base(&self, last: &Step, options: &AddOptions) -> bool {
+        let deltas = self.steps.iter().rev().take_while(|step| !step.is_keyframe()).count();
+        let is_due = options.keyframe_every != 0 && deltas + 1 >= options.keyframe_every;
+        !is_due && last.depth < options.max_depth
+    }
+
+    fn check_new(&self, number: u64) -> Result<()> {
+        let Some(last) = self.steps.last().filter(|last| number <= last.number) else {
+            return Ok(());
+        };
+        let last = last.number;
+        Err(Error::argument(match self.step(number) {
+            Ok(_) => format!("step {number} is there already; add one beyond {last}"),
+            Err(_) => {
+                format!(
+                    "step {number} is not beyond the last one; add steps in order, from {last} on"
+                )
+            }
+        }))
+    }
+
+    pub(super) fn against(&self, step: &Step) -> Result<Against<'_>> {
+        Ok(Against { base: self.base(step)?, keyframe: self.keyframe(step)? })
+    }
+
+    /// The keyframe that a step leads to.
+    fn keyframe(&self, step: &Step) -> Result<&Info> {
+        let mut at = self.step(step.number)?;
+        while let Some(&base) = at.bases.last() {
+            at = self.step(base)?;
+        }
+        Ok(&at.info)
+    }
+}
+
+/// Refuses a depth that isn't possible.
+pub(super) fn check_depth(max_depth: usize) -> Result<()> {
+    match (1..=MAX_DEPTH).contains(&max_depth) {
+        true => Ok(()),
+        false => Err(Error::argument(format!("the depth must be from 1 to {MAX_DEPTH}"))),
+    }
+}
