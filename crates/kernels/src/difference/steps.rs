@@ -3,7 +3,7 @@
 //! Floats below a floor count as zero, so that what crosses zero has not all tiny floats to cross.
 
 use super::split::{Words, class_of};
-use super::{exponents, filled, filling, highest, planes, sum, unsigned};
+use super::{exponents, filled};
 use crate::field::{CHUNK, Float};
 use crate::simd::{GROUP, Simd, interleave, kernel};
 use crate::strip::{Strips, array, array_mut};
@@ -340,57 +340,84 @@ fn merge_groups<S: Simd, const N: usize>(
         *extra = simd.deposit(bits, mask).to_le_bytes();
         at += mask.count_ones() as usize;
     }
-    let strips = Strips::of(count, parts.shifts.fixed);
-    let (fixed, floor) = (parts.shifts.fixed, parts.shifts.floor(float).to_le_bytes());
-    let groups = Groups { simd, float, strips, fixed, floor, packed: parts.fixed };
-    let whole = count / GROUP;
-    for i in 0..whole {
-        let base = &base[i * N * GROUP..];
+    let groups = Groups::of(simd, parts.shifts.fixed, count, parts.fixed);
+    let floor = parts.shifts.floor(float);
+    let mut steps = [[0; GROUP]; N];
+    let size = N * GROUP;
+    for (i, (base, out)) in base.chunks(size).zip(out.chunks_mut(size)).enumerate() {
         let (counts, extra) = (array(&counts, i * GROUP), array(&extra, i * GROUP));
-        let elements = groups.merge::<N>(i, base, array(parts.ranks, i * GROUP), counts, extra);
-        for (k, element) in elements.into_iter().enumerate() {
-            simd.store(element, array_mut(out, (i * N + k) * GROUP));
-        }
-    }
-    let rest = &mut out[whole * N * GROUP..];
-    if !rest.is_empty() {
-        let base = filled::<N>(&base[whole * N * GROUP..]);
-        let at = whole * GROUP;
-        let (counts, extra) = (array(&counts, at), array(&extra, at));
-        let ranks = array(parts.ranks, at);
-        let elements = groups.merge::<N>(whole, base.as_flattened(), ranks, counts, extra);
-        let mut group = [[0; GROUP]; N];
-        for (to, from) in group.iter_mut().zip(elements) {
+        let group = groups.steps::<N>(i, array(parts.ranks, i * GROUP), counts, extra);
+        for (to, from) in steps.iter_mut().zip(group) {
             simd.store(from, to);
         }
-        rest.copy_from_slice(&group.as_flattened()[..rest.len()]);
+        let steps = steps.as_flattened();
+        match N {
+            1 => take_steps_u8(float, floor, base, steps, out),
+            2 => take_steps_u16(float, floor, base, steps, out),
+            _ => take_steps_u32(float, floor, base, steps, out),
+        }
     }
     at
 }
+
+/// Takes steps, which are little-endian, from elements of `base`. Plain integers: what they need is in
+/// every instruction set, and is found by the compiler.
+macro_rules! take_steps {
+    ($name:ident, $word:ty) => {
+        #[inline(always)]
+        pub(super) fn $name(float: Float, floor: u32, base: &[u8], steps: &[u8], out: &mut [u8]) {
+            const N: usize = size_of::<$word>();
+            let (floor, sign) = (floor as $word, 1 << (8 * N - 1));
+            let places = steps.as_chunks::<N>().0.iter().zip(out.as_chunks_mut::<N>().0);
+            for (base, (step, out)) in base.as_chunks::<N>().0.iter().zip(places) {
+                let x = <$word>::from_le_bytes(*base);
+                let x = if float.big_endian { x.swap_bytes() } else { x };
+                let step = <$word>::from_le_bytes(*step);
+                let difference = step >> 1 ^ (step & 1).wrapping_neg();
+                let target = (x & !sign).saturating_sub(floor).wrapping_add(difference);
+                // Below zero is a float of the other sign.
+                let crossed = (target.cast_signed() >> (8 * N - 1)).cast_unsigned();
+                let y = (target ^ crossed).wrapping_add(floor) & !sign | (x ^ crossed) & sign;
+                *out = if float.big_endian { y.to_be_bytes() } else { y.to_le_bytes() };
+            }
+        }
+    };
+}
+#[allow(clippy::cast_possible_truncation, reason = "a floor is less than an element")]
+mod take_steps {
+    use crate::field::Float;
+
+    take_steps!(take_steps_u8, u8);
+    take_steps!(take_steps_u16, u16);
+    take_steps!(take_steps_u32, u32);
+}
+use take_steps::{take_steps_u8, take_steps_u16, take_steps_u32};
 
 /// What the groups of a chunk share.
 #[derive(Clone, Copy)]
 struct Groups<'a, S: Simd> {
     simd: S,
-    float: Float,
     strips: Strips,
     fixed: u32,
-    floor: [u8; 4],
     packed: &'a [u8],
 }
 
-impl<S: Simd> Groups<'_, S> {
-    /// The elements of group `i`.
+impl<'a, S: Simd> Groups<'a, S> {
     #[inline(always)]
-    fn merge<const N: usize>(
+    fn of(simd: S, fixed: u32, count: usize, packed: &'a [u8]) -> Self {
+        Self { simd, strips: Strips::of(count, fixed), fixed, packed }
+    }
+
+    /// The steps of group `i`, little-endian.
+    #[inline(always)]
+    fn steps<const N: usize>(
         &self,
         i: usize,
-        base: &[u8],
         ranks: &[u8; GROUP],
         counts: &[u8; GROUP],
         extra: &[u8; GROUP],
     ) -> [S::Bytes; N] {
-        let Self { simd, float, strips, fixed, floor, packed } = *self;
+        let Self { simd, strips, fixed, packed } = *self;
         let (low, high) = simd.shl_each(simd.load(ranks), simd.load(counts));
         let above = [simd.or(low, simd.load(extra)), high];
         let mut step = [simd.splat(0); N];
@@ -414,37 +441,7 @@ impl<S: Simd> Groups<'_, S> {
                 step[whole + 2] = simd.and(low, simd.shr(above[1], 8 - shift));
             }
         }
-        // A step's lowest bit is its direction.
-        let down = filling(simd, simd.and(step[0], simd.splat(1)));
-        for k in 0..N {
-            let half = simd.shr(step[k], 1);
-            let from_next = if k + 1 < N { simd.shl(step[k + 1], 7) } else { simd.splat(0) };
-            step[k] = simd.xor(simd.select(simd.splat(0x7F), half, from_next), down);
-        }
-        let (mut elements, sign) = unsigned::<S, N>(simd, planes::<S, N>(simd, float, base));
-        let (mut up, mut less) = ([simd.splat(0); N], [simd.splat(0); N]);
-        for (k, byte) in floor.into_iter().enumerate().take(N) {
-            (up[k], less[k]) = (simd.splat(byte), simd.splat(!byte));
-        }
-        // What is below the floor, and so borrows, is zero.
-        let (above, no_borrow) = sum::<S, N>(simd, elements, less, simd.splat(1));
-        let there = filling(simd, no_borrow);
-        for (element, above) in elements.iter_mut().zip(above) {
-            *element = simd.and(above, there);
-        }
-        let (mut target, _) = sum::<S, N>(simd, elements, step, simd.splat(0));
-        // Below zero is a float of the other sign.
-        let crossed = filling(simd, highest(simd, target[N - 1]));
-        for plane in &mut target {
-            *plane = simd.xor(*plane, crossed);
-        }
-        let (mut elements, _) = sum::<S, N>(simd, target, up, simd.splat(0));
-        let sign = simd.xor(sign, crossed);
-        elements[N - 1] = simd.select(simd.splat(0x7F), elements[N - 1], sign);
-        if float.big_endian {
-            elements.reverse();
-        }
-        interleave::<S, N>(simd, elements)
+        interleave::<S, N>(simd, step)
     }
 }
 

@@ -184,14 +184,13 @@ pub(super) fn decode(
             let packed = take(&mut fixed, chunk_len(count))?;
             let parts = Parts { shifts: &header.shifts, ranks, fixed: packed, extra: bits, at };
             at = steps::merge(level, float, base, parts, out);
-            for (ranks, out) in ranks.chunks(GROUP).zip(out.chunks_mut(GROUP * float.bytes)) {
-                if !ranks.contains(&FAR) {
+            for (group, ranks) in ranks[..count].chunks(GROUP).enumerate() {
+                if ranks.iter().fold(0, |all, rank| all.max(*rank)) < FAR {
                     continue;
                 }
-                let elements = out.chunks_exact_mut(float.bytes).zip(ranks);
-                for (element, _) in elements.filter(|(_, rank)| **rank == FAR) {
+                for (i, _) in ranks.iter().enumerate().filter(|(_, rank)| **rank == FAR) {
                     let whole = far.next().ok_or_else(|| bad("has too few far elements"))?;
-                    element.copy_from_slice(whole);
+                    out[(group * GROUP + i) * float.bytes..][..float.bytes].copy_from_slice(whole);
                 }
             }
         }
