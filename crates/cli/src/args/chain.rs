@@ -22,7 +22,7 @@ and was decoded again: a crash leaves the store as it was.
 JSON: as that of `wz compress`, with the action added; or error.";
 
 const LIST_JSON: &str = "\
-Of a step's bases the depth counts how many files must be read, one behind the other, besides its own.
+The depth of a step is how many other files must be read, one behind the other, to restore it.
 
 JSON: {store, steps [{step, file, bytes, compressed, ratio, keyframe, bases [step], missing [file], depth}],
 bytes, compressed, ratio}; or error. missing names what is not in the store.";
