@@ -23,6 +23,9 @@ fn sample(kind: Kind) -> Sample {
 #[bench::f8_e4m3(Kind::F8E4M3)]
 #[bench::max_bf16(Kind::MaxBf16)]
 #[bench::max_f32(Kind::MaxF32)]
+#[bench::delta_bf16(Kind::DeltaBf16)]
+#[bench::delta_f32(Kind::DeltaF32)]
+#[bench::delta_max_bf16(Kind::DeltaMaxBf16)]
 fn encode(mut sample: Sample) -> Sample {
     sample.encode();
     sample
@@ -37,6 +40,9 @@ fn encode(mut sample: Sample) -> Sample {
 #[bench::f8_e4m3(Kind::F8E4M3)]
 #[bench::max_bf16(Kind::MaxBf16)]
 #[bench::max_f32(Kind::MaxF32)]
+#[bench::delta_bf16(Kind::DeltaBf16)]
+#[bench::delta_f32(Kind::DeltaF32)]
+#[bench::delta_max_bf16(Kind::DeltaMaxBf16)]
 fn decode(mut sample: Sample) -> Sample {
     sample.decode();
     sample

@@ -8,7 +8,8 @@
 
 use half::{bf16, f16};
 use weightzip::{
-    Block, Coding, Context, Dtype, Hints, Level, RecordLayout, decode_block_into, encode_block,
+    Block, Coding, Context, Dtype, Given, Hints, Level, RecordLayout, decode_block_into,
+    encode_block,
 };
 
 /// Elements in a block of a large tensor.
@@ -29,10 +30,14 @@ pub(crate) enum Kind {
     /// At level max.
     MaxBf16,
     MaxF32,
+    /// Next to a base.
+    DeltaBf16,
+    DeltaF32,
+    DeltaMaxBf16,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Bf16,
         Self::F16,
         Self::F32,
@@ -41,20 +46,28 @@ impl Kind {
         Self::F8E4M3,
         Self::MaxBf16,
         Self::MaxF32,
+        Self::DeltaBf16,
+        Self::DeltaF32,
+        Self::DeltaMaxBf16,
     ];
 
     fn hints(self) -> Hints {
         match self {
             Self::MaxBf16 | Self::MaxF32 => Hints { level: Level::Max, row: ROW },
+            Self::DeltaMaxBf16 => Hints { level: Level::Max, row: 0 },
             _ => Hints::default(),
         }
     }
 
+    fn has_base(self) -> bool {
+        matches!(self, Self::DeltaBf16 | Self::DeltaF32 | Self::DeltaMaxBf16)
+    }
+
     fn layout(self) -> RecordLayout {
         match self {
-            Self::Bf16 | Self::MaxBf16 => Dtype::Bf16,
+            Self::Bf16 | Self::MaxBf16 | Self::DeltaBf16 | Self::DeltaMaxBf16 => Dtype::Bf16,
             Self::F16 => Dtype::F16,
-            Self::F32 | Self::Bf16AsF32 | Self::MaxF32 => Dtype::F32,
+            Self::F32 | Self::Bf16AsF32 | Self::MaxF32 | Self::DeltaF32 => Dtype::F32,
             Self::F64 => Dtype::F64,
             Self::F8E4M3 => Dtype::F8E4M3,
         }
@@ -63,11 +76,13 @@ impl Kind {
 
     fn bytes(self, values: impl Iterator<Item = f64>) -> Vec<u8> {
         match self {
-            Self::Bf16 | Self::MaxBf16 => {
+            Self::Bf16 | Self::MaxBf16 | Self::DeltaBf16 | Self::DeltaMaxBf16 => {
                 values.flat_map(|v| bf16::from_f64(v).to_le_bytes()).collect()
             }
             Self::F16 => values.flat_map(|v| f16::from_f64(v).to_le_bytes()).collect(),
-            Self::F32 | Self::MaxF32 => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
+            Self::F32 | Self::MaxF32 | Self::DeltaF32 => {
+                values.flat_map(|v| (v as f32).to_le_bytes()).collect()
+            }
             Self::Bf16AsF32 => {
                 values.flat_map(|v| bf16::from_f64(v).to_f32().to_le_bytes()).collect()
             }
@@ -85,7 +100,7 @@ fn f8_e4m3(value: f64) -> u8 {
 }
 
 /// Sums of four uniform numbers, a bell like that of weights, within 0.1 of zero.
-fn bell(seed: u64) -> impl Iterator<Item = f64> {
+fn bell(seed: u64) -> impl Iterator<Item = f64> + Clone {
     let mut state = seed;
     let mut uniform = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -99,6 +114,7 @@ pub(crate) struct Sample {
     layout: RecordLayout,
     hints: Hints,
     context: Option<Context>,
+    base: Option<Vec<u8>>,
     coding: Coding,
     records: u32,
     check: u64,
@@ -118,22 +134,35 @@ impl Sample {
             0 => value,
             _ => value * size as f64 / 12.0,
         });
-        let data = kind.bytes(values);
+        let base = kind.has_base().then(|| kind.bytes(values.clone()));
+        // What training adds is a fiftieth of that, whatever the size of the weight.
+        let trained = values.zip(bell(seed + 1)).map(|(value, step)| match kind.has_base() {
+            true => value + 0.02 * step,
+            false => value,
+        });
+        let data = kind.bytes(trained);
         let context = Context::of_first_block(&layout, hints, &data);
+        let given = Given { context: context.as_ref(), base: base.as_deref() };
         let mut room = Vec::new();
         let Block { coding, records, check, payload } =
-            encode_block(&layout, context.as_ref(), hints, &data, &mut room).unwrap();
+            encode_block(&layout, given, hints, &data, &mut room).unwrap();
+        assert_eq!(coding.needs_base(), kind.has_base());
         let (payload, out) = (payload.to_vec(), vec![0; data.len()]);
         let mut sample =
-            Self { layout, hints, context, coding, records, check, data, room, payload, out };
+            Self { layout, hints, context, base, coding, records, check, data, room, payload, out };
         sample.decode();
         assert_eq!(sample.out, sample.data);
         sample
     }
 
+    fn given(&self) -> Given<'_> {
+        Given { context: self.context.as_ref(), base: self.base.as_deref() }
+    }
+
     pub(crate) fn encode(&mut self) {
-        let (layout, context) = (&self.layout, self.context.as_ref());
-        encode_block(layout, context, self.hints, &self.data, &mut self.room).unwrap();
+        let mut room = std::mem::take(&mut self.room);
+        encode_block(&self.layout, self.given(), self.hints, &self.data, &mut room).unwrap();
+        self.room = room;
     }
 
     pub(crate) fn decode(&mut self) {
@@ -146,6 +175,6 @@ impl Sample {
     pub(crate) fn decode_from(&self, payload: &[u8], out: &mut [u8]) {
         let Self { coding, records, check, .. } = *self;
         let block = Block { coding, records, check, payload };
-        decode_block_into(&self.layout, self.context.as_ref(), &block, out).unwrap();
+        decode_block_into(&self.layout, self.given(), &block, out).unwrap();
     }
 }
