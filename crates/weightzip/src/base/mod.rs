@@ -3,6 +3,7 @@
 //! [`matching`] finds what a new model's tensors may be coded against, [`found`] finds again, by
 //! BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files.
 
+mod folder;
 mod found;
 mod matching;
 mod search;
