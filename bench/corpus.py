@@ -1,6 +1,6 @@
 """Builds the files that docs/EVALUATION.md measures. A development tool: it needs torch and about 2 GB.
 
-    python bench/corpus.py FOLDER [--only minilm,gpt,family,synth] [--seed 0] [--steps 500]
+    python bench/corpus.py FOLDER [--only minilm,gpt,family,lora,rl,synth] [--seed 0] [--steps 500]
 
 needs: torch, and what bench/minilm.py needs (versions in tests/requirements.txt)
 
@@ -18,15 +18,20 @@ Writes into FOLDER, as safetensors unless said otherwise:
     family_base_fp32                gpt_c rounded to BF16, stored as FP32
     family_{py,txt,lib}_{1,2,3}_fp32
                                     three siblings fine-tuned from it, after each of three epochs
+    lora_{base,merged}_bf16         family_base, and with adapters merged that were trained on it
+    rl_{0,1,2,10}_bf16              a policy that RL trains from family_base: what its trainer would send
+                                    to those who sample at one step, and 1, 2 and 10 steps later
     synth_llama_bf16                Gaussian weights with the shapes of four Llama layers, 486 MB
 
-The parts minilm and synth are the same everywhere; gpt and family learn from texts found on the
+The parts minilm and synth are the same everywhere; the others learn from texts found on the
 machine (Debian's copyright files, the standard library), so their sizes differ a little elsewhere.
-family needs gpt's files.
+family needs gpt's files, lora and rl need family's.
 """
 
 import argparse
 import glob
+import math
+import string
 import time
 from pathlib import Path
 
@@ -39,6 +44,15 @@ import minilm
 
 VOCAB, WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 256, 384, 6, 6, 128, 16
 LIBRARY = Path(argparse.__file__).parent
+
+# LoRA as it is mostly used: adapters of this rank beside attention's layers.
+RANK, ALPHA = 8, 16
+
+# RL: prompts per step, continuations of each, and the bytes of these; then steps of warming up, and
+# before the first file.
+PROMPTS, GROUP, PROMPT, SAMPLED = 4, 8, 16, 16
+WARM_UP, BEFORE = 10, 20
+LETTERS = torch.tensor([float(chr(byte) in string.ascii_letters) for byte in range(VOCAB)])
 
 
 class Block(nn.Module):
@@ -83,15 +97,13 @@ class Trainer:
     """Trains on random windows of a text, in BF16 autocast with FP32 master weights."""
 
     def __init__(self, model, files, learning_rate):
-        text = bytearray(b"".join(f.read_bytes() for f in files))
-        self.text = torch.frombuffer(text, dtype=torch.uint8).long()
+        self.text = read_text(files)
         self.model = model
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95))
 
     def step(self):
         """One step; returns the loss in nats per byte."""
-        starts = torch.randint(len(self.text) - CONTEXT - 1, (BATCH,)).tolist()
-        rows = torch.stack([self.text[s : s + CONTEXT + 1] for s in starts])
+        rows = windows(self.text, BATCH, CONTEXT + 1)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = self.model(rows[:, :-1]).float()
             loss = cross_entropy(logits.view(-1, VOCAB), rows[:, 1:].reshape(-1))
@@ -99,6 +111,74 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         return loss.item()
+
+
+class Lora(nn.Module):
+    """A frozen layer, and beside it an update of low rank, which is trained."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.down = nn.Parameter(torch.empty(RANK, layer.in_features))
+        self.up = nn.Parameter(torch.zeros(layer.out_features, RANK))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, x):
+        return self.layer(x) + x @ self.down.T @ self.up.T * (ALPHA / RANK)
+
+    def merged(self):
+        return self.layer.weight + self.up @ self.down * (ALPHA / RANK)
+
+
+class Policy:
+    """Trains a model to continue texts with letters, by policy gradients as language models are.
+
+    Continuations are compared with others of their prompt. Weights are FP32, and move by what RL of
+    language models uses: AdamW at 1e-6 after warming up, gradients clipped to 1.
+    """
+
+    def __init__(self, model, files):
+        self.text = read_text(files)
+        self.model = model
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+        rate = torch.optim.lr_scheduler.LambdaLR
+        self.rate = rate(self.optimizer, lambda step: min(1, (step + 1) / WARM_UP))
+
+    def step(self):
+        """One step; returns the mean reward, the share of letters."""
+        rows = self.continued(windows(self.text, PROMPTS, PROMPT).repeat_interleave(GROUP, 0))
+        sampled = rows[:, PROMPT:]
+        rewards = LETTERS[sampled].mean(1)
+        groups = rewards.view(PROMPTS, GROUP)
+        better = (groups - groups.mean(1, True)) / (groups.std(1, keepdim=True) + 1e-6)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = self.model(rows[:, :-1])[:, PROMPT - 1 :].float()
+        surprise = cross_entropy(logits.transpose(1, 2), sampled, reduction="none").mean(1)
+        self.optimizer.zero_grad()
+        (better.view(-1) * surprise).mean().backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.rate.step()
+        return rewards.mean().item()
+
+    @torch.no_grad()
+    def continued(self, rows):
+        for _ in range(SAMPLED):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                chances = self.model(rows)[:, -1].float().softmax(-1)
+            rows = torch.cat([rows, torch.multinomial(chances, 1)], 1)
+        return rows
+
+
+def read_text(files):
+    text = bytearray(b"".join(f.read_bytes() for f in files))
+    return torch.frombuffer(text, dtype=torch.uint8).long()
+
+
+def windows(text, count, length):
+    """So many random parts of a text."""
+    starts = torch.randint(len(text) - length, (count,)).tolist()
+    return torch.stack([text[s : s + length] for s in starts])
 
 
 def build_minilm(folder, _):
@@ -141,12 +221,7 @@ def build_family(folder, args):
     last = load_file(folder / "gpt_c_fp32.safetensors")
     base = {name: t.bfloat16().float() for name, t in last.items()}
     save_file(base, folder / "family_base_fp32.safetensors")
-    texts = {
-        "py": find(f"{LIBRARY}/asyncio/*.py", f"{LIBRARY}/email/*.py"),
-        "txt": find("/usr/share/common-licenses/*"),
-        "lib": find(f"{LIBRARY}/json/*.py", f"{LIBRARY}/unittest/*.py"),
-    }
-    for number, (sibling, files) in enumerate(texts.items()):
+    for number, (sibling, files) in enumerate(family_texts().items()):
         torch.manual_seed(args.seed + 100 + number)
         model = Gpt()
         model.load_state_dict(base)
@@ -157,6 +232,69 @@ def build_family(folder, args):
             print(f"family {sibling} epoch {epoch}  loss {loss:.3f}", flush=True)
             weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
             save_file(weights, folder / f"family_{sibling}_{epoch}_fp32.safetensors")
+
+
+def family_texts():
+    return {
+        "py": find(f"{LIBRARY}/asyncio/*.py", f"{LIBRARY}/email/*.py"),
+        "txt": find("/usr/share/common-licenses/*"),
+        "lib": find(f"{LIBRARY}/json/*.py", f"{LIBRARY}/unittest/*.py"),
+    }
+
+
+def build_lora(folder, args):
+    torch.manual_seed(args.seed + 200)
+    model = family_base(folder)
+    save_bf16(model.state_dict(), folder / "lora_base_bf16.safetensors")
+    model.requires_grad_(False)
+    layers = [(block, name) for block in model.blocks for name in ("qkv", "out")]
+    for block, name in layers:
+        setattr(block, name, Lora(getattr(block, name)))
+    trainer = Trainer(model, family_texts()["py"], learning_rate=1e-3)
+    for step in range(60):
+        loss = trainer.step()
+        if step % 20 == 0:
+            print(f"lora step {step}  loss {loss:.3f}", flush=True)
+    for block, name in layers:
+        adapted = getattr(block, name)
+        adapted.layer.weight.data = adapted.merged().detach()
+        setattr(block, name, adapted.layer)
+    save_bf16(model.state_dict(), folder / "lora_merged_bf16.safetensors")
+
+
+def build_rl(folder, args):
+    torch.manual_seed(args.seed + 300)
+    model = family_base(folder)
+    policy = Policy(model, family_texts()["lib"])
+    before = {}
+    for step in range(1 - BEFORE, 11):
+        reward = policy.step()
+        print(f"rl step {step}  reward {reward:.3f}", flush=True)
+        if step in (0, 1, 2, 10):
+            weights = save_bf16(model.state_dict(), folder / f"rl_{step}_bf16.safetensors")
+            for earlier, others in before.items():
+                share = changed(others, weights)
+                print(f"rl {earlier} to {step}  weights changed {share:.2%}", flush=True)
+            before[step] = weights
+
+
+def family_base(folder):
+    model = Gpt()
+    model.load_state_dict(load_file(folder / "family_base_fp32.safetensors"))
+    return model
+
+
+def save_bf16(weights, path):
+    """Saves weights as BF16, and returns them so."""
+    rounded = {name: w.bfloat16().contiguous() for name, w in weights.items()}
+    save_file(rounded, path)
+    return rounded
+
+
+def changed(old, new):
+    """The share of weights that differ."""
+    different = sum((old[name] != w).sum().item() for name, w in new.items())
+    return different / sum(w.numel() for w in new.values())
 
 
 def find(*patterns):
@@ -191,7 +329,14 @@ def build_synth(folder, args):
     save_file(tensors, folder / "synth_llama_bf16.safetensors")
 
 
-BUILDERS = {"minilm": build_minilm, "synth": build_synth, "gpt": build_gpt, "family": build_family}
+BUILDERS = {
+    "minilm": build_minilm,
+    "synth": build_synth,
+    "gpt": build_gpt,
+    "family": build_family,
+    "lora": build_lora,
+    "rl": build_rl,
+}
 
 
 def main():

@@ -1,9 +1,9 @@
 """The table of docs/deltas.md: models coded against others, beside what other tools make of it.
 
     cargo build --release
-    python bench/deltas.py FOLDER [--wz target/release/wz]
+    python bench/deltas.py FOLDER [--wz target/release/wz] [--only gpt,family,lora,rl]
 
-FOLDER is what bench/corpus.py builds. Every .wz is verified, with its base, against a SHA-256 that is
+FOLDER is what bench/corpus.py builds, of which --only names parts. Every .wz is verified, with its base, against a SHA-256 that is
 taken from the original. Exits with 1 if a size is above its bound, or above the size alone. Needs
 numpy, zstandard and zipnn (bench/requirements.txt). Linux only.
 """
@@ -29,6 +29,10 @@ PAIRS = [
     *(("family_base_fp32", f"family_{s}_3_fp32", "the base") for s in ("lib", "py", "txt")),
     ("family_py_3_fp32", "family_lib_3_fp32", "sibling"),
     ("family_txt_3_fp32", "family_lib_3_fp32", "sibling"),
+    ("lora_base_bf16", "lora_merged_bf16", "LoRA, merged"),
+    ("rl_0_bf16", "rl_1_bf16", "RL step"),
+    ("rl_1_bf16", "rl_2_bf16", "RL step"),
+    ("rl_0_bf16", "rl_10_bf16", "RL, ten steps"),
 ]
 
 # Largest sizes in percent, set before the work began: level default, level max.
@@ -97,14 +101,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--wz", type=Path, default=ROOT / "target/release/wz")
+    parser.add_argument("--only", help="parts of the corpus, with commas between")
     args = parser.parse_args()
+    parts = [pair[1].split("_")[0] for pair in pairs]
+    wanted = args.only.split(",") if args.only else parts
+    if unknown := set(wanted) - set(parts):
+        parser.error(f"no pairs of {', '.join(sorted(unknown))}")
+    pairs = [pair for pair, part in zip(PAIRS, parts) if part in wanted]
     print(
         "| model | base | which is | alone | alone, max | delta | delta, max "
         "| XOR, zstd | zstd --patch-from | ZipNN delta |"
     )
     print("|---|---|---|" + "---:|" * 7)
     with tempfile.TemporaryDirectory() as scratch:
-        kept = [row(args.wz, args.folder, pair, Path(scratch)) for pair in PAIRS]
+        kept = [row(args.wz, args.folder, pair, Path(scratch)) for pair in pairs]
     raise SystemExit(0 if all(kept) else 1)
 
 

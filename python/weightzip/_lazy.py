@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 import weightzip
+from weightzip.archive import Base
 
 
 class StateDict(dict[str, Any]):
@@ -14,11 +15,11 @@ class StateDict(dict[str, Any]):
     `with` block, or when nothing uses them any more.
     """
 
-    def __init__(self, files: Iterable[str]) -> None:
+    def __init__(self, files: Iterable[str], base: Base) -> None:
         super().__init__()
         with ExitStack() as opened:
             for file in files:
-                tensors = opened.enter_context(weightzip.safe_open(file, framework="pt"))
+                tensors = opened.enter_context(weightzip.safe_open(file, framework="pt", base=base))
                 names = tensors.keys()
                 self.update((name, tensors.get_slice(name)) for name in names)
             self._opened = opened.pop_all()

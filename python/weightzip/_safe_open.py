@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from weightzip._safetensors import is_wz, locate, open_safetensors, read_metadata
-from weightzip.archive import Archive, Progress, TensorInfo
+from weightzip.archive import Archive, Base, Progress, TensorInfo
 from weightzip.errors import InvalidArgumentError
 
 T = TypeVar("T")
@@ -38,12 +38,14 @@ def safe_open(
     device: str | int = "cpu",
     *,
     backend: str = "mmap",
+    base: Base = None,
 ) -> Any:
     """Opens a safetensors file, plain or `.wz`, to read tensors and slices of it by name.
 
     As `safetensors.safe_open`, which opens the plain ones. `framework` is "pt" or "np" (and what
-    safetensors takes, for plain files), `backend` is how those are read. If there is no `filename`,
-    `filename` with `.wz` added is opened.
+    safetensors takes, for plain files), `backend` is how those are read, and `base` where a `.wz` finds
+    what it is coded against (see `weightzip.open`). If there is no `filename`, `filename` with `.wz`
+    added is opened.
     """
     path = locate(filename)
     if not is_wz(path):
@@ -53,11 +55,11 @@ def safe_open(
     if framework in ("pt", "torch", "pytorch"):
         from weightzip import torch
 
-        return SafeOpen(path, torch.Torch(device))
+        return SafeOpen(path, torch.Torch(device), base)
     if framework in ("np", "numpy"):
         from weightzip import numpy
 
-        return SafeOpen(path, numpy.NumPy(device))
+        return SafeOpen(path, numpy.NumPy(device), base)
     raise InvalidArgumentError(
         f"framework {framework!r} can't read .wz files: take 'pt' or 'np', and convert the tensors"
     )
@@ -66,8 +68,8 @@ def safe_open(
 class SafeOpen(Generic[T]):
     """An open `.wz` of a safetensors file. Any thread may read."""
 
-    def __init__(self, path: str, framework: Framework[T]):
-        self._archive = open_safetensors(path)
+    def __init__(self, path: str, framework: Framework[T], base: Base):
+        self._archive = open_safetensors(path, base)
         self._framework = framework
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, NamedTuple
 
 import weightzip
-from weightzip.archive import Archive, Progress
+from weightzip.archive import Archive, Base, Progress
 from weightzip.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -46,19 +46,24 @@ def write(
     metadata: Mapping[str, str] | None,
     filename: str | os.PathLike[str],
     level: str,
+    base: Base,
     progress: Progress | None,
 ) -> None:
     """Writes the `.wz` of a safetensors file."""
     pieces, total = _lay_out(parts, metadata)
-    weightzip.write(pieces, filename, level, progress=within(progress, 0, total))
+    weightzip.write(pieces, filename, level, base=base, progress=within(progress, 0, total))
 
 
 def write_bytes(
-    parts: Iterable[Part], metadata: Mapping[str, str] | None, level: str, progress: Progress | None
+    parts: Iterable[Part],
+    metadata: Mapping[str, str] | None,
+    level: str,
+    base: Base,
+    progress: Progress | None,
 ) -> bytes:
     """The `.wz` of a safetensors file."""
     pieces, total = _lay_out(parts, metadata)
-    return weightzip.write_bytes(pieces, level, progress=within(progress, 0, total))
+    return weightzip.write_bytes(pieces, level, base=base, progress=within(progress, 0, total))
 
 
 def within(progress: Progress | None, before: int, total: int) -> Progress | None:
@@ -122,9 +127,9 @@ def is_wz_data(data: Buffer) -> bool:
     return memoryview(data)[: len(_MAGIC)] == _MAGIC
 
 
-def open_safetensors(file: str | Buffer) -> Archive:
+def open_safetensors(file: str | Buffer, base: Base) -> Archive:
     """Opens the `.wz` of a safetensors file."""
-    archive = weightzip.open(file)
+    archive = weightzip.open(file, base=base)
     kind = archive.info.format
     if kind == "safetensors":
         return archive

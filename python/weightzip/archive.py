@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from weightzip._weightzip import _Readable, _Writable
 
 Progress: TypeAlias = Callable[[int, int], object]
+# Models that a file is coded against: files, or folders of them.
+Base: TypeAlias = "str | PathLike[str] | Iterable[str | PathLike[str]] | None"
 
 # Rows of the table that `repr` shows.
 SHOWN = 20
@@ -44,6 +46,8 @@ class Info:
     sha256: str | None
     level: str
     writer: str
+    # Names of the files that it is coded against, and can't be read without.
+    bases: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,17 @@ class Summary:
     compressed_bytes: int
     tensors: int
     blake3: str
+    # Names of the files that it is coded against, and can't be read without.
+    bases: tuple[str, ...]
 
 
 class Archive:
     """An open `.wz`. Several threads may read from it at once."""
 
-    def __init__(self, file: "str | PathLike[str] | _Readable | Buffer") -> None:
-        self._core = _weightzip.open(file)
+    def __init__(
+        self, file: "str | PathLike[str] | _Readable | Buffer", *, base: Base = None
+    ) -> None:
+        self._core = _weightzip.open(file, base=base)
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -71,9 +79,9 @@ class Archive:
     @cached_property
     def info(self) -> Info:
         """What the file says of itself."""
-        format, sizes, blake3, sha256, level, writer = self._core.info()
+        format, sizes, blake3, sha256, level, writer, bases = self._core.info()
         sha256_hex = None if sha256 is None else sha256.hex()
-        return Info(format, *sizes, blake3.hex(), sha256_hex, level, writer)
+        return Info(format, *sizes, blake3.hex(), sha256_hex, level, writer, bases)
 
     def read(self, name: str) -> memoryview:
         """A tensor's bytes, in writable memory of their own."""
@@ -189,7 +197,8 @@ class Archive:
 
     def _more(self) -> list[str]:
         more = len(self) - SHOWN
-        return [f"… and {more} more"] if more > 0 else []
+        lines = [f"… and {more} more"] if more > 0 else []
+        return lines + [f"needs base {printable(name)}" for name in self.info.bases]
 
 
 def printable(name: str) -> str:
@@ -212,14 +221,16 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
-def open(file: "str | PathLike[str] | _Readable | Buffer") -> Archive:
+def open(file: "str | PathLike[str] | _Readable | Buffer", *, base: Base = None) -> Archive:
     """Opens a `.wz`: a path, a seekable binary file-like object, or a buffer that holds one.
 
-    A file-like object is read on the thread that calls, and its position changes. If a file is coded
-    against a base (`wz compress --base`), that is looked for under its name: beside the file, in the
-    folders of the environment variable WEIGHTZIP_BASE_PATH, and in the cache of the hub.
+    A file-like object is read on the thread that calls, and its position changes. What a file is coded
+    against is looked for in `base` (a model's path, that of a folder of them, or several; plain or
+    `.wz`); then, if a path was opened, under its name: beside the file, in the folders of the environment
+    variable WEIGHTZIP_BASE_PATH, and in the cache of the hub. What is missing or has changed raises
+    `InvalidArgumentError`, once something that needs it is read.
     """
-    return Archive(file)
+    return Archive(file, base=base)
 
 
 def write(
@@ -227,6 +238,7 @@ def write(
     file: "str | PathLike[str] | _Writable",
     level: str = "default",
     *,
+    base: Base = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Compresses an original file, given in pieces that follow one another, into a `.wz`.
@@ -234,6 +246,11 @@ def write(
     `parts` may be a generator: no more of them are held than are worked on. A path is written under
     a temporary name in the same folder, and has the `.wz` only when that is complete. `level` is
     "default", or "max": smaller, slower to make and to read.
+
+    `base` names models, as for `open`: tensors that they have, too, are coded by how they differ, and
+    the `.wz` can't be read without those that `Summary.bases` lists.
     """
-    format, sizes, blake3 = _weightzip.write(parts, file, level, progress=progress)
-    return Summary(format, *sizes, blake3.hex())
+    format, sizes, blake3, bases = _weightzip.write(
+        parts, file, level, base=base, progress=progress
+    )
+    return Summary(format, *sizes, blake3.hex(), bases)

@@ -13,6 +13,7 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from weightzip._lazy import StateDict
 from weightzip._repository import Repository, add_variant
 from weightzip._saving import NO_PUSH, save_compressed
+from weightzip.archive import Base
 
 __all__ = ["from_pretrained", "save_pretrained"]
 
@@ -29,12 +30,14 @@ def from_pretrained(
     force_download: bool = False,
     subfolder: str | None = None,
     variant: str | None = None,
+    base: Base = None,
     **kwargs: Any,
 ) -> Any:
     """What `cls.from_pretrained(path_or_repo_id, ...)` gives, where weights may be .safetensors.wz.
 
     `cls` is a model class, such as `UNet2DConditionModel`; a pipeline takes the models that this loads
-    as arguments. Further arguments change the model's config. The model is on the CPU.
+    as arguments. `base` is where files find what they are coded against (see `weightzip.open`). Further
+    arguments change the model's config. The model is on the CPU.
     """
     repository = Repository.open(
         path_or_repo_id,
@@ -55,7 +58,8 @@ def from_pretrained(
         )
     with _default_dtype(torch_dtype), init_empty_weights():
         model = cls.from_config(config, **rest)  # type: ignore[attr-defined]
-    with StateDict(repository.weights(add_variant(SAFETENSORS_WEIGHTS_NAME, variant))) as tensors:
+    weights = repository.weights(add_variant(SAFETENSORS_WEIGHTS_NAME, variant))
+    with StateDict(weights, base) as tensors:
         _fill(model, tensors, str(repository))
     model.register_to_config(_name_or_path=repository.place)
     return model.eval()
@@ -66,16 +70,17 @@ def save_pretrained(
     folder: str | os.PathLike[str],
     *,
     level: str = "default",
+    base: Base = None,
     **kwargs: Any,
 ) -> None:
     """What `model.save_pretrained(folder, ...)` writes, with weights as .safetensors.wz.
 
-    Takes a model or a whole pipeline, and the same arguments, but those that write elsewhere. The plain weights are
-    on disk for a while, beside `folder`.
+    Takes a model or a whole pipeline, and the same arguments, but those that write elsewhere. `level` and `base`
+    are those of `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
     """
     if kwargs.get("push_to_hub"):
         raise ValueError(NO_PUSH.format(folder))
-    save_compressed(lambda plain: model.save_pretrained(plain, **kwargs), folder, level)
+    save_compressed(lambda plain: model.save_pretrained(plain, **kwargs), folder, level, base)
 
 
 def _fill(model: Any, tensors: StateDict, place: str) -> None:

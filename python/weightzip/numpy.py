@@ -19,7 +19,7 @@ from weightzip import _safetensors
 from weightzip._safe_open import SafeOpen
 from weightzip._safe_open import safe_open as _safe_open
 from weightzip._safetensors import Part, check_names, is_wz, is_wz_data, locate, open_safetensors
-from weightzip.archive import Archive, Progress, TensorInfo
+from weightzip.archive import Archive, Base, Progress, TensorInfo
 from weightzip.errors import CompatibilityError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -60,16 +60,17 @@ def save_file(
     metadata: dict[str, str] | None = None,
     *,
     level: str = "default",
+    base: Base = None,
     progress: Progress | None = None,
 ) -> None:
     """Saves arrays into a file; compressed, if its name ends in `.wz`.
 
-    What decompresses from there is the file that safetensors would have written. `level` and
-    `progress` (see `weightzip.write`) are for compressed files.
+    What decompresses from there is the file that safetensors would have written. `level`,
+    `base` and `progress` (see `weightzip.write`) are for compressed files.
     """
     arrays = _checked(tensor_dict)
     if is_wz(filename):
-        _safetensors.write(_parts(arrays), metadata, filename, level, progress)
+        _safetensors.write(_parts(arrays), metadata, filename, level, base, progress)
     else:
         plain.save_file(arrays, filename, metadata)
 
@@ -79,32 +80,40 @@ def save(
     metadata: dict[str, str] | None = None,
     *,
     level: str = "default",
+    base: Base = None,
     progress: Progress | None = None,
 ) -> bytes:
     """The bytes of a `.wz` of arrays."""
-    return _safetensors.write_bytes(_parts(_checked(tensor_dict)), metadata, level, progress)
+    return _safetensors.write_bytes(_parts(_checked(tensor_dict)), metadata, level, base, progress)
 
 
 def load_file(
-    filename: str | os.PathLike[str], *, backend: str = "mmap", progress: Progress | None = None
+    filename: str | os.PathLike[str],
+    *,
+    backend: str = "mmap",
+    base: Base = None,
+    progress: Progress | None = None,
 ) -> dict[str, Array]:
     """Loads all arrays of a file, plain or compressed.
 
-    `backend` is how safetensors reads a plain one; `progress` (see `weightzip.open`) is told of a
-    compressed one.
+    `backend` is how safetensors reads a plain one; `base` is where a compressed one finds what it is
+    coded against (see `weightzip.open`), and `progress` is told of that one.
     """
     path = locate(filename)
     if not is_wz(path):
         return plain.load_file(path, backend=backend)
-    with SafeOpen(path, NumPy()) as file:
+    with SafeOpen(path, NumPy(), base) as file:
         return file.get_tensors(progress=progress)
 
 
-def load(data: Buffer) -> dict[str, Array]:
-    """Loads all arrays from the bytes of a file, plain or compressed."""
+def load(data: Buffer, *, base: Base = None) -> dict[str, Array]:
+    """Loads all arrays from the bytes of a file, plain or compressed.
+
+    `base` is where a compressed one finds what it is coded against (see `weightzip.open`).
+    """
     if not is_wz_data(data):
         return plain.load(data if isinstance(data, bytes) else bytes(data))
-    with open_safetensors(data) as archive:
+    with open_safetensors(data, base) as archive:
         return NumPy().tensors(archive, None)
 
 
@@ -114,9 +123,10 @@ def safe_open(
     device: str | int = "cpu",
     *,
     backend: str = "mmap",
+    base: Base = None,
 ) -> Any:
     """`weightzip.safe_open`, for NumPy unless another framework is named."""
-    return _safe_open(filename, framework, device, backend=backend)
+    return _safe_open(filename, framework, device, backend=backend, base=base)
 
 
 class NumPy:

@@ -21,7 +21,7 @@ from weightzip._safe_open import SafeOpen
 from weightzip._safe_open import safe_open as _safe_open
 from weightzip._safetensors import Part, check_names, is_wz, is_wz_data, locate, open_safetensors, within
 from weightzip._tied import copies_of_kept, shared_names
-from weightzip.archive import Archive, Progress, TensorInfo
+from weightzip.archive import Archive, Base, Progress, TensorInfo
 from weightzip.errors import CompatibilityError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -72,16 +72,17 @@ def save_file(
     metadata: dict[str, str] | None = None,
     *,
     level: str = "default",
+    base: Base = None,
     progress: Progress | None = None,
 ) -> None:
     """Saves tensors into a file; compressed, if its name ends in `.wz`.
 
     What decompresses from there is the file that safetensors would have written. Tensors must be
-    dense, contiguous and share no memory; see `save_model` for those of a model. `level` and
-    `progress` (see `weightzip.write`) are for compressed files.
+    dense, contiguous and share no memory; see `save_model` for those of a model. `level`,
+    `base` and `progress` (see `weightzip.write`) are for compressed files.
     """
     if is_wz(filename):
-        _safetensors.write(_parts(tensors), metadata, filename, level, progress)
+        _safetensors.write(_parts(tensors), metadata, filename, level, base, progress)
     else:
         plain.save_file(tensors, filename, metadata)
 
@@ -91,10 +92,11 @@ def save(
     metadata: dict[str, str] | None = None,
     *,
     level: str = "default",
+    base: Base = None,
     progress: Progress | None = None,
 ) -> bytes:
     """The bytes of a `.wz` of tensors."""
-    return _safetensors.write_bytes(_parts(tensors), metadata, level, progress)
+    return _safetensors.write_bytes(_parts(tensors), metadata, level, base, progress)
 
 
 def load_file(
@@ -103,17 +105,19 @@ def load_file(
     *,
     backend: str = "mmap",
     pin_memory: bool = False,
+    base: Base = None,
     progress: Progress | None = None,
 ) -> Tensors:
     """Loads all tensors of a file, plain or compressed.
 
     Those of a compressed file are decoded straight into their own memory: page-locked memory if
     `pin_memory`, which also makes the way to a GPU faster. `backend` is how safetensors reads a
-    plain file; `progress` (see `weightzip.open`) is told of a compressed one.
+    plain file; `base` is where a compressed one finds what it is coded against (see `weightzip.open`), and
+    `progress` is told of that one.
     """
     path = locate(filename)
     if is_wz(path):
-        with SafeOpen(path, Torch(device, pin_memory)) as file:
+        with SafeOpen(path, Torch(device, pin_memory), base) as file:
             return file.get_tensors(progress=progress)
     device = torch.device(device)
     tensors: Tensors = plain.load_file(path, str(device), backend=backend)
@@ -122,11 +126,14 @@ def load_file(
     return tensors
 
 
-def load(data: Buffer) -> Tensors:
-    """Loads all tensors from the bytes of a file, plain or compressed."""
+def load(data: Buffer, *, base: Base = None) -> Tensors:
+    """Loads all tensors from the bytes of a file, plain or compressed.
+
+    `base` is where a compressed one finds what it is coded against (see `weightzip.open`).
+    """
     if not is_wz_data(data):
         return plain.load(data if isinstance(data, bytes) else bytes(data))
-    with open_safetensors(data) as archive:
+    with open_safetensors(data, base) as archive:
         return Torch().tensors(archive, None)
 
 
@@ -136,9 +143,10 @@ def safe_open(
     device: str | int = "cpu",
     *,
     backend: str = "mmap",
+    base: Base = None,
 ) -> Any:
     """`weightzip.safe_open`, for PyTorch unless another framework is named."""
-    return _safe_open(filename, framework, device, backend=backend)
+    return _safe_open(filename, framework, device, backend=backend, base=base)
 
 
 def save_model(
@@ -146,10 +154,13 @@ def save_model(
     filename: str | os.PathLike[str],
     metadata: dict[str, str] | None = None,
     force_contiguous: bool = True,
+    *,
+    base: Base = None,
 ) -> None:
     """Saves a model. Of tensors that share memory, one is saved; the metadata say for which others.
 
-    With `force_contiguous`, tensors of another memory layout are saved as contiguous copies.
+    With `force_contiguous`, tensors of another memory layout are saved as contiguous copies. `base` (see
+    `weightzip.write`) is for compressed files.
     """
     tensors = dict(model.state_dict())
     metadata = dict(metadata) if metadata else metadata
@@ -160,7 +171,7 @@ def save_model(
             del tensors[name]
     if force_contiguous:
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, filename, metadata)
+    save_file(tensors, filename, metadata, base=base)
 
 
 def load_model(
@@ -170,12 +181,14 @@ def load_model(
     device: Device = "cpu",
     *,
     backend: str = "mmap",
+    base: Base = None,
 ) -> tuple[set[str], list[str]]:
     """Loads a file into a model and returns the names that were missing, and those not expected.
 
     With `strict`, raises if there are any. Tensors that share the memory of a loaded one are not missing.
+    `base` is where a compressed file finds what it is coded against (see `weightzip.open`).
     """
-    tensors = load_file(filename, device, backend=backend)
+    tensors = load_file(filename, device, backend=backend, base=base)
     copies = copies_of_kept(model.state_dict(), preferred=tensors.keys())
     absent, unexpected = model.load_state_dict(tensors, strict=False)
     missing = set(absent)

@@ -11,6 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from weightzip._lazy import StateDict
 from weightzip._repository import Repository, add_variant
 from weightzip._saving import NO_PUSH, save_compressed
+from weightzip.archive import Base
 
 __all__ = ["from_pretrained", "save_pretrained", "state_dict"]
 
@@ -37,12 +38,14 @@ def from_pretrained(
     subfolder: str = "",
     variant: str | None = None,
     trust_remote_code: bool | None = None,
+    base: Base = None,
     **kwargs: Any,
 ) -> Any:
     """What `cls.from_pretrained(path_or_repo_id, ...)` gives, where weights may be .safetensors.wz.
 
     `cls` is a model class or an auto class, such as `AutoModelForCausalLM`; all other arguments are
-    those of its own `from_pretrained`. Each tensor is decoded when transformers asks for it.
+    those of its own `from_pretrained`. Each tensor is decoded when transformers asks for it. `base` is
+    where files find what they are coded against (see `weightzip.open`).
     """
     repository = Repository.open(
         path_or_repo_id,
@@ -61,7 +64,7 @@ def from_pretrained(
     output_loading_info = kwargs.pop("output_loading_info", False)
     weights = repository.weights(_weights_name(config, variant))
     model_class, config = _model_class(cls, config, repository, trust_remote_code)
-    with StateDict(weights) as tensors:
+    with StateDict(weights, base) as tensors:
         model, info = model_class.from_pretrained(
             None,
             *model_args,
@@ -84,12 +87,13 @@ def save_pretrained(
     *,
     max_shard_size: int | str = "50GB",
     level: str = "default",
+    base: Base = None,
     **kwargs: Any,
 ) -> None:
     """What `model.save_pretrained(folder, ...)` writes, with weights as .safetensors.wz.
 
-    Takes the same arguments, but those that write elsewhere. The plain weights are on disk for a while,
-    beside `folder`.
+    Takes the same arguments, but those that write elsewhere. `level` and `base` are those of
+    `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
     """
     if kwargs.get("push_to_hub"):
         raise ValueError(NO_PUSH.format(folder))
@@ -101,6 +105,7 @@ def save_pretrained(
         lambda plain: model.save_pretrained(plain, max_shard_size=max_shard_size, **kwargs),
         folder,
         level,
+        base,
     )
 
 
@@ -109,15 +114,16 @@ def state_dict(
     *,
     variant: str | None = None,
     weights_name: str = SAFE_WEIGHTS_NAME,
+    base: Base = None,
     **place: Any,
 ) -> StateDict:
     """The tensors of a folder, a repository or a single file by name, each read when it is indexed.
 
     `place` is what `from_pretrained` takes to find files: revision, token, cache_dir,
-    local_files_only, force_download, subfolder.
+    local_files_only, force_download, subfolder. `base` is that of `weightzip.open`.
     """
     repository = Repository.open(path_or_repo_id, **place)
-    return StateDict(repository.weights(add_variant(weights_name, variant)))
+    return StateDict(repository.weights(add_variant(weights_name, variant)), base)
 
 
 def _config(

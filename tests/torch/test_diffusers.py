@@ -5,6 +5,7 @@ import pytest
 import safetensors.torch
 import tiny
 import torch
+import weightzip
 from diffusers import AutoencoderKL, DDPMPipeline, DDPMScheduler, Transformer2DModel, UNet2DModel
 from weightzip.diffusers import from_pretrained, save_pretrained
 
@@ -140,3 +141,16 @@ def test_quantized_models_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="wz decompress"):
         from_pretrained(AutoencoderKL, tmp_path)
+
+
+def test_a_fine_tune_next_to_its_base(tmp_path):
+    model = unet()
+    save_pretrained(model, tmp_path / "base")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= 1 + 1e-3
+    save_pretrained(model, tmp_path / "tuned", base=tmp_path / "base")
+    with pytest.raises(weightzip.InvalidArgumentError, match="base model not found"):
+        from_pretrained(UNet2DModel, tmp_path / "tuned")
+    again = from_pretrained(UNet2DModel, tmp_path / "tuned", base=tmp_path / "base")
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())

@@ -239,3 +239,27 @@ def test_pinned_memory_needs_a_gpu(tmp_path):
     wz.save_file({"a": torch.ones(3)}, tmp_path / "a.wz")
     with pytest.raises(RuntimeError):
         wz.load_file(tmp_path / "a.wz", pin_memory=True)
+
+
+def test_a_base(tmp_path):
+    model = torch.nn.Linear(300, 200)
+    old, new = tmp_path / "base" / "old.safetensors", tmp_path / "new.safetensors.wz"
+    old.parent.mkdir()
+    plain.save_model(model, old)
+    with torch.no_grad():
+        model.weight += 1e-4 * torch.randn(200, 300)
+    tensors = model.state_dict()
+    wz.save_file(tensors, new)
+    alone = new.stat().st_size
+    wz.save_model(model, new, base=old)
+    assert new.stat().st_size < alone * 0.9
+    assert weightzip.open(new).info.bases == ("old.safetensors",)
+    with pytest.raises(weightzip.InvalidArgumentError, match="base model not found: old.safetensors"):
+        wz.load_file(new)
+    assert same(wz.load_file(new, base=old), tensors)
+    again = torch.nn.Linear(300, 200)
+    wz.load_model(again, new, base=old.parent)
+    assert same(again.state_dict(), tensors)
+    assert same(wz.load(wz.save(tensors, base=old), base=old), tensors)
+    with wz.safe_open(new, base=old) as file:
+        assert torch.equal(file.get_slice("weight")[3:5], tensors["weight"][3:5])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import weightzip
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -294,3 +295,33 @@ def test_save_that_fails_changes_nothing(tmp_path, monkeypatch):
         save_pretrained(tiny.llama(), folder, push_to_hub=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert names(tmp_path) == ["model"]
+
+
+def test_a_fine_tune_next_to_its_base(tmp_path):
+    model = tiny.llama()
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    save_pretrained(model, base, max_shard_size="40KB")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= 1 + 1e-3
+    save_pretrained(model, tuned, base=base)
+    assert weightzip.open(tuned / "model.safetensors.wz").info.bases
+    with pytest.raises(weightzip.InvalidArgumentError, match="base model not found"):
+        from_pretrained(AutoModelForCausalLM, tuned)
+    again = from_pretrained(AutoModelForCausalLM, tuned, base=base)
+    tiny.assert_same_weights(again, model)
+    with state_dict(tuned, base=base) as tensors:
+        assert torch.equal(tensors["lm_head.weight"][...], model.lm_head.weight)
+
+
+def test_a_save_does_not_replace_its_base(tmp_path):
+    model = tiny.llama()
+    save_pretrained(model, tmp_path / "base", max_shard_size="40KB")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()}
+    model.config.use_cache = False
+    # As one file, which would remove the shards; and as other shards in their places.
+    for size in ("50GB", "40KB"):
+        with pytest.raises(weightzip.InvalidArgumentError, match="save into another folder"):
+            save_pretrained(model, tmp_path / "base", max_shard_size=size, base=tmp_path / "base")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()}
+    assert names(tmp_path) == ["base"]

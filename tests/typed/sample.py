@@ -16,10 +16,10 @@ def frames(data: bytearray) -> bytes:
 
 def archives(path: Path, data: bytes) -> dict[str, tuple[int, ...]]:
     summary = weightzip.write([data, memoryview(data)], path)
-    weightzip.write((data for _ in range(2)), io.BytesIO())
-    print(summary.blake3, summary.compressed_bytes)
+    weightzip.write((data for _ in range(2)), io.BytesIO(), base=path)
+    print(summary.blake3, summary.compressed_bytes, ", ".join(summary.bases))
     try:
-        with weightzip.open(path) as archive, weightzip.open(io.BytesIO(path.read_bytes())) as other:
+        with weightzip.open(path, base=[path, "old"]) as archive, weightzip.open(io.BytesIO(path.read_bytes())) as other:
             sha256: str | None = archive.info.sha256
             print(sha256, len(other), "w" in archive)
             rows: memoryview = archive.rows("w", 0, 4)

@@ -1,6 +1,6 @@
 //! Bases: the models that files are coded against, as the command line has them.
 
-use crate::{escape, job, walk};
+use crate::escape;
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -27,9 +27,7 @@ impl BaseArgs {
         }
         let mut base = Base::new();
         for path in &self.paths {
-            for file in files_of(path)? {
-                base.load(&file)?;
-            }
+            base.load(path)?;
         }
         Ok(self.loaded.get_or_init(|| base).clone())
     }
@@ -40,19 +38,6 @@ impl BaseArgs {
         path.map_or(Ok(()), |path| base.find_for(path))?;
         Ok(base)
     }
-}
-
-/// A file, or the models in a folder.
-fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let tree = walk::walk(path)?;
-    let is_model = |path: &PathBuf| {
-        path.extension().is_some_and(|suffix| suffix == "wz" || suffix == "safetensors")
-            && job::prefix(path).is_ok()
-    };
-    Ok(tree.files.into_iter().map(|entry| entry.path).filter(is_model).collect())
 }
 
 /// A file that another one can't be restored without.

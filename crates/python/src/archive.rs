@@ -1,5 +1,6 @@
 //! Open `.wz` files. Names and shapes go to Python as they are: the package makes objects of them.
 
+use crate::base::{self, Bases};
 use crate::errors::{invalid, raised};
 use crate::frame::too_large;
 use crate::interrupt::{self, Call, Desk};
@@ -12,7 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use weightzip::{Base, DecodeOptions, Error};
+use weightzip::{DecodeOptions, Error};
 
 type Core = weightzip::Archive<Input>;
 
@@ -32,15 +33,21 @@ struct Opened {
     core: Core,
 }
 
-/// Opens a `.wz`: a path, a file-like object with `seek` and `read`, or anything with a buffer. The
-/// bases of a path are looked for beside it and in the folders of `WEIGHTZIP_BASE_PATH`.
+/// Opens a `.wz`: a path, a file-like object with `seek` and `read`, or anything with a buffer. What a
+/// path needs beside `base`, a path or many of models, is looked for as by [`weightzip::Base::find_for`].
 #[pyfunction]
-pub(crate) fn open(py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<Archive> {
+#[pyo3(signature = (file, *, base = None))]
+pub(crate) fn open(
+    py: Python<'_>,
+    file: &Bound<'_, PyAny>,
+    base: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Archive> {
     let (input, name) = Input::open(file)?;
+    let bases = Bases::of(base)?;
     let call = Call { progress: None, total: 0, has_errands: input.has_errands() };
     let path = name.as_deref().filter(|_| matches!(input, Input::File(_)));
     let core = interrupt::run(py, &call, |desk| {
-        let mut base = Base::new();
+        let mut base = bases.load()?;
         path.map_or(Ok(()), |path| base.find_for(Path::new(path)))?;
         let threads = threads::for_call();
         let options = DecodeOptions { threads, base, ..DecodeOptions::default() };
@@ -76,7 +83,8 @@ impl Archive {
         opened.core.tensors().map(|tensor| described(py, &tensor)).collect()
     }
 
-    /// Format, bytes of the original and of this, tensors, BLAKE3, SHA-256, level, and writer.
+    /// Format, bytes of the original and of this, tensors, BLAKE3, SHA-256, level, writer, and names of the
+    /// files that it needs.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let opened = self.opened(py)?;
         let info = opened.core.info();
@@ -88,6 +96,7 @@ impl Archive {
             info.sha256.map(|hash| PyBytes::new(py, &hash)),
             &info.level,
             &info.writer,
+            PyTuple::new(py, base::names(opened.core.bases()))?,
         )
             .into_bound_py_any(py)
     }

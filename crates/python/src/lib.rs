@@ -4,6 +4,7 @@
 //! threads run while data is coded.
 
 mod archive;
+mod base;
 mod errors;
 mod frame;
 mod interrupt;
@@ -20,6 +21,7 @@ mod _weightzip {
     #[pymodule_export]
     use super::{
         archive::{Archive, open},
+        base::base_files,
         cli,
         frame::{compress, decompress, decompress_into, frame_len},
         memory::Memory,

@@ -1,5 +1,6 @@
 //! Writing a `.wz` from an original in pieces.
 
+use crate::base::{self, Bases};
 use crate::errors::{at_path, raised};
 use crate::interrupt::{self, Call, Desk};
 use crate::memory::Buffer;
@@ -13,7 +14,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
-use weightzip::{Error, Level, Options, Source};
+use weightzip::{Base, Error, Kind, Level, Options, Source};
 
 /// Bytes that are written at a time.
 const WRITE_BYTES: usize = 1 << 20;
@@ -22,21 +23,24 @@ const WRITE_BYTES: usize = 1 << 20;
 const FETCH_BYTES: usize = 8 << 20;
 
 /// Compresses the parts, one behind another, into a `.wz`: a path, which has it only when it is
-/// complete, or a file-like object with `write`. Returns format, bytes of the original and of the
-/// `.wz`, tensors, and BLAKE3.
+/// complete, or a file-like object with `write`. `base` is a path, or many, of models that tensors may be
+/// coded against. Returns format, bytes of the original and of the `.wz`, tensors, BLAKE3, and the names
+/// of the files that the `.wz` needs.
 #[pyfunction]
-#[pyo3(signature = (parts, file, level = "default", *, progress = None))]
+#[pyo3(signature = (parts, file, level = "default", *, base = None, progress = None))]
 pub(crate) fn write<'py>(
     py: Python<'py>,
     parts: &Bound<'py, PyAny>,
     file: &Bound<'py, PyAny>,
     level: &str,
+    base: Option<&Bound<'py, PyAny>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let order = Order { level, bases: Bases::of(base)?, progress };
     let summary = if file.hasattr("write")? {
         let file = Arc::new(file.clone().unbind());
         let name = file.bind(py).getattr_opt("name")?.and_then(|name| name.extract().ok());
-        code(py, parts, level, progress, name, |reader, desk, options| {
+        code(py, parts, order, name, |reader, desk, options| {
             let writer = FileLike { object: file, desk: desk.clone() };
             let mut writer = BufWriter::with_capacity(WRITE_BYTES, writer);
             let summary = weightzip::compress(reader, &mut writer, options)?;
@@ -47,7 +51,8 @@ pub(crate) fn write<'py>(
         let path: PathBuf = file.extract()?;
         let output = Output::create(&path).map_err(|e| at_path(e, &path))?;
         let name = Some(path.display().to_string());
-        code(py, parts, level, progress, name, |reader, _, options| {
+        code(py, parts, order, name, |reader, _, options| {
+            output.spare(&options.base)?;
             let summary = {
                 let mut writer = BufWriter::with_capacity(WRITE_BYTES, output.file());
                 let summary = weightzip::compress(reader, &mut writer, options)?;
@@ -59,19 +64,22 @@ pub(crate) fn write<'py>(
         })?
     };
     let sizes = (summary.original_bytes, summary.compressed_bytes, summary.tensors);
-    (summary.format.name(), sizes, PyBytes::new(py, &summary.blake3)).into_bound_py_any(py)
+    let needs = PyTuple::new(py, base::names(&summary.bases))?;
+    (summary.format.name(), sizes, PyBytes::new(py, &summary.blake3), needs).into_bound_py_any(py)
 }
 
 /// Compresses the parts, one behind another, into a `.wz` in memory.
 #[pyfunction]
-#[pyo3(signature = (parts, level = "default", *, progress = None))]
+#[pyo3(signature = (parts, level = "default", *, base = None, progress = None))]
 pub(crate) fn write_bytes<'py>(
     py: Python<'py>,
     parts: &Bound<'py, PyAny>,
     level: &str,
+    base: Option<&Bound<'py, PyAny>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let bytes = code(py, parts, level, progress, None, |reader, _, options| {
+    let order = Order { level, bases: Bases::of(base)?, progress };
+    let bytes = code(py, parts, order, None, |reader, _, options| {
         let mut bytes = Vec::new();
         weightzip::compress(reader, &mut bytes, options)?;
         Ok(bytes)
@@ -79,21 +87,29 @@ pub(crate) fn write_bytes<'py>(
     Ok(PyBytes::new(py, &bytes))
 }
 
+/// How parts are to be compressed.
+struct Order<'a> {
+    level: &'a str,
+    bases: Bases,
+    progress: Option<Py<PyAny>>,
+}
+
 /// Does `work` with a reader of the parts, interruptibly.
 fn code<T: Send>(
     py: Python<'_>,
     parts: &Bound<'_, PyAny>,
-    level: &str,
-    progress: Option<Py<PyAny>>,
+    order: Order<'_>,
     name: Option<String>,
     work: impl FnOnce(Parts, &Desk, &Options) -> weightzip::Result<T> + Send,
 ) -> PyResult<T> {
+    let Order { level, bases, progress } = order;
     let level = Level::from_name(level).map_err(|e| raised(py, &e, None))?;
-    let options = Options { level, threads: threads::for_call(), ..Options::default() };
+    let threads = threads::for_call();
     let total = if progress.is_some() { bytes_of(parts)? } else { 0 };
     let iterator = Arc::new(parts.try_iter()?.unbind());
     let call = Call { progress: progress.as_ref(), total, has_errands: true };
     let result = interrupt::run(py, &call, |desk| {
+        let options = Options { level, threads, base: bases.load()?, ..Options::default() };
         let parts = Parts {
             iterator,
             desk: desk.clone(),
@@ -221,6 +237,16 @@ impl Output {
         let new = |path: &Path| File::options().write(true).create_new(true).open(path);
         let file = builder.prefix(".wz-").suffix(".tmp").make_in(folder, new)?;
         Ok(Self::Temporary { file, target })
+    }
+
+    /// Fails if a base is the file that this replaces: then nothing could be restored.
+    fn spare(&self, base: &Base) -> weightzip::Result<()> {
+        let Self::Temporary { target, .. } = self else { return Ok(()) };
+        if base.files().any(|file| file == target) {
+            let why = "this file is the base, or the base needs it: write to another one";
+            return Err(Error::new(Kind::InvalidArgument, why));
+        }
+        Ok(())
     }
 
     fn file(&self) -> &File {

@@ -6,6 +6,7 @@
 
 mod cast;
 mod contents;
+mod folder;
 mod found;
 mod matching;
 mod search;

@@ -1,6 +1,7 @@
 //! Where bases are looked for: under their names, in folders. A name is a hint, never a path.
 
 use super::Base;
+use super::folder::files_of;
 use crate::archive::Archive;
 use crate::container::bases::BaseTensor;
 use crate::container::header::{self, is_weightzip};
@@ -17,14 +18,15 @@ use std::sync::Arc;
 const SEARCH: &str = "WEIGHTZIP_BASE_PATH";
 
 impl Base {
-    /// Adds a model's file; if it is a `.wz` that needs bases, these first, from where
-    /// [`find_for`](Self::find_for) looks for them.
+    /// Adds a model's file, or every `.safetensors` and `.wz` in a folder and those in it; before a `.wz` that needs
+    /// bases these, from where [`find_for`](Self::find_for) looks for them.
     ///
     /// # Errors
-    /// As [`add`](Self::add), with the file's path.
+    /// As [`add`](Self::add), with the file's path; and if a folder has no models.
     pub fn load(&mut self, path: &Path) -> Result<()> {
+        let files = files_of(path).map_err(|e| in_base(path, &e))?;
         let mut search = Search { base: std::mem::take(self), ..Search::default() };
-        let loaded = search.load(path);
+        let loaded = files.iter().try_for_each(|file| search.load(file));
         *self = search.base;
         loaded
     }
@@ -78,8 +80,7 @@ struct Search {
 
 impl Search {
     fn load(&mut self, path: &Path) -> Result<()> {
-        let failed = |e: Error| Error::new(e.kind(), format!("base {}: {e}", path.display()));
-        let cant_open = |e| failed(Error::io("can't open", e));
+        let cant_open = |e| in_base(path, &Error::io("can't open", e));
         let canonical = std::fs::canonicalize(path).map_err(cant_open)?;
         if !self.seen.insert(canonical.clone()) {
             return Ok(());
@@ -91,7 +92,7 @@ impl Search {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let file = File::open(path).map_err(cant_open)?;
         let added = self.base.add(&name.unwrap_or_default(), file);
-        added.map_err(|e| self.trouble.take().unwrap_or_else(|| failed(e)))?;
+        added.map_err(|e| self.trouble.take().unwrap_or_else(|| in_base(path, &e)))?;
         self.base.files.push(canonical);
         Ok(())
     }
@@ -118,6 +119,11 @@ impl Search {
             }
         }
     }
+}
+
+/// What went wrong with a base that was named.
+fn in_base(path: &Path, error: &Error) -> Error {
+    Error::new(error.kind(), format!("base {}: {error}", path.display()))
 }
 
 /// The smallest tensor of each file that a `.wz` needs; none if it is no `.wz`.
