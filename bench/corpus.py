@@ -38,7 +38,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, gelu, linear, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 import minilm
 
@@ -53,6 +54,29 @@ RANK, ALPHA = 8, 16
 PROMPTS, GROUP, PROMPT, SAMPLED = 4, 8, 16, 16
 WARM_UP, BEFORE = 10, 20
 LETTERS = torch.tensor([float(chr(byte) in string.ascii_letters) for byte in range(VOCAB)])
+
+
+class Rounded(TorchFunctionMode):
+    """BF16 products of a CPU that has none: those of FP32, of rounded numbers, and rounded."""
+
+    PRODUCTS = {linear, scaled_dot_product_attention, torch.Tensor.matmul, torch.Tensor.__matmul__}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func not in self.PRODUCTS:
+            return func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            return self.rounded(func(*map(self.rounded, args), **kwargs))
+
+    @staticmethod
+    def rounded(x):
+        return x.bfloat16().float() if isinstance(x, torch.Tensor) else x
+
+
+def low_precision():
+    if torch.cpu._is_avx512_bf16_supported():
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+    return Rounded()
 
 
 class Block(nn.Module):
@@ -104,7 +128,7 @@ class Trainer:
     def step(self):
         """One step; returns the loss in nats per byte."""
         rows = windows(self.text, BATCH, CONTEXT + 1)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with low_precision():
             logits = self.model(rows[:, :-1]).float()
             loss = cross_entropy(logits.view(-1, VOCAB), rows[:, 1:].reshape(-1))
         self.optimizer.zero_grad()
@@ -151,7 +175,7 @@ class Policy:
         rewards = LETTERS[sampled].mean(1)
         groups = rewards.view(PROMPTS, GROUP)
         better = (groups - groups.mean(1, True)) / (groups.std(1, keepdim=True) + 1e-6)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with low_precision():
             logits = self.model(rows[:, :-1])[:, PROMPT - 1 :].float()
         surprise = cross_entropy(logits.transpose(1, 2), sampled, reduction="none").mean(1)
         self.optimizer.zero_grad()
@@ -164,7 +188,7 @@ class Policy:
     @torch.no_grad()
     def continued(self, rows):
         for _ in range(SAMPLED):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with low_precision():
                 chances = self.model(rows)[:, -1].float().softmax(-1)
             rows = torch.cat([rows, torch.multinomial(chances, 1)], 1)
         return rows

@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--wz", type=Path, default=ROOT / "target/release/wz")
     parser.add_argument("--only", help="parts of the corpus, with commas between")
     args = parser.parse_args()
-    parts = [pair[1].split("_")[0] for pair in pairs]
+    parts = [pair[1].split("_")[0] for pair in PAIRS]
     wanted = args.only.split(",") if args.only else parts
     if unknown := set(wanted) - set(parts):
         parser.error(f"no pairs of {', '.join(sorted(unknown))}")

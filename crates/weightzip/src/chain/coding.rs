@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delta_pays_from_a_32nd_on() {
+    fn a_delta_pays_from_one_in_32_on() {
         assert!(clearly_less((310, 400), (320, 400)));
         assert!(!clearly_less((311, 400), (320, 400)));
         assert!(clearly_less((620, 800), (320, 400)));
