@@ -76,47 +76,6 @@ fn filled<const N: usize>(rest: &[u8]) -> [[u8; GROUP]; N] {
     group
 }
 
-/// The sum of two integers as byte planes, and `carry`, which is 0 or 1; and what is carried out.
-#[inline(always)]
-fn sum<S: Simd, const N: usize>(
-    simd: S,
-    mut a: [S::Bytes; N],
-    b: [S::Bytes; N],
-    mut carry: S::Bytes,
-) -> ([S::Bytes; N], S::Bytes) {
-    for (a, b) in a.iter_mut().zip(b) {
-        let sum = simd.add(simd.add(*a, b), carry);
-        // Of three high bits, the sum's inverted, two or more are set.
-        let over = simd.select(sum, simd.and(*a, b), simd.or(*a, b));
-        carry = highest(simd, over);
-        *a = sum;
-    }
-    (a, carry)
-}
-
-/// The highest bit of each byte, as 0 or 1.
-#[inline(always)]
-fn highest<S: Simd>(simd: S, v: S::Bytes) -> S::Bytes {
-    simd.and(simd.shr(v, 7), simd.splat(1))
-}
-
-/// 0xFF where there is a 1, 0 where there is a 0.
-#[inline(always)]
-fn filling<S: Simd>(simd: S, v: S::Bytes) -> S::Bytes {
-    simd.sub(simd.splat(0), v)
-}
-
-/// Takes the signs off elements as byte planes.
-#[inline(always)]
-fn unsigned<S: Simd, const N: usize>(
-    simd: S,
-    mut planes: [S::Bytes; N],
-) -> ([S::Bytes; N], S::Bytes) {
-    let sign = simd.and(planes[N - 1], simd.splat(0x80));
-    planes[N - 1] = simd.and(planes[N - 1], simd.splat(0x7F));
-    (planes, sign)
-}
-
 kernel! {
     /// Looks up each element's exponent, which has at most eight bits, in `table`. What fills
     /// the last group of `out` is that of zeros.

@@ -9,7 +9,7 @@ use crate::container::table::Entry;
 use crate::container::writer::Writer;
 use crate::{Base, Dtype, Kind, Level, Options, RecordLayout};
 
-const BASE: &[&str] = &["ok/base.wz"];
+pub(super) const BASE: &[&str] = &["ok/base.wz"];
 
 /// Weights after some training.
 fn trained(count: usize) -> impl Iterator<Item = f32> {
@@ -103,9 +103,6 @@ pub(super) fn ok() -> Vec<Vector> {
             "delta_by_hand",
             "a base part that starts within its tensor, behind one without a base",
         ),
-        by_hand(Coding::Steps).vector("steps", "steps, and elements that are far"),
-        sparse(100).vector("sparse", "few records differ, and a gap of more than 254"),
-        sparse(200).vector("sparse_few", "values without a base, for there are few"),
         against_base(
             "delta_converted",
             "BF16 converted to FP32, FP32 to FP16, FP16 to BF16",
@@ -121,15 +118,15 @@ pub(super) fn ok() -> Vec<Vector> {
 
 /// A file of one segment with one block, made by hand.
 #[derive(Clone)]
-struct ByHand {
+pub(super) struct ByHand {
     bases: Vec<BaseTensor>,
     parts: Vec<BasePart>,
     layout: RecordLayout,
-    data: Vec<u8>,
+    pub(super) data: Vec<u8>,
     /// What the block is coded against.
-    base: Vec<u8>,
+    pub(super) base: Vec<u8>,
     coding: Coding,
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
     footer_tells: bool,
 }
 
@@ -138,7 +135,7 @@ fn of(tensor: usize, offset: u64) -> PartBase {
 }
 
 /// 2900 elements of `w`, from the 101st of the base on, behind 16 that have no base.
-fn by_hand(coding: Coding) -> ByHand {
+pub(super) fn by_hand(coding: Coding) -> ByHand {
     let (old, skipped) = (bf16(3000), 32);
     let data = [&trained_bf16(16), &trained_bf16(3000)[200..]].concat();
     let base = [&vec![0; skipped][..], &old[200..][..data.len() - skipped]].concat();
@@ -166,18 +163,6 @@ fn by_hand(coding: Coding) -> ByHand {
     file
 }
 
-/// The same, but one in so many differs from the base, and more at the end.
-fn sparse(one_in: usize) -> ByHand {
-    let mut file = by_hand(Coding::Sparse);
-    for i in 0..file.data.len() / 2 {
-        if (i % one_in != 0 || (1000..1800).contains(&i)) && i < 2880 {
-            file.data[2 * i..2 * i + 2].copy_from_slice(&file.base[2 * i..2 * i + 2]);
-        }
-    }
-    file.code(Coding::Sparse);
-    file
-}
-
 /// The same, but behind the first 500 elements of `w` it goes on with `v` from its 101st on.
 fn converted_by_hand() -> ByHand {
     let (mut file, old) = (by_hand(Coding::Difference), f32s(bell().take(2100)));
@@ -199,13 +184,13 @@ fn converted_by_hand() -> ByHand {
 }
 
 impl ByHand {
-    fn code(&mut self, coding: Coding) {
+    pub(super) fn code(&mut self, coding: Coding) {
         let records = self.data.len() / usize::from(self.layout.bytes());
         let payload = encode_as(coding, &self.layout, &self.base, records as u32, &self.data);
         (self.coding, self.payload) = (coding, payload.unwrap());
     }
 
-    fn to_wz(&self) -> Vec<u8> {
+    pub(super) fn to_wz(&self) -> Vec<u8> {
         let mut wz = Vec::new();
         let mut writer = Writer::new(&mut wz).unwrap();
         let len = (!self.bases.is_empty()).then(|| writer.bases(&self.bases).unwrap());
@@ -227,7 +212,7 @@ impl ByHand {
         wz
     }
 
-    fn vector(self, name: &'static str, shows: &'static str) -> Vector {
+    pub(super) fn vector(self, name: &'static str, shows: &'static str) -> Vector {
         let wz = self.to_wz();
         Vector { name, shows, wz, outcome: Ok(self.data), is_frame: false, bases: BASE }
     }
@@ -257,7 +242,7 @@ pub(super) fn errors() -> Vec<Vector> {
         file.data.clone_from(&file.base);
         file.code(Coding::Xor);
     };
-    let mut all = vec![
+    vec![
         alone,
         bad("base_other", "a base tensor that no base has", Kind::InvalidArgument, &|f| {
             f.bases[0].blake3[0] ^= 1;
@@ -383,101 +368,6 @@ pub(super) fn errors() -> Vec<Vector> {
         corrupt("xor_length", "an xor block of a record too much", &|f| {
             xor(f);
             f.payload.extend([0, 0]);
-        }),
-    ];
-    all.extend(step_errors());
-    all.extend(sparse_errors());
-    all
-}
-
-/// `file`, edited.
-fn broken(
-    mut file: ByHand,
-    name: &'static str,
-    shows: &'static str,
-    edit: &dyn Fn(&mut Vec<u8>),
-) -> Vector {
-    edit(&mut file.payload);
-    let (wz, outcome) = (file.to_wz(), Err(Kind::Corruption));
-    Vector { name, shows, wz, outcome, is_frame: false, bases: BASE }
-}
-
-fn put_u32(payload: &mut [u8], at: usize, edit: impl Fn(u32) -> u32) {
-    let to = &mut payload[at..at + 4];
-    let n = u32::from_le_bytes(to.try_into().unwrap());
-    to.copy_from_slice(&edit(n).to_le_bytes());
-}
-
-fn step_errors() -> Vec<Vector> {
-    let bad = |name, shows, edit: &dyn Fn(&mut Vec<u8>)| {
-        broken(by_hand(Coding::Steps), name, shows, edit)
-    };
-    // Of the body: how many bytes extra bits take, escapes of the planes, numbers of extra bits.
-    let extra = |payload: &[u8]| {
-        let widths = u16::from_le_bytes([payload[4], payload[5]]);
-        36 + 4 * (0..6).filter(|plane| widths >> (2 * plane) & 3 > 0).count()
-    };
-    vec![
-        bad("steps_widths", "widths behind the last plane", &|p| p[4] &= !3),
-        bad("steps_tail", "tail codes of 9 bits", &|p| p[6] = 9),
-        bad("steps_fixed", "more fixed bits than are below a rank", &|p| p[8] = 9),
-        bad("steps_exponents", "33 numbers of extra bits", &|p| p[10] = 32),
-        bad("steps_unknown_bits", "unknown bits in the preamble", &|p| p[11] = 1),
-        bad("steps_far_many", "more far elements than elements", &|p| {
-            put_u32(p, 12, |_| 2917);
-        }),
-        bad("steps_far_less", "a far element less than there are", &|p| put_u32(p, 12, |n| n - 1)),
-        bad("steps_extra_many", "more bytes of extra bits than elements", &|p| {
-            put_u32(p, 32, |_| 2917);
-        }),
-        bad("steps_extra_less", "a byte less of extra bits", &|p| put_u32(p, 32, |n| n - 1)),
-        bad("steps_extra_bits", "8 extra bits", &|p| {
-            let at = extra(p);
-            p[at] = 8;
-        }),
-        bad("steps_other_bits", "an exponent with fewer extra bits", &|p| {
-            let (at, last) = (extra(p), usize::from(p[10]));
-            let most = (at..=at + last).max_by_key(|i| p[*i]).unwrap();
-            p[most] -= 1;
-        }),
-        bad("steps_grow", "more escapes than elements", &|p| put_u32(p, 36, |_| 2917)),
-        bad("steps_escapes", "an escape less than there are", &|p| put_u32(p, 36, |n| n - 1)),
-        bad("steps_behind", "something behind the last strip", &|p| p.extend([0; 16])),
-        bad("steps_cut", "ends within its header", &|p| p.truncate(34)),
-    ]
-}
-
-fn sparse_errors() -> Vec<Vector> {
-    let bad = |name, shows, edit: &dyn Fn(&mut Vec<u8>)| broken(sparse(100), name, shows, edit);
-    // Places of few bytes are raw: behind the preamble, the hash and their own preamble.
-    const PLACES: usize = 48;
-    let mut unknown =
-        bad("sparse_unknown_coding", "values in a coding that isn't known", &|p| p[5] = 0xFF);
-    unknown.outcome = Err(Kind::Compatibility);
-    vec![
-        unknown,
-        bad("sparse_unknown_bits", "unknown bits in the preamble", &|p| p[13] = 1),
-        bad("sparse_places_base", "places that need a base", &|p| p[4] = 0x86),
-        bad("sparse_values_sparse", "values that are sparse", &|p| p[5] = 0x89),
-        bad("sparse_places_long", "places behind the end", &|p| put_u32(p, 8, |_| 1 << 30)),
-        bad("sparse_places_short", "places shorter than a preamble", &|p| put_u32(p, 8, |_| 8)),
-        bad("sparse_places_many", "more bytes of places than records", &|p| {
-            put_u32(p, 32, |_| 2917);
-        }),
-        bad("sparse_place_outside", "a place behind the last record", &|p| p[PLACES + 1] += 1),
-        bad("sparse_last_goes_on", "places that end with 255", &|p| {
-            let places = u32::from_le_bytes(p[8..12].try_into().unwrap()) as usize;
-            p[32 + places - 1] = 255;
-        }),
-        bad("sparse_values_less", "a value less than there are places", &|p| {
-            let places = u32::from_le_bytes(p[8..12].try_into().unwrap()) as usize;
-            let at = 32 + places.next_multiple_of(16);
-            put_u32(p, at, |n| n - 1);
-        }),
-        bad("sparse_behind", "something behind the values", &|p| p.extend([0, 0])),
-        bad("sparse_cut", "ends without values", &|p| {
-            let places = u32::from_le_bytes(p[8..12].try_into().unwrap()) as usize;
-            p.truncate(32 + places.next_multiple_of(16));
         }),
     ]
 }

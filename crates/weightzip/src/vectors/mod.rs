@@ -9,6 +9,7 @@ mod frames;
 mod ok;
 mod parts;
 mod ranges;
+mod steps;
 
 use crate::{
     Archive, Base, DecodeOptions, FrameOptions, Kind, decompress, decompress_frame_into, frame_len,
@@ -112,11 +113,13 @@ fn golden_vectors_are_restored_or_refused() {
         ranges::bytes::ok(),
         frames::ok(),
         bases::ok(),
+        steps::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
         frames::errors(),
         bases::errors(),
+        steps::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);
