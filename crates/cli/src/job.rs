@@ -94,6 +94,24 @@ impl Job {
         Ok(base)
     }
 
+    /// Refuses to replace or remove what the result can't be restored without.
+    fn spare(&self, base: &Base, source: Option<&Path>, target: &Path) -> Result<()> {
+        let Coder::Compress(_) = self.coder else { return Ok(()) };
+        let is_base = |path: &Path| {
+            let path = std::fs::canonicalize(path);
+            path.is_ok_and(|path| base.files().any(|base| base == path))
+        };
+        ensure!(
+            !is_base(target),
+            "the result would replace its base, or what that needs; name another one with -o"
+        );
+        ensure!(
+            !self.remove || !source.is_some_and(is_base),
+            "this is the base, or what that needs; it can be coded against it, but not removed"
+        );
+        Ok(())
+    }
+
     /// Reads the result back from disk and compares: it must hold the source's bytes.
     fn read_back(&self, result: &Path, source: &Path, summary: &Summary) -> Result<()> {
         let same = match self.coder {
@@ -133,6 +151,7 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     })?;
     let output = Output::create(target, job.force, input.metadata().is_some())?;
     let base = job.base_of(Some(source), Some(&input))?;
+    job.spare(&base, Some(source), target)?;
     let coded = job.coder.run(input.file(), output.file()?, bar, base);
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;
@@ -189,6 +208,7 @@ pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<
     let summary = match to {
         Where::Path(target) => {
             let output = Output::create(target, job.force, false)?;
+            job.spare(&base, path, target)?;
             let mut summary = job.coder.run(reader, output.file()?, bar, base)?;
             seal(&output, None, &mut summary)?;
             output.commit()?;

@@ -214,6 +214,30 @@ fn a_delta_is_not_moved_onto_what_needs_it() {
 }
 
 #[test]
+fn a_base_is_neither_replaced_nor_removed() {
+    let dir = delta();
+    dir.wz(&["compress", "old.safetensors"]).ok();
+    let kept = dir.read("old.safetensors.wz");
+    let onto = ["-f", "--base", "old.safetensors.wz", "-o", "old.safetensors.wz"];
+    dir.wz(&[&["compress", "new.safetensors"], &onto[..]].concat())
+        .fails(&["would replace its base", "name another one with -o"]);
+    // Nor what the base needs; nor through a pipe.
+    dir.write("newer.safetensors", model(50));
+    let onto = ["-f", "--base", "new.safetensors.wz", "-o", "old.safetensors"];
+    dir.wz(&[&["compress", "newer.safetensors"], &onto[..]].concat())
+        .fails(&["would replace its base, or what that needs"]);
+    let mut command = Command::new(WZ);
+    command.args(["compress", "-"]).args(onto).current_dir(dir.path(""));
+    command.stdin(File::open(dir.path("newer.safetensors")).unwrap());
+    assert!(!command.output().unwrap().status.success());
+    dir.wz(&["compress", "old.safetensors", "--base", ".", "--rm", "-o", "x.wz"])
+        .fails(&["coded against it, but not removed"]);
+    assert!(dir.read("old.safetensors") == model(usize::MAX));
+    assert!(dir.read("old.safetensors.wz") == kept);
+    assert!(!dir.path("x.wz").exists());
+}
+
+#[test]
 fn who_needs_a_base_is_listed() {
     let dir = delta();
     std::fs::create_dir(dir.path("many")).unwrap();
