@@ -5,7 +5,7 @@ use crate::field::{CHUNK, Float};
 use crate::simd::{GROUP, Simd, interleave, kernel};
 use crate::strip::{Strips, array, array_mut};
 
-/// What [`merge`] puts together, for one chunk.
+/// What [`merge()`] puts together, for one chunk.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     /// How many low bits elements have.
@@ -22,7 +22,7 @@ pub struct Parts<'a> {
 
 kernel! {
     /// Puts a chunk's elements together, as many as `out` has, from those of `base`; a rank that is
-    /// [`FAR`] gives one that means nothing. Returns how many of the extra bits are used then; if
+    /// [`FAR`](super::FAR) gives one that means nothing. Returns how many of the extra bits are used then; if
     /// these are more than there are but for the slack, the elements mean nothing.
     ///
     /// # Panics

@@ -25,7 +25,7 @@ pub fn max_fixed(float: Float) -> u32 {
 /// The rank of steps that have no other.
 pub const FAR: u8 = u8::MAX;
 
-/// Bytes behind packed extra bits that [`merge`] may read, and [`pack_extra`] may write.
+/// Bytes behind packed extra bits that [`merge()`] may read, and [`pack_extra`] may write.
 pub const SLACK: usize = CHUNK + 8;
 
 /// Which steps there are, and how many low bits they have.

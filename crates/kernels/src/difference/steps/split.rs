@@ -128,7 +128,7 @@ fn split_words<const N: usize>(
 
 kernel! {
     /// Packs the extra bits of elements, which have as many as `counts` say, behind `at` bits of
-    /// `out`; returns how many bits it has then. Both are whole groups; `out` has [`SLACK`], in which
+    /// `out`; returns how many bits it has then. Both are whole groups; `out` has [`SLACK`](super::SLACK), in which
     /// zeros may be written.
     ///
     /// # Panics
