@@ -26,6 +26,7 @@ mod moves;
 pub mod pages;
 pub mod prefetch;
 pub mod rans;
+pub mod round;
 mod scalar;
 pub mod scale;
 mod simd;
