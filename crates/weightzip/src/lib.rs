@@ -26,6 +26,7 @@ mod dtype;
 mod error;
 mod formats;
 mod frame;
+pub mod lossy;
 mod options;
 pub mod output;
 mod pipeline;

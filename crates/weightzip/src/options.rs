@@ -3,6 +3,7 @@
 use crate::base::Base;
 use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
 use crate::error::{Error, Result};
+use crate::lossy::Rules;
 use std::io;
 use std::sync::Arc;
 
@@ -60,6 +61,8 @@ pub struct Options {
     pub verify: bool,
     /// Models that tensors may be coded against: what is restored then needs them again.
     pub base: Base,
+    /// How tensors may be rounded: not at all without a rule.
+    pub lossy: Rules,
     /// Store the original's SHA-256 too (model hubs name files by it).
     pub sha256: bool,
     /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
@@ -75,6 +78,7 @@ impl Default for Options {
             threads: 0,
             verify: true,
             base: Base::new(),
+            lossy: Rules::default(),
             sha256: false,
             timings: false,
             progress: None,
