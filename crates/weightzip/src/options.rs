@@ -3,7 +3,7 @@
 use crate::base::Base;
 use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
 use crate::error::{Error, Result};
-use crate::lossy::Rules;
+use crate::lossy::{Losses, Rules};
 use std::io;
 use std::sync::Arc;
 
@@ -63,6 +63,8 @@ pub struct Options {
     pub base: Base,
     /// How tensors may be rounded: not at all without a rule.
     pub lossy: Rules,
+    /// What the input lost before, if it is what a `.wz` [restores](crate::Info::losses): to be told again.
+    pub losses: Option<Arc<Losses>>,
     /// Store the original's SHA-256 too (model hubs name files by it).
     pub sha256: bool,
     /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
@@ -79,6 +81,7 @@ impl Default for Options {
             verify: true,
             base: Base::new(),
             lossy: Rules::default(),
+            losses: None,
             sha256: false,
             timings: false,
             progress: None,
@@ -110,6 +113,8 @@ pub struct DecodeOptions {
     pub check_blocks: bool,
     /// Models that the file may be coded against.
     pub base: Base,
+    /// Refuse a file whose original was rounded.
+    pub require_lossless: bool,
     /// Also compute the SHA-256 of what is decoded.
     pub sha256: bool,
     /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
@@ -126,10 +131,23 @@ impl Default for DecodeOptions {
             threads: 0,
             check_blocks: true,
             base: Base::new(),
+            require_lossless: false,
             sha256: false,
             timings: false,
             limits: Limits::default(),
             progress: None,
+        }
+    }
+}
+
+impl DecodeOptions {
+    /// Refuses a file that is rounded, if only others are wanted.
+    pub(crate) fn check_lossless(&self, is_rounded: bool) -> Result<()> {
+        match self.require_lossless && is_rounded {
+            true => Err(Error::argument(
+                "the file is near-lossless, its tensors were rounded; leave out --require-lossless to use it",
+            )),
+            false => Ok(()),
         }
     }
 }

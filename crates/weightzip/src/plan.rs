@@ -5,6 +5,7 @@
 use crate::codec::Hints;
 use crate::container::segment::BasePart;
 use crate::frame::FrameOptions;
+use crate::lossy::Rounding;
 use crate::options::Level;
 use crate::record::RecordLayout;
 use crate::span::Span;
@@ -49,6 +50,8 @@ pub(crate) struct Segment {
     pub(crate) bytes: Option<u64>,
     /// What it is coded against: for those to say who have a base.
     pub(crate) base: Vec<BasePart>,
+    /// Its tensors that are to be rounded: for those to say who have rules.
+    pub(crate) rounding: Vec<Rounding>,
 }
 
 impl Segment {
@@ -62,6 +65,7 @@ impl Segment {
             spans: Vec::new(),
             bytes,
             base: Vec::new(),
+            rounding: Vec::new(),
         }
     }
 
@@ -72,7 +76,7 @@ impl Segment {
         let row = if layout.is_opaque() { 0 } else { row_of(shape) };
         let block = block_records(&layout, row, records, level);
         let (spans, bytes) = (vec![span.clone()], Some(bytes));
-        Self { layout, row, block, level, spans, bytes, base: Vec::new() }
+        Self { layout, row, block, level, spans, bytes, base: Vec::new(), rounding: Vec::new() }
     }
 
     /// Records without a name.
@@ -81,7 +85,16 @@ impl Segment {
         let row = if row > 0 && records.is_multiple_of(row) { row } else { 0 };
         let block = block_records(layout, row, records, level);
         let (layout, bytes) = (layout.clone(), Some(bytes));
-        Self { layout, row, block, level, spans: Vec::new(), bytes, base: Vec::new() }
+        Self {
+            layout,
+            row,
+            block,
+            level,
+            spans: Vec::new(),
+            bytes,
+            base: Vec::new(),
+            rounding: Vec::new(),
+        }
     }
 
     /// What an encoder is told about each of its blocks.

@@ -1,5 +1,6 @@
 //! Random access: tensors and rows of a `.wz` (spec: "Random access").
 
+mod against;
 mod located;
 mod many;
 mod reader;
@@ -94,6 +95,7 @@ impl<S: Source> Archive<S> {
                 Step::Need(range) => opening.feed(range.start, read(&source, range)?),
             }
         };
+        options.check_lossless(info.losses.is_some())?;
         directory::check_names(&segments)?;
         let (mut starts, mut tensors, mut by_name) = (Vec::new(), Vec::new(), HashMap::new());
         let mut at = 0;

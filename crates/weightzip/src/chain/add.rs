@@ -5,6 +5,7 @@ use super::store::{Lock, read, step_of};
 use super::{Chain, MAX_DEPTH, Step};
 use crate::container::footer::Info;
 use crate::error::{Error, Result};
+use crate::lossy::Rules;
 use crate::options::{Level, Options, Progress};
 use crate::pipeline::Summary;
 use std::fs::{self, Metadata};
@@ -17,6 +18,9 @@ pub struct AddOptions {
     pub level: Level,
     /// Worker threads; 0 means one per core. The result does not depend on it.
     pub threads: usize,
+    /// How tensors may be rounded: not at all without a rule. Each step is rounded from the checkpoint itself, so
+    /// that errors don't add up.
+    pub lossy: Rules,
     /// Store the original's SHA-256 too.
     pub sha256: bool,
     /// Of so many steps one stands alone; 0: only where it must. 16 by default.
@@ -34,6 +38,7 @@ impl Default for AddOptions {
         Self {
             level: Level::Default,
             threads: 0,
+            lossy: Rules::default(),
             sha256: false,
             keyframe_every: 16,
             max_depth: MAX_DEPTH,
@@ -73,6 +78,7 @@ impl Chain {
             options: Options {
                 level: options.level,
                 threads: options.threads,
+                lossy: options.lossy.clone(),
                 sha256: options.sha256,
                 progress: options.progress.clone(),
                 ..Options::default()

@@ -5,6 +5,7 @@ use crate::archive::Archive;
 use crate::base::Base;
 use crate::container::footer::Info;
 use crate::error::{Error, Result};
+use crate::lossy::Rules;
 use crate::options::{DecodeOptions, Options};
 use crate::output::Output;
 use crate::pipeline::{Summary, compress};
@@ -36,12 +37,12 @@ impl Coding<'_> {
         against: Option<&Against<'_>>,
     ) -> Result<(Output, Summary)> {
         let base = against.map(|against| against.base.clone()).unwrap_or_default();
-        let (output, summary) = self.code(reader, &base)?;
+        let (output, summary) = self.code(reader, &base, &self.options)?;
         if let Some(against) = against
             && !summary.bases.is_empty()
             && !resembles_more(&summary, against.keyframe)
         {
-            let (alone, its) = self.again_alone(&output, &base)?;
+            let (alone, its) = self.again_alone(&output, &base, &summary)?;
             if !clearly_less((summary.compressed_bytes, 1), (its.compressed_bytes, 1)) {
                 if its.blake3 != summary.blake3 {
                     return Err(Error::corrupt("what was written decodes to something else"));
@@ -53,19 +54,27 @@ impl Coding<'_> {
         self.finish(output, summary, base)
     }
 
-    fn code(&self, reader: impl Read, base: &Base) -> Result<(Output, Summary)> {
+    fn code(&self, reader: impl Read, base: &Base, options: &Options) -> Result<(Output, Summary)> {
         let output = Output::create(self.target, PREFIX, self.like.is_some())?;
-        let options = Options { base: base.clone(), ..self.options.clone() };
+        let options = Options { base: base.clone(), ..options.clone() };
         let summary = compress(reader, output.file()?, &options)?;
         Ok((output, summary))
     }
 
     /// The same without a base. The reader is at its end, but what was written has it all.
-    fn again_alone(&self, written: &Output, base: &Base) -> Result<(Output, Summary)> {
+    fn again_alone(
+        &self,
+        written: &Output,
+        base: &Base,
+        summary: &Summary,
+    ) -> Result<(Output, Summary)> {
         let file = File::open(written.path());
         let file = file.map_err(|e| Error::io("can't read the result back", e))?;
         let archive = Archive::open_with(file, self.decode_options(base))?;
-        self.code(archive.reader(), &Base::new())
+        // What it has is rounded already.
+        let (lossy, losses) = (Rules::default(), summary.losses.clone());
+        let options = Options { lossy, losses, ..self.options.clone() };
+        self.code(archive.reader(), &Base::new(), &options)
     }
 
     fn finish(&self, output: Output, summary: Summary, base: Base) -> Result<(Output, Summary)> {

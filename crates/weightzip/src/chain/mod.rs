@@ -58,7 +58,7 @@ pub struct Chain {
 }
 
 /// A checkpoint in a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// The number in its name.
     pub number: u64,

@@ -135,6 +135,7 @@ impl Chain {
                 level: Level::from_name(&step.info.level).unwrap_or_default(),
                 threads: options.threads,
                 sha256: step.info.sha256.is_some(),
+                losses: step.info.losses.clone(),
                 progress: options.progress.clone(),
                 ..Options::default()
             },

@@ -51,6 +51,8 @@ pub(crate) enum Holds {
     File = 0,
     /// A frame: one segment.
     Frame = 1,
+    /// A file whose original was rounded.
+    Rounded = 2,
 }
 
 pub(crate) fn bytes(holds: Holds) -> [u8; LEN] {
@@ -73,8 +75,31 @@ pub(crate) fn of(start: &[u8]) -> Result<&[u8; LEN]> {
     })
 }
 
-/// Checks a header; one that doesn't hold what is wanted is incompatible.
-pub(crate) fn read_from(bytes: &[u8; LEN], wanted: Holds) -> Result<Version> {
+/// Checks the header of a file; says whether it is one that was rounded.
+pub(crate) fn read_file(bytes: &[u8; LEN]) -> Result<(Version, bool)> {
+    match read_from(bytes)? {
+        (version, [0, 0]) => Ok((version, false)),
+        (version, [2, 0]) => Ok((version, true)),
+        (_, [1, 0]) => Err("this is a frame, not a file: the library decompresses it"),
+        _ => Err(UNKNOWN_FLAGS),
+    }
+    .map_err(|why| Error::incompatible(why).at(10))
+}
+
+/// Checks the header of a frame.
+pub(crate) fn read_frame(bytes: &[u8; LEN]) -> Result<Version> {
+    match read_from(bytes)? {
+        (version, [1, 0]) => Ok(version),
+        (_, [0 | 2, 0]) => Err("this is a file, not a frame: decompress it as a file"),
+        _ => Err(UNKNOWN_FLAGS),
+    }
+    .map_err(|why| Error::incompatible(why).at(10))
+}
+
+const UNKNOWN_FLAGS: &str = "the file header has flags that this version doesn't know";
+
+/// The version, and the flags.
+fn read_from(bytes: &[u8; LEN]) -> Result<(Version, [u8; 2])> {
     let (body, check) = bytes.split_at(12);
     if !is_weightzip(body) {
         return Err(Error::argument("this is not a .wz file: its first bytes are others").at(0));
@@ -91,11 +116,5 @@ pub(crate) fn read_from(bytes: &[u8; LEN], wanted: Holds) -> Result<Version> {
         ))
         .at(8));
     }
-    match (&body[10..], wanted) {
-        ([0, 0], Holds::File) | ([1, 0], Holds::Frame) => Ok(version),
-        ([1, 0], Holds::File) => Err("this is a frame, not a file: the library decompresses it"),
-        ([0, 0], Holds::Frame) => Err("this is a file, not a frame: decompress it as a file"),
-        _ => Err("the file header has flags that this version doesn't know"),
-    }
-    .map_err(|why| Error::incompatible(why).at(10))
+    Ok((version, [body[10], body[11]]))
 }

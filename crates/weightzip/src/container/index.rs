@@ -4,7 +4,8 @@
 use super::bases::{self, BaseTensor};
 use super::directory::{Page, Placed};
 use super::footer::{Footer, Info, PageRef};
-use super::header::{self, Holds};
+use super::header;
+use super::losses::Losses;
 use super::section::{self, Section};
 use super::tail;
 use crate::error::{Error, Result};
@@ -47,7 +48,7 @@ impl Opening {
             }
             return Ok(Step::Need(start));
         };
-        let version = header::read_from(bytes, Holds::File)?;
+        let (version, is_rounded) = header::read_file(bytes)?;
         let tail = self.size.saturating_sub(tail::LEN as u64)..self.size;
         let Some(bytes) = self.get(&tail).and_then(<[u8]>::first_chunk) else {
             if self.size < start.end + tail::LEN as u64 {
@@ -70,7 +71,27 @@ impl Opening {
             Some(_) => return Err(Error::corrupt("the bases are beyond the footer").at(footer_at)),
             None => Vec::new(),
         };
-        let (info, pages) = footer.into_info(version, self.size);
+        let directory_at = footer.pages.first().map_or(footer_at, |page| page.at);
+        let losses = match footer.losses {
+            Some(len) => {
+                let range = directory_at.saturating_sub(padded(len))..directory_at;
+                self.inside(&range, footer_at)?;
+                match self.section(section::LOSSES, range)? {
+                    Found::Payload(payload) => {
+                        let losses = Losses::read_from(payload);
+                        Some(losses.map_err(|e| e.at(directory_at - padded(len)))?)
+                    }
+                    Found::Need(range) => return Ok(Step::Need(range)),
+                }
+            }
+            None => None,
+        };
+        if losses.is_some() != is_rounded {
+            let why = "the footer tells of other losses than the file header";
+            return Err(Error::corrupt(why).at(footer_at));
+        }
+        losses.iter().try_for_each(|l| l.check(footer.tensors)).map_err(|e| e.at(footer_at))?;
+        let (info, pages) = footer.into_info(version, self.size, losses);
         if let (Some(first), Some(last)) = (pages.first(), pages.last()) {
             let all = first.at..last.at.saturating_add(padded(last.len));
             if self.get(&all).is_none() {

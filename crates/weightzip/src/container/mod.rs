@@ -11,6 +11,7 @@ pub(crate) mod directory;
 pub(crate) mod footer;
 pub(crate) mod header;
 pub(crate) mod index;
+pub(crate) mod losses;
 pub(crate) mod section;
 pub(crate) mod segment;
 pub(crate) mod stream;

@@ -17,6 +17,7 @@ pub(crate) const TABLE: u8 = 0x84;
 pub(crate) const DIRECTORY: u8 = 0x85;
 pub(crate) const FOOTER: u8 = 0x86;
 pub(crate) const BASES: u8 = 0x87;
+pub(crate) const LOSSES: u8 = 0x88;
 
 /// What a section says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Section {
     /// Checks a section that is not a block, and cuts the padding off its payload.
     pub(crate) fn open<'a>(&self, padded: &'a [u8]) -> Result<&'a [u8]> {
         let payload = self.unpad(padded)?;
-        let subless = matches!(self.kind, SEGMENT | TABLE | DIRECTORY | FOOTER);
+        let subless = matches!(self.kind, SEGMENT | TABLE | DIRECTORY | FOOTER | BASES | LOSSES);
         if subless && self.sub != 0 {
             return Err(Error::corrupt(format!("the {} has a sub that must be zero", self.name())));
         }
@@ -128,6 +129,8 @@ impl Section {
             TABLE => "block table",
             DIRECTORY => "directory",
             FOOTER => "footer",
+            BASES => "list of bases",
+            LOSSES => "list of losses",
             _ => "unknown section",
         }
     }
@@ -135,7 +138,7 @@ impl Section {
     /// The error for a section that can't stand where it does.
     pub(crate) fn misplaced(&self) -> Error {
         match self.kind {
-            SEGMENT..=FOOTER => {
+            SEGMENT..=LOSSES => {
                 Error::corrupt(format!("a {} stands where it can't be", self.name()))
             }
             kind if kind & CRITICAL != 0 => Error::incompatible(format!(

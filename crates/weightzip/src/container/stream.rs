@@ -3,7 +3,8 @@
 use super::bases::{self, BaseTensor};
 use super::directory::{self, Page, Placed};
 use super::footer::{Footer, Info, PageRef};
-use super::header::{self, Holds, Version};
+use super::header::{self, Version};
+use super::losses::Losses;
 use super::section::{self, Section};
 use super::segment::Segment;
 use super::{table, tail};
@@ -60,6 +61,8 @@ pub(crate) struct Stream<R> {
     input: Input<R>,
     limits: Limits,
     version: Version,
+    /// Whether the original was made by rounding.
+    pub(crate) is_rounded: bool,
     /// A section header that was read ahead, and its offset.
     ahead: Option<(u64, Section)>,
     open: Option<Open>,
@@ -74,11 +77,12 @@ impl<R: Read> Stream<R> {
     pub(crate) fn new(from: R, limits: Limits) -> Result<Self> {
         let mut input = Input { from, buffer: Vec::new(), start: 0, end: 0, at: 0 };
         let start = input.take(header::LEN as u64)?;
-        let version = header::read_from(header::of(&input.buffer[start])?, Holds::File)?;
+        let (version, is_rounded) = header::read_file(header::of(&input.buffer[start])?)?;
         Ok(Self {
             input,
             limits,
             version,
+            is_rounded,
             ahead: None,
             open: None,
             seen: Vec::new(),
@@ -106,7 +110,9 @@ impl<R: Read> Stream<R> {
                 (section::SEGMENT, false) => self.begin(section, at),
                 (section::BLOCK, true) => self.block(section),
                 (section::TABLE, true) => self.end_segment(section, at),
-                (section::DIRECTORY | section::FOOTER, false) => self.end(section, at),
+                (section::LOSSES | section::DIRECTORY | section::FOOTER, false) => {
+                    self.end(section, at)
+                }
                 (kind, false) if kind & section::CRITICAL == 0 => match self.payload(section) {
                     Ok(_) => continue,
                     Err(e) => Err(e),
@@ -176,8 +182,13 @@ impl<R: Read> Stream<R> {
         Ok(Event::SegmentEnd)
     }
 
-    /// Directory, footer, tail; `section` is the first of them.
+    /// Losses, directory, footer, tail; `section` is the first of them.
     fn end(&mut self, mut section: Section, mut at: u64) -> Result<Event> {
+        let mut losses = None;
+        if section.kind == section::LOSSES {
+            losses = Some((Losses::read_from(self.payload(section)?)?, section.len));
+            (at, section) = self.section()?;
+        }
         let (mut pages, mut refs, mut original_at) = (Vec::new(), Vec::new(), 0);
         while section.kind == section::DIRECTORY {
             let page = Page::read_from(self.payload(section)?).map_err(|e| e.at(at))?;
@@ -211,8 +222,14 @@ impl<R: Read> Stream<R> {
         if footer.bases != self.bases.1 || self.uses_bases != footer.bases.is_some() {
             return Err(Error::corrupt("the footer tells of other bases than there are").at(at));
         }
+        let len = losses.as_ref().map(|(_, len)| *len);
+        if footer.losses != len || self.is_rounded != len.is_some() {
+            return Err(Error::corrupt("the footer tells of other losses than there are").at(at));
+        }
+        let losses = losses.map(|(losses, _)| losses);
+        losses.iter().try_for_each(|l| l.check(footer.tensors)).map_err(|e| e.at(at))?;
         self.tail(at)?;
-        let (info, _) = footer.into_info(self.version, self.input.at);
+        let (info, _) = footer.into_info(self.version, self.input.at, losses);
         Ok(Event::End(info, pages))
     }
 

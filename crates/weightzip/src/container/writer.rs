@@ -4,6 +4,7 @@ use super::bases::{self, BaseTensor};
 use super::directory::{self, Entry, Page, Placed};
 use super::footer::{Footer, PageRef};
 use super::header::{self, Holds};
+use super::losses::Losses;
 use super::section::{self, Section};
 use super::segment::Segment;
 use super::{table, tail};
@@ -36,7 +37,7 @@ struct Open {
 }
 
 impl<W: Write> Writer<W> {
-    pub(crate) fn new(to: W) -> Result<Self> {
+    pub(crate) fn new(to: W, holds: Holds) -> Result<Self> {
         let mut writer = Self {
             to: BufWriter::with_capacity(BUFFER, to),
             at: 0,
@@ -48,7 +49,7 @@ impl<W: Write> Writer<W> {
             original_at: 0,
             scratch: Vec::new(),
         };
-        writer.put(&header::bytes(Holds::File))?;
+        writer.put(&header::bytes(holds))?;
         Ok(writer)
     }
 
@@ -123,6 +124,12 @@ impl<W: Write> Writer<W> {
         if !page.segments.is_empty() {
             self.written.push(page);
         }
+    }
+
+    /// Writes what was lost, behind all segments; returns the payload's length.
+    pub(crate) fn losses(&mut self, losses: &Losses) -> Result<u32> {
+        self.section(section::LOSSES, 0, |out| losses.write_to(out))?;
+        Ok(u32::try_from(self.scratch.len()).unwrap_or(u32::MAX))
     }
 
     /// Writes directory, footer and tail; returns the file's size.

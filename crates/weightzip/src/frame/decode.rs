@@ -3,7 +3,7 @@
 use super::FrameOptions;
 use crate::codec::{self, Block, Context};
 use crate::container::MAX_BLOCK_BYTES;
-use crate::container::header::{self, Holds};
+use crate::container::header;
 use crate::container::section::{self, Section, Sections};
 use crate::container::segment::Segment;
 use crate::container::table::{self, Entry};
@@ -85,7 +85,7 @@ struct Work<'f, 'o> {
 
 impl<'a> Opened<'a> {
     fn of(frame: &'a [u8]) -> Result<Self> {
-        header::read_from(header::of(frame)?, Holds::Frame)?;
+        header::read_frame(header::of(frame)?)?;
         let mut sections = sections(frame, header::LEN as u64);
         let (at, section, padded) = next(&mut sections)?;
         let segment = match section.kind {

@@ -37,6 +37,13 @@ impl Bound {
             Self::Exact | Self::Snr(_) => None,
         }
     }
+
+    pub(crate) fn of(step: Step) -> Self {
+        match step {
+            Step::Absolute(power) => Self::Absolute(power),
+            Step::Relative(bits) => Self::Relative(bits),
+        }
+    }
 }
 
 /// As it is written on the command line; [`FromStr`] reads it.

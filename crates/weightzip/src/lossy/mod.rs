@@ -4,8 +4,13 @@
 //! What is coded then is coded without loss: what comes back is the rounded file, to the byte.
 
 mod bound;
+mod look;
+mod round;
 mod rules;
 
 pub use bound::Bound;
 pub(crate) use bound::{step_from_wire, step_to_wire};
+pub(crate) use round::{Account, Part, Rounding, round_part};
 pub use rules::Rules;
+
+pub use crate::container::losses::{Loss, Losses};

@@ -4,6 +4,7 @@ use super::bound::Bound;
 use crate::error::{Error, Result};
 use crate::span::TensorInfo;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::fmt;
 use weightzip_kernels::round;
 use wildmatch::WildMatch;
@@ -24,6 +25,8 @@ pub struct Rules {
     default: Option<Bound>,
     /// The last one that fits a name counts.
     patterns: Vec<(WildMatch, Bound)>,
+    /// What bounds that take a look mean for the tensors that were looked at.
+    pub(super) seen: HashMap<String, Bound>,
 }
 
 /// The last parts of names that quantised models give to what their integers are multiplied by.
@@ -45,8 +48,9 @@ impl Rules {
 
     /// Gives the tensors whose names fit a bound, in place of one that the same pattern has.
     pub fn set(&mut self, pattern: &str, bound: Bound) {
-        self.patterns.retain(|(known, _)| known.to_string() != pattern);
-        self.patterns.push((WildMatch::new(pattern), bound));
+        let pattern = WildMatch::new(pattern);
+        self.patterns.retain(|(known, _)| *known != pattern);
+        self.patterns.push((pattern, bound));
     }
 
     /// Reads rules from TOML:
@@ -101,6 +105,10 @@ impl Rules {
         file.to_string()
     }
 
+    pub(super) fn bounds(&self) -> impl Iterator<Item = &Bound> {
+        self.default.iter().chain(self.patterns.iter().map(|(_, bound)| bound))
+    }
+
     /// Whether there are no rules: everything stays as it is.
     pub fn is_empty(&self) -> bool {
         self.default.is_none() && self.patterns.is_empty()
@@ -111,6 +119,9 @@ impl Rules {
     pub fn of(&self, tensor: &TensorInfo) -> Bound {
         if !can_be_rounded(tensor) {
             return Bound::Exact;
+        }
+        if let Some(seen) = self.seen.get(&tensor.name) {
+            return *seen;
         }
         let named = self.patterns.iter().rev().find(|(name, _)| name.matches(&tensor.name));
         match (named, self.default) {

@@ -4,7 +4,7 @@ use super::digest::{Digest, Run, SpanHashes};
 use super::stages::{Stage, Timers};
 use crate::base::Found;
 use crate::codec::{Context, Given};
-use crate::coded::Coded;
+use crate::coded::{self, Coded};
 use crate::container::segment::Segment;
 use crate::container::table::Entry;
 use crate::error::Result;
@@ -131,7 +131,19 @@ impl Batch {
         CodedBlocks { groups: self.groups[..self.used].iter(), entries: &[], sections: &[] }
     }
 
-    pub(super) fn form_groups(&mut self) {
+    /// Finds what the blocks of segments that start here share, and who codes which.
+    pub(super) fn prepare(&mut self) -> Result<()> {
+        for part in self.parts.iter().filter(|p| p.starts && !p.blocks.is_empty()) {
+            let first = &self.buffer[self.blocks[part.blocks.start].bytes.clone()];
+            if let Some(context) = coded::context(&part.shared.plan, first)? {
+                part.shared.context.get_or_init(|| context);
+            }
+        }
+        self.form_groups();
+        Ok(())
+    }
+
+    fn form_groups(&mut self) {
         let (mut first, mut bytes) = (0, 0);
         for (i, block) in self.blocks.iter().enumerate() {
             bytes += block.bytes.len();

@@ -3,7 +3,6 @@
 use super::batch::{Batch, Cut, Part, Shared};
 use super::stages::{Stage, Timers};
 use super::{FIRST_READ, MAX_PARTS};
-use crate::coded;
 use crate::error::{Error, Result};
 use crate::plan;
 use std::io::{ErrorKind, Read};
@@ -37,13 +36,6 @@ impl<R: Read> Cutter<R> {
             self.open = None;
             cut_short(batch, found);
         }
-        for part in batch.parts.iter().filter(|p| p.starts && !p.blocks.is_empty()) {
-            let first = &batch.buffer[batch.blocks[part.blocks.start].bytes.clone()];
-            if let Some(context) = coded::context(&part.shared.plan, first)? {
-                part.shared.context.get_or_init(|| context);
-            }
-        }
-        batch.form_groups();
         Ok(())
     }
 

@@ -33,6 +33,7 @@ pub fn decompress<R: Read, W: Write>(
     let timers = Timers::new(options.timings);
     let runner = Runner::new(options.threads)?;
     let stream = timers.time(Stage::Read, || Stream::new(reader, options.limits))?;
+    options.check_lossless(stream.is_rounded)?;
     let feeder = Feeder {
         stream,
         segment: None,
@@ -352,7 +353,7 @@ impl<R: Read, W: Write> Decoder<'_, R, W> {
             return Err(Error::corrupt("the restored bytes differ from the original's hash"));
         }
         self.writer.flush().map_err(|e| Error::io("can't write the output", e))?;
-        let Info { format, original_bytes, compressed_bytes, tensors, .. } = info;
+        let Info { format, original_bytes, compressed_bytes, tensors, losses, .. } = info;
         let sha256 = sha256.or(info.sha256);
         Ok(Summary {
             format,
@@ -362,6 +363,7 @@ impl<R: Read, W: Write> Decoder<'_, R, W> {
             blake3,
             sha256,
             bases: self.feeder.stream.into_bases(),
+            losses,
             warnings: Vec::new(),
             stages: self.timers.stages(),
         })

@@ -3,12 +3,14 @@
 use super::batch::{Batch, How};
 use super::cutter::Cutter;
 use super::digest::{Digest, SpanHashes};
+use super::rounder::Rounder;
 use super::stages::{Stage, Timers};
 use super::{Summary, batch_bytes};
 use crate::base::{self, Found};
 use crate::container::bases::BaseTensor;
 use crate::container::directory::Entry;
 use crate::container::footer::Footer;
+use crate::container::header::Holds;
 use crate::container::writer::Writer;
 use crate::error::{Error, Result};
 use crate::formats::{self, Layout, Scan};
@@ -18,6 +20,7 @@ use crate::runner::Runner;
 use crate::span::Span;
 use rayon::ThreadPool;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 /// Compresses all of `reader` into `writer`, in one pass and bounded memory.
 ///
@@ -46,19 +49,22 @@ pub fn compress<R: Read, W: Write>(mut reader: R, writer: W, options: &Options) 
     let (prefix, layout) = timers.time(Stage::Read, || scan(&mut reader))?;
     let from = prefix.as_slice().chain(reader);
     let mut segments = plan::segments(&layout.spans, options.level);
+    let rounder = Rounder::new(options, &mut segments)?;
     let (bases, found) = match options.base.is_empty() {
         true => Default::default(),
         false => {
             timers.time(Stage::Hash, || base::matched(&options.base, &mut segments, &runner))?
         }
     };
-    let mut writer = Writer::new(writer)?;
+    let is_rounded = rounder.is_some() || options.losses.is_some();
+    let mut writer = Writer::new(writer, if is_rounded { Holds::Rounded } else { Holds::File })?;
     let bases_len = match bases.is_empty() {
         true => None,
         false => Some(writer.bases(&bases)?),
     };
     let mut encoder = Encoder {
         cutter: Cutter::new(from, segments, batch_bytes(&runner)),
+        rounder,
         digest: Digest::new(options.sha256),
         bases: (bases, bases_len),
         found,
@@ -90,6 +96,7 @@ fn scan(reader: &mut impl Read) -> Result<(Vec<u8>, Layout)> {
 
 struct Encoder<'a, R, W: Write> {
     cutter: Cutter<R>,
+    rounder: Option<Rounder>,
     digest: Digest,
     /// What the file is coded against, the length of the payload that says so, and where it is.
     bases: (Vec<BaseTensor>, Option<u32>),
@@ -101,11 +108,11 @@ struct Encoder<'a, R, W: Write> {
 
 impl<R: Read, W: Write> Encoder<'_, R, W> {
     fn inline(&mut self) -> Result<()> {
-        let Self { cutter, digest, output, verify, timers, found, .. } = self;
+        let Self { cutter, rounder, digest, output, verify, timers, found, .. } = self;
         let how = How { in_pool: false, verify: *verify, timers, bases: found };
         let mut batch = Batch::default();
         loop {
-            cutter.fill(&mut batch, timers)?;
+            next(cutter, rounder, &mut batch, None, timers)?;
             if batch.is_empty() {
                 return Ok(());
             }
@@ -116,28 +123,39 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
 
     /// While the pool codes a batch, this thread writes the one before and reads the next one.
     fn overlapped(&mut self, pool: &ThreadPool) -> Result<()> {
-        let Self { cutter, digest, output, verify, timers, found, .. } = self;
+        let Self { cutter, rounder, digest, output, verify, timers, found, .. } = self;
         let how = How { in_pool: true, verify: *verify, timers, bases: found };
-        let (mut coded, mut work, mut next): (Batch, Batch, Batch) = Default::default();
-        cutter.fill(&mut work, timers)?;
+        let (mut coded, mut work, mut later): (Batch, Batch, Batch) = Default::default();
+        next(cutter, rounder, &mut work, Some(pool), timers)?;
         while !(coded.is_empty() && work.is_empty()) {
             let mut outcome = Ok(());
             let (written, read) = pool.in_place_scope(|scope| {
                 scope.spawn(|_| outcome = work.code(digest, &how));
                 let written = timers.time(Stage::Write, || output.write(&coded));
-                (written, cutter.fill(&mut next, timers))
+                (written, next(cutter, rounder, &mut later, Some(pool), timers))
             });
             written.and(outcome).and(read)?;
             std::mem::swap(&mut coded, &mut work);
-            std::mem::swap(&mut work, &mut next);
+            std::mem::swap(&mut work, &mut later);
         }
         Ok(())
     }
 
-    fn finish(self, layout: Layout, options: &Options) -> Result<Summary> {
+    fn finish(mut self, layout: Layout, options: &Options) -> Result<Summary> {
         let original_bytes = self.output.bytes;
         let tensors = self.output.tensors;
         let (blake3, sha256) = self.digest.finish();
+        let losses = match self.rounder {
+            Some(rounder) => Some(Arc::new(rounder.finish(&options.lossy)?)),
+            None => options.losses.clone(),
+        };
+        let losses_len = match &losses {
+            Some(losses) => {
+                losses.check(tensors)?;
+                Some(self.output.writer.losses(losses)?)
+            }
+            None => None,
+        };
         let Layout { format, warnings, .. } = layout.fit(original_bytes);
         let footer = Footer {
             writer: concat!("weightzip ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -148,6 +166,7 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
             blake3,
             sha256,
             bases: self.bases.1,
+            losses: losses_len,
             pages: Vec::new(),
         };
         let compressed_bytes =
@@ -160,10 +179,26 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
             blake3,
             sha256,
             bases: self.bases.0,
+            losses,
             warnings,
             stages: self.timers.stages(),
         })
     }
+}
+
+/// Reads what comes next, rounds it if that is wanted, and makes it ready for coding.
+fn next(
+    cutter: &mut Cutter<impl Read>,
+    rounder: &mut Option<Rounder>,
+    batch: &mut Batch,
+    pool: Option<&ThreadPool>,
+    timers: &Timers,
+) -> Result<()> {
+    cutter.fill(batch, timers)?;
+    if let Some(rounder) = rounder {
+        timers.time(Stage::Encode, || rounder.round(batch, pool));
+    }
+    batch.prepare()
 }
 
 /// The `.wz`, and what is counted while it is written.

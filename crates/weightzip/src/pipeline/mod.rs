@@ -9,6 +9,7 @@ mod cutter;
 mod decode;
 mod digest;
 mod encode;
+mod rounder;
 mod stages;
 
 pub use decode::decompress;
@@ -16,8 +17,10 @@ pub use encode::compress;
 pub use stages::Stages;
 
 use crate::container::bases::BaseTensor;
+use crate::container::losses::Losses;
 use crate::formats::Format;
 use crate::runner::Runner;
+use std::sync::Arc;
 
 /// Bytes of the original in a batch, per thread of a pool. Large enough to hide what starting and
 /// ending a batch takes.
@@ -40,7 +43,7 @@ fn batch_bytes(runner: &Runner) -> usize {
 }
 
 /// What [`compress`] and [`decompress`] report.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// What the original was recognised as.
     pub format: Format,
@@ -56,6 +59,8 @@ pub struct Summary {
     pub sha256: Option<[u8; 32]>,
     /// What it is coded against, and can't be restored without; empty if it stands alone.
     pub bases: Vec<BaseTensor>,
+    /// What was lost when the original was made, by rounding; `None` if it was not.
+    pub losses: Option<Arc<Losses>>,
     /// What is odd about the original, for people.
     pub warnings: Vec<String>,
     /// Where the time went, if it was asked for.

@@ -4,6 +4,7 @@ use super::Vector;
 use super::ok::{bell, bf16, compressed, footer, numbers, safetensors, tensor};
 use crate::codec::{Coding, encode_as};
 use crate::container::bases::BaseTensor;
+use crate::container::header::Holds;
 use crate::container::segment::{BasePart, PartBase, Segment};
 use crate::container::table::Entry;
 use crate::container::writer::Writer;
@@ -192,7 +193,7 @@ impl ByHand {
 
     pub(super) fn to_wz(&self) -> Vec<u8> {
         let mut wz = Vec::new();
-        let mut writer = Writer::new(&mut wz).unwrap();
+        let mut writer = Writer::new(&mut wz, Holds::File).unwrap();
         let len = (!self.bases.is_empty()).then(|| writer.bases(&self.bases).unwrap());
         let (layout, bytes) = (self.layout.clone(), self.data.len() as u64);
         let segment = Segment { layout, row: 0, spans: vec![bytes], base: self.parts.clone() };
