@@ -5,7 +5,7 @@ use crate::job::{self, Coder, Job};
 use crate::progress::Bar;
 use crate::report::{FileEntry, Report, Status};
 use crate::source::SourceFile;
-use crate::{card, escape, folder, human};
+use crate::{card, escape, folder, human, lossy};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,10 +52,11 @@ fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
             Where::Path(out) => Some(out.clone()),
             Where::Beside => Some(beside(&args.job, path)?),
         };
+        let chosen = matches!(args.to, Where::Path(_));
         if args.job.remove && place.is_some() {
             bail!("--rm is for files; --in-place replaces a folder's files one at a time");
         }
-        return folder::run(&args.job, path, place.as_deref(), report);
+        return folder::run(&args.job, path, place.as_deref(), chosen, report);
     }
     if matches!(args.to, Where::InPlace) {
         bail!("--in-place is for folders; --rm removes a file once its result is safe");
@@ -111,13 +112,15 @@ fn say(
     let action = if packing { "compressed" } else { "restored" };
     let entry = FileEntry::coded(source, action, summary, time).to(target, args.job.remove);
     report.done(source, entry);
+    let way = if packing { Way::packing(summary) } else { Way::Restore };
     report.line(&line(
         &escape::path(source),
-        packing,
+        way,
         summary.original_bytes,
         summary.compressed_bytes,
         time,
     ));
+    report.losses(source, summary);
     if packing {
         report.needs(source, &summary.bases);
     }
@@ -126,23 +129,38 @@ fn say(
     }
 }
 
+/// What was done, and what is known of the result then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Compressed; what comes back is the same.
+    Pack,
+    /// Compressed; what comes back is rounded, within the bound.
+    PackRounded,
+    Restore,
+}
+
+impl Way {
+    pub(crate) fn packing(summary: &Summary) -> Self {
+        if summary.losses.is_some() { Self::PackRounded } else { Self::Pack }
+    }
+}
+
 /// `model.safetensors: 1.20 MB -> 0.80 MB (66.5 %), verified, 1.2 GB/s`
 pub(crate) fn line(
     label: &str,
-    packing: bool,
+    way: Way,
     original: u64,
     compressed: u64,
     time: Duration,
 ) -> String {
-    let (from, to) = if packing { (original, compressed) } else { (compressed, original) };
-    let note = if packing {
-        format!("({}), verified", human::percent(human::ratio(compressed, original)))
-    } else {
-        "restored and verified".to_owned()
+    let percent = human::percent(human::ratio(compressed, original));
+    let (from, to, note) = match way {
+        Way::Pack => (original, compressed, format!(" ({percent}), verified")),
+        Way::PackRounded => (original, compressed, format!(" ({percent}), bound kept")),
+        Way::Restore => (compressed, original, ", restored and verified".to_owned()),
     };
-    let join = if packing { " " } else { ", " };
     format!(
-        "{label}: {} -> {}{join}{note}, {}",
+        "{label}: {} -> {}{note}, {}",
         human::bytes(from),
         human::bytes(to),
         human::rate(original, time)
@@ -157,11 +175,16 @@ fn beside(job: &Job, source: &Path) -> Result<PathBuf> {
             let name = source
                 .file_name()
                 .context("has no name to append .wz to; name the result with -o")?;
-            Ok(job::with_suffix(&source.with_file_name(name)))
+            Ok(job.with_suffix(&source.with_file_name(name)))
         }
-        Coder::Decompress(_) => job::without_suffix(source).context(
-            "the name doesn't end in .wz, so the original's name is unknown; give it with -o",
-        ),
+        Coder::Decompress(_) => {
+            let name = job::without_suffix(source).context(
+                "the name doesn't end in .wz, so the original's name is unknown; give it with -o",
+            )?;
+            // A folder has its mark at the end already.
+            let is_file = source.is_file() && weightzip::is_rounded(&job::prefix(source)?);
+            Ok(if is_file { lossy::marked(&name) } else { name })
+        }
     }
 }
 

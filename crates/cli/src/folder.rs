@@ -2,11 +2,12 @@
 
 mod plan;
 
+use crate::code::{self, Way};
 use crate::job::{self, Coder, Job};
 use crate::progress::Bar;
 use crate::report::{FileEntry, Report, plain};
 use crate::walk::{self, Entry, Tree};
-use crate::{code, escape, remove, space};
+use crate::{escape, remove, space};
 use anyhow::{Context, Result, bail, ensure};
 use plan::{Plan, Step};
 use std::fs;
@@ -34,8 +35,14 @@ struct Totals {
     bases: Vec<BaseTensor>,
 }
 
-/// Codes the folder `dir` to the folder `to`, or in place.
-pub(crate) fn run(job: &Job, dir: &Path, to: Option<&Path>, report: &mut Report) -> Result<()> {
+/// Codes the folder `dir` to the folder `to`, or in place. `chosen`: `to` is what somebody has asked for.
+pub(crate) fn run(
+    job: &Job,
+    dir: &Path,
+    to: Option<&Path>,
+    chosen: bool,
+    report: &mut Report,
+) -> Result<()> {
     let start = Instant::now();
     match to {
         Some(to) => check_target(job, dir, to)?,
@@ -44,7 +51,7 @@ pub(crate) fn run(job: &Job, dir: &Path, to: Option<&Path>, report: &mut Report)
     let mut tree = walk::walk(dir)?;
     let refused = std::mem::take(&mut tree.refused);
     let mut plan = match to {
-        Some(to) => Plan::to_folder(job, &tree, to),
+        Some(to) => Plan::to_folder(job, &tree, to, chosen),
         None => Plan::in_place(job, &tree),
     };
     plan.failures.extend(refused);
@@ -221,8 +228,12 @@ impl Totals {
 
     /// `models (2 compressed, 3 copied, 1 failed): 1.20 MB -> 0.80 MB (66.5 %), verified, 1.2 GB/s`
     fn line(&self, job: &Job, dir: &Path, failed: usize, start: Instant) -> String {
-        let packing = matches!(job.coder, Coder::Compress(_));
-        let coded = if packing { "compressed" } else { "restored" };
+        let way = match job.coder {
+            Coder::Compress(_) if job.is_lossy() => Way::PackRounded,
+            Coder::Compress(_) => Way::Pack,
+            Coder::Decompress(_) => Way::Restore,
+        };
+        let coded = if way != Way::Restore { "compressed" } else { "restored" };
         let mut label =
             format!("{} ({} {coded}, {} copied", escape::path(dir), self.coded, self.copied);
         if self.skipped > 0 {
@@ -235,6 +246,6 @@ impl Totals {
         if self.coded + self.copied == 0 {
             return label;
         }
-        code::line(&label, packing, self.original, self.compressed, start.elapsed())
+        code::line(&label, way, self.original, self.compressed, start.elapsed())
     }
 }

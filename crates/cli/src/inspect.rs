@@ -3,6 +3,7 @@
 use crate::args::Inspect;
 use crate::base::{self, Need};
 use crate::job;
+use crate::lossy::{LossRow, LossyEntry};
 use crate::report::{InFile, Status, plain, print_json, say};
 use crate::source::SourceFile;
 use crate::table::{self, Align};
@@ -45,6 +46,8 @@ struct ArchiveInfo {
     sha256: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     needs: Vec<Need>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lossy: Option<LossyEntry>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +59,8 @@ struct TensorRow {
     compressed: u64,
     ratio: Option<f64>,
     codings: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<LossRow>,
 }
 
 #[derive(Serialize)]
@@ -120,10 +125,13 @@ fn look_at_archive(file: &File, base: Base) -> Result<Inspection> {
     let options = DecodeOptions { base, ..DecodeOptions::default() };
     let archive = Archive::open_with(file, options)?;
     let (mut tensors, mut spans) = (Vec::new(), Vec::new());
-    for tensor in archive.tensors() {
+    let losses = archive.info().losses.clone();
+    for (tensor, number) in archive.tensors().zip(0..) {
         let stored = tensor.stored()?;
         let span = Span { range: tensor.range(), tensor: Some(tensor.info().clone()) };
-        tensors.extend(TensorRow::new(&span, stored.bytes, &stored.codings));
+        let loss = losses.as_ref().and_then(|losses| losses.of(number)).map(LossRow::new);
+        let row = TensorRow::new(&span, stored.bytes, &stored.codings);
+        tensors.extend(row.map(|row| TensorRow { loss, ..row }));
         spans.push(span);
     }
     let mut warnings = Vec::new();
@@ -150,6 +158,7 @@ fn look_at_archive(file: &File, base: Base) -> Result<Inspection> {
         blake3: human::hex(&info.blake3),
         sha256: info.sha256.map(|h| human::hex(&h)),
         needs: base::needs(archive.bases()),
+        lossy: losses.as_deref().map(LossyEntry::new),
     };
     Ok(Inspection { archive: Some(told), warnings, ..found })
 }
@@ -166,6 +175,7 @@ impl TensorRow {
             compressed,
             ratio: human::ratio(compressed, bytes).map(|r| human::round(r, 4)),
             codings: codings.iter().map(|c| c.name()).collect(),
+            loss: None,
         })
     }
 
@@ -246,6 +256,11 @@ impl Inspection {
             out.push(String::new());
             out.extend(table::lines(heading, &rows));
         }
+        if self.tensors.iter().any(|tensor| tensor.loss.is_some()) {
+            out.push(String::new());
+            out.push("near-lossless: what rounding did".to_owned());
+            out.extend(self.loss_lines());
+        }
         if !self.byte_groups.is_empty() {
             out.push(String::new());
             out.push(format!(
@@ -258,6 +273,21 @@ impl Inspection {
             out.extend(self.group_lines());
         }
         out
+    }
+
+    fn loss_lines(&self) -> Vec<String> {
+        let heading = [
+            ("tensor", Align::Left),
+            ("bound", Align::Left),
+            ("max abs", Align::Right),
+            ("max rel", Align::Right),
+            ("signal to noise", Align::Right),
+        ];
+        let row = |tensor: &TensorRow| {
+            let [bound, max_abs, max_rel, snr] = tensor.loss.as_ref()?.cells();
+            Some([escape::text(&tensor.name), bound, max_abs, max_rel, snr])
+        };
+        table::lines(heading, &self.tensors.iter().filter_map(row).collect::<Vec<_>>())
     }
 
     fn group_lines(&self) -> Vec<String> {
@@ -294,6 +324,10 @@ impl ArchiveInfo {
             format!("blake3   {}", self.blake3),
         ];
         out.extend(self.sha256.iter().map(|h| format!("sha256   {h}")));
+        if let Some(lossy) = &self.lossy {
+            out.push(format!("lossy    {}", lossy.line()));
+            out.push(format!("source   blake3 {}", lossy.source_blake3));
+        }
         out.extend(base::lines(&self.needs));
         out
     }

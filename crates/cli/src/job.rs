@@ -5,7 +5,7 @@ use crate::base::BaseArgs;
 use crate::output::{self, Output};
 use crate::progress::Bar;
 use crate::source::SourceFile;
-use crate::{escape, remove, space};
+use crate::{escape, lossy, remove, space};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
@@ -35,18 +35,23 @@ pub(crate) struct Job {
 }
 
 impl Coder {
-    /// Codes a stream.
+    /// Codes a stream. `source` is where it comes from, if that is known.
     pub(crate) fn run(
         &self,
         reader: impl Read,
         writer: impl Write,
+        source: Option<&SourceFile>,
         bar: &Bar,
         base: Base,
     ) -> weightzip::Result<Summary> {
         let progress = Some(bar.callback());
         match self {
             Self::Compress(o) => {
-                weightzip::compress(reader, writer, &Options { progress, base, ..o.clone() })
+                let mut lossy = o.lossy.clone();
+                if let Some(source) = source.filter(|s| lossy.need_a_look() && s.size().is_some()) {
+                    lossy.look_at(source.file())?;
+                }
+                weightzip::compress(reader, writer, &Options { progress, base, lossy, ..o.clone() })
             }
             Self::Decompress(o) => {
                 let options = DecodeOptions { progress, base, ..o.clone() };
@@ -81,6 +86,16 @@ impl Coder {
 }
 
 impl Job {
+    /// Whether results are near-lossless.
+    pub(crate) fn is_lossy(&self) -> bool {
+        matches!(&self.coder, Coder::Compress(options) if !options.lossy.is_empty())
+    }
+
+    /// The name of a compressed file.
+    pub(crate) fn with_suffix(&self, path: &Path) -> PathBuf {
+        if self.is_lossy() { lossy::with_suffix(path) } else { with_suffix(path) }
+    }
+
     /// What a file is, or may be, coded against; `path` if it has one. What can be read at random is
     /// compared with its base.
     fn base_of(&self, path: Option<&Path>, source: Option<&SourceFile>) -> Result<Base> {
@@ -152,7 +167,7 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     let output = Output::create(target, job.force, input.metadata().is_some())?;
     let base = job.base_of(Some(source), Some(&input))?;
     job.spare(&base, Some(source), target)?;
-    let coded = job.coder.run(input.file(), output.file()?, bar, base);
+    let coded = job.coder.run(input.file(), output.file()?, Some(&input), bar, base);
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;
     let mut summary = coded?;
@@ -209,14 +224,14 @@ pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<
         Where::Path(target) => {
             let output = Output::create(target, job.force, false)?;
             job.spare(&base, path, target)?;
-            let mut summary = job.coder.run(reader, output.file()?, bar, base)?;
+            let mut summary = job.coder.run(reader, output.file()?, source.as_ref(), bar, base)?;
             seal(&output, None, &mut summary)?;
             output.commit()?;
             summary
         }
         _ => {
             let mut writer = output::data_stdout()?;
-            let summary = job.coder.run(reader, &mut writer, bar, base);
+            let summary = job.coder.run(reader, &mut writer, source.as_ref(), bar, base);
             if let Some(source) = &source {
                 source.check_unchanged()?;
             }

@@ -15,6 +15,7 @@ mod human;
 mod inspect;
 mod interrupt;
 mod job;
+mod lossy;
 mod needs;
 mod output;
 mod progress;

@@ -1,11 +1,12 @@
 //! `wz rebase`: the same original, coded against another base, or against none.
 
 use crate::args::Rebase;
+use crate::code::{self, Way};
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::report::{FileEntry, InFile, Report, Status};
 use crate::source::SourceFile;
-use crate::{code, escape, space};
+use crate::{escape, space};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::time::Instant;
@@ -21,7 +22,7 @@ pub(crate) fn run(args: &Rebase) -> Result<Status> {
     report.done(&args.file, entry.to(Some(target), false));
     let (label, time) = (escape::path(target), start.elapsed());
     let (original, compressed) = (summary.original_bytes, summary.compressed_bytes);
-    report.line(&code::line(&label, true, original, compressed, time));
+    report.line(&code::line(&label, Way::packing(&summary), original, compressed, time));
     report.needs(target, &summary.bases);
     report.finish()
 }

@@ -3,6 +3,7 @@
 use crate::args::Ui;
 use crate::base::{self, Need};
 use crate::escape;
+use crate::lossy::LossyEntry;
 use anyhow::Result;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -67,6 +68,9 @@ pub(crate) struct CodedEntry {
     /// What it can't be restored without.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) needs: Vec<Need>,
+    /// What was lost, if it is near-lossless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lossy: Option<LossyEntry>,
     /// Whether the source was removed.
     pub(crate) removed: bool,
     /// In the order in which data pass them, if they were asked for.
@@ -118,6 +122,7 @@ impl FileEntry {
                 blake3: crate::human::hex(&summary.blake3),
                 sha256: summary.sha256.map(|h| crate::human::hex(&h)),
                 needs: base::needs(&summary.bases),
+                lossy: summary.losses.as_deref().map(LossyEntry::new),
                 removed: false,
                 stages: summary.stages.iter().flat_map(|s| s.named()).map(Stage::new).collect(),
             }),
@@ -169,6 +174,14 @@ impl Report {
     pub(crate) fn line(&self, line: &str) {
         if !self.ui.quiet && !self.ui.json {
             say(line);
+        }
+    }
+
+    /// A line about what was lost.
+    pub(crate) fn losses(&self, file: &Path, summary: &weightzip::Summary) {
+        if let Some(losses) = &summary.losses {
+            let line = LossyEntry::new(losses).line();
+            self.line(&format!("{}: near-lossless, {line}", escape::path(file)));
         }
     }
 

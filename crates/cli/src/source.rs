@@ -23,6 +23,10 @@ impl SourceFile {
         Ok(Self { path: path.to_owned(), file, before })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What to read from.
     pub(crate) fn file(&self) -> &File {
         &self.file

@@ -2,10 +2,10 @@
 
 use crate::args::{Input, Verify};
 use crate::progress::Bar;
-use crate::report::{FileEntry, Report, Status};
+use crate::report::{FileEntry, InFile, Report, Status};
 use crate::source::SourceFile;
 use crate::{code, escape, human, job, walk};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::io;
 use std::path::Path;
 use std::time::Instant;
@@ -47,12 +47,18 @@ fn one(args: &Verify, input: &Input, report: &mut Report) -> Result<()> {
         Ok(summary) => {
             let time = start.elapsed();
             report.done(name, FileEntry::coded(name, "verified", &summary, time));
+            let against = match (&args.against, &summary.losses) {
+                (None, _) => "",
+                (Some(_), None) => ", identical to the original",
+                (Some(_), Some(_)) => ", bound kept against the original",
+            };
             report.line(&format!(
-                "{}: {} verified, {}",
+                "{}: {} verified{against}, {}",
                 escape::path(name),
                 human::bytes(summary.original_bytes),
                 human::rate(summary.original_bytes, time)
             ));
+            report.losses(name, &summary);
             report.needs(name, &summary.bases);
             Ok(())
         }
@@ -85,5 +91,20 @@ fn check(args: &Verify, input: &Input) -> Result<Summary> {
     {
         bail!("the original has SHA-256 {}, not the one that was given", human::hex(&found));
     }
+    if let (Some(against), Some(source)) = (&args.against, &source) {
+        drop(bar);
+        compare(args, source, against).context(InFile(against.clone()))?;
+    }
     Ok(summary)
+}
+
+/// Compares with what the .wz was made from.
+fn compare(args: &Verify, wz: &SourceFile, original: &Path) -> Result<()> {
+    let original = SourceFile::open(original)?;
+    ensure!(original.size().is_some(), "not a regular file; it has to be read at random");
+    let bar = Bar::new(args.ui, "comparing".to_owned(), original.size());
+    let options =
+        DecodeOptions { base: args.base.of_file(Some(wz.path()))?, ..args.options.clone() };
+    Archive::open_with(wz.file(), options)?.check_against(original.file(), &*bar.callback())?;
+    original.check_unchanged()
 }

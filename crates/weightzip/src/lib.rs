@@ -45,7 +45,7 @@ pub use codec::{Block, Coding, Context, Given, Hints, decode_block_into, encode_
 pub use container::MAX_BLOCK_BYTES;
 pub use container::bases::BaseTensor;
 pub use container::footer::Info;
-pub use container::header::{Version, is_weightzip};
+pub use container::header::{Version, is_rounded, is_weightzip};
 pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};
 pub use formats::{Format, Layout, scan};

@@ -1,7 +1,9 @@
 //! `wz chain`: what can be typed, and what it means.
 
-use super::high::{Ui, resolve_ui};
+use super::high::{Ui, resolve_ui, usage};
 use super::low::{LevelArg, ThreadsArg, UiArgs, at_least_one};
+use crate::lossy::LossyArgs;
+use crate::report;
 use clap::{ArgGroup, Args, Subcommand};
 use std::path::PathBuf;
 use weightzip::chain::{AddOptions, MAX_DEPTH, PruneOptions};
@@ -13,7 +15,8 @@ the files, and `wz decompress`, verify, cat and inspect take each of them.";
 const ADD_HELP: &str = "\
 Each file becomes STORE/NAME.wz, coded against the step before it. The step is the last number in the
 name, before the suffix: step-00100.safetensors is step 100. A step must be beyond all that are there;
-of several files the lowest comes first, and if one fails the later ones aren't added.
+of several files the lowest comes first, and if one fails the later ones aren't added. With --lossy it
+becomes NAME.lossy.wz; each step is rounded from the checkpoint itself, so errors don't add up.
 
 A step stands alone, as a keyframe, if it is the first one, every --keyframe-every steps, where --max-depth
 says so, and where the step before makes it less than 3 % smaller. A file gets its name when it is on disk
@@ -64,6 +67,8 @@ pub(super) struct LowAdd {
     /// Let a step need at most N others, one behind the other
     #[arg(long, value_name = "N", default_value_t = AddOptions::default().max_depth, value_parser = depth)]
     max_depth: usize,
+    #[command(flatten)]
+    lossy: LossyArgs,
     #[command(flatten)]
     threads: ThreadsArg,
     /// Store the originals' SHA-256 too
@@ -145,14 +150,15 @@ impl Chain {
     }
 }
 
-pub(super) fn resolve(low: LowChain) -> Chain {
-    match low {
+pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
+    Ok(match low {
         LowChain::Add(a) => Chain::Add(ChainAdd {
             store: a.store,
             files: a.files,
             options: AddOptions {
                 level: a.level.level,
                 threads: a.threads.threads,
+                lossy: a.lossy.rules().map_err(|e| usage(&report::message(&e)))?,
                 sha256: a.sha256,
                 keyframe_every: a.keyframe_every,
                 max_depth: a.max_depth,
@@ -174,7 +180,7 @@ pub(super) fn resolve(low: LowChain) -> Chain {
             dry_run: a.dry_run,
             ui: resolve_ui(&a.ui),
         }),
-    }
+    })
 }
 
 fn depth(text: &str) -> Result<usize, String> {

@@ -4,6 +4,7 @@ use super::chain::{self, Chain};
 use super::low::{self, LowArgs, LowCommand, UiArgs, WriteArgs};
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
+use crate::report;
 use clap::error::ErrorKind;
 use std::path::{Path, PathBuf};
 use weightzip::{DecodeOptions, Options};
@@ -44,6 +45,8 @@ pub(crate) struct Code {
 pub(crate) struct Verify {
     pub(crate) inputs: Vec<Input>,
     pub(crate) sha256: Option<[u8; 32]>,
+    /// What it was made from.
+    pub(crate) against: Option<PathBuf>,
     pub(crate) options: DecodeOptions,
     pub(crate) base: BaseArgs,
     pub(crate) ui: Ui,
@@ -116,12 +119,22 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             let options = Options {
                 level: a.level.level,
                 threads: a.threads.threads,
+                lossy: a.lossy.rules().map_err(|e| usage(&report::message(&e)))?,
                 sha256: a.sha256,
                 timings: a.timings.timings,
                 ..Options::default()
             };
+            let is_lossy = !options.lossy.is_empty();
             let coder = crate::job::Coder::Compress(options);
             let code = Code { card: a.print_card, ..code(a.inputs, a.write, a.ui, coder, a.base)? };
+            if is_lossy && code.job.remove {
+                return Err(usage(
+                    "a near-lossless result can't take the place of its source: --lossy goes without --rm and --in-place",
+                ));
+            }
+            if is_lossy && code.card {
+                return Err(usage("the card promises identical files; leave out --print-card"));
+            }
             if code.card && matches!(code.to, Where::Stdout) {
                 return Err(usage("--print-card and the data can't both go to stdout; use -o"));
             }
@@ -130,6 +143,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
         LowCommand::Decompress(a) => {
             let options = DecodeOptions {
                 threads: a.threads.threads,
+                require_lossless: a.lossless.require_lossless,
                 timings: a.timings.timings,
                 ..DecodeOptions::default()
             };
@@ -160,7 +174,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             force: a.force,
             ui: resolve_ui(&a.ui),
         }),
-        LowCommand::Chain { command } => Command::Chain(chain::resolve(command)),
+        LowCommand::Chain { command } => Command::Chain(chain::resolve(command)?),
         LowCommand::Bench(a) => Command::Bench(Bench {
             file: a.file,
             options: Options {
@@ -214,15 +228,27 @@ fn code(
 fn verify(a: low::VerifyArgs) -> Result<Verify, clap::Error> {
     let inputs = resolve_inputs(a.inputs)?;
     let folder = inputs.iter().any(|i| matches!(i, Input::Path(p) if p.is_dir()));
-    if a.sha256.is_some() && (folder || inputs.len() > 1) {
+    let (one, stdin) = (!folder && inputs.len() == 1, matches!(inputs[..], [Input::Stdin]));
+    if a.sha256.is_some() && !one {
         return Err(usage("--sha256 is for one file"));
+    }
+    if a.against.is_some() && (!one || stdin) {
+        return Err(usage("--against is for one file, which is read at random"));
     }
     let options = DecodeOptions {
         threads: a.threads.threads,
+        require_lossless: a.lossless.require_lossless,
         sha256: a.sha256.is_some(),
         ..DecodeOptions::default()
     };
-    Ok(Verify { inputs, sha256: a.sha256, options, base: a.base, ui: resolve_ui(&a.ui) })
+    Ok(Verify {
+        inputs,
+        sha256: a.sha256,
+        against: a.against,
+        options,
+        base: a.base,
+        ui: resolve_ui(&a.ui),
+    })
 }
 
 fn resolve_inputs(inputs: Vec<PathBuf>) -> Result<Vec<Input>, clap::Error> {
@@ -247,6 +273,6 @@ pub(super) fn resolve_ui(ui: &UiArgs) -> Ui {
     Ui { quiet: ui.quiet, json: ui.json }
 }
 
-fn usage(message: &str) -> clap::Error {
+pub(super) fn usage(message: &str) -> clap::Error {
     super::command().error(ErrorKind::ArgumentConflict, message)
 }

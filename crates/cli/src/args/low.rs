@@ -3,6 +3,7 @@
 use super::chain::LowChain;
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
+use crate::lossy::{self, LossyArgs};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -20,8 +21,9 @@ A folder that is compressed or restored keeps going when one of its files fails.
 const FILES_JSON: &str = "\
 JSON: {command, files, failed}; each of files has file, action, bytes, seconds, warnings, and, where
 it applies, output, compressed, ratio, format, tensors, blake3, sha256, needs [{file, tensors, blake3}],
-removed, stages; or file and error {kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility,
-corruption, insufficient_data, invalid_argument, io or refused.";
+lossy {rules, source_blake3, rounded, max_abs, max_rel, snr}, removed, stages; or file and error
+{kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility, corruption,
+insufficient_data, invalid_argument, io or refused.";
 
 const FOLDER_HELP: &str = "\
 Folders: model files become .wz, and so does every file whose name ends in .wz; the rest is copied.
@@ -31,7 +33,8 @@ time and is for its size; a rerun skips it. In place, a whole .wz with the name 
 
 const INSPECT_JSON: &str = "\
 JSON: file, format, bytes, compressed, ratio, estimated, archive {writer, wire_version, level, blake3,
-sha256, needs [{file, tensors, blake3}]}, tensors [{name, dtype, shape, bytes, compressed, ratio, codings}], group, byte_groups
+sha256, needs [{file, tensors, blake3}], lossy}, tensors [{name, dtype, shape, bytes, compressed, ratio, codings,
+loss {bound, max_abs, max_rel, rmse, snr}}], group, byte_groups
 [{dtype, tensors, bytes, remains, groups, group}], warnings; or error. groups are per byte of an
 element, top byte first; estimated is true for a plain file. With --needs: base, files [{file, tensors,
 in_base}], failed.";
@@ -69,7 +72,7 @@ pub(super) struct LowArgs {
 #[derive(Subcommand)]
 pub(super) enum LowCommand {
     /// Compress files or folders to .wz
-    #[command(after_help = [FOLDER_HELP, BASE_HELP, FILES_JSON].join("\n"))]
+    #[command(after_help = [FOLDER_HELP, BASE_HELP, lossy::HELP, FILES_JSON].join("\n"))]
     Compress(CompressArgs),
     /// Restore the original files or folders
     #[command(after_help = [FOLDER_HELP, BASE_HELP, FILES_JSON].join("\n"))]
@@ -125,6 +128,13 @@ pub(super) struct ThreadsArg {
 }
 
 #[derive(Args)]
+pub(super) struct LosslessArg {
+    /// Refuse what is near-lossless
+    #[arg(long)]
+    pub(super) require_lossless: bool,
+}
+
+#[derive(Args)]
 pub(super) struct TimingsArg {
     /// Say how long each stage took, all threads together: with one thread they add up to the whole
     #[arg(long)]
@@ -166,6 +176,8 @@ pub(super) struct CompressArgs {
     #[command(flatten)]
     pub(super) level: LevelArg,
     #[command(flatten)]
+    pub(super) lossy: LossyArgs,
+    #[command(flatten)]
     pub(super) threads: ThreadsArg,
     /// Store the original's SHA-256 too
     #[arg(long)]
@@ -184,6 +196,8 @@ pub(super) struct DecompressArgs {
     /// .wz files or folders; `-` means stdin
     #[arg(required = true, value_name = "FILE.wz")]
     pub(super) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) lossless: LosslessArg,
     #[command(flatten)]
     pub(super) write: WriteArgs,
     #[command(flatten)]
@@ -204,6 +218,11 @@ pub(super) struct VerifyArgs {
     /// The SHA-256 that the original must have (for one file)
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub(super) sha256: Option<[u8; 32]>,
+    /// The file that it was made from: all bytes must be the same, or rounded as the .wz says (for one file)
+    #[arg(long, value_name = "ORIGINAL")]
+    pub(super) against: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) lossless: LosslessArg,
     #[command(flatten)]
     pub(super) base: BaseArgs,
     #[command(flatten)]

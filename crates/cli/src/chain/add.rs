@@ -1,11 +1,12 @@
 //! `wz chain add`: checkpoints become steps.
 
 use crate::args::ChainAdd;
+use crate::code::{self, Way};
 use crate::job::{self, Coder};
 use crate::progress::Bar;
 use crate::report::{FileEntry, InFile, Report, Status, say};
 use crate::source::SourceFile;
-use crate::{code, escape, space};
+use crate::{escape, space};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::time::Instant;
@@ -61,7 +62,15 @@ fn add(args: &ChainAdd, chain: &mut Chain, name: &str, file: &Path) -> Result<Su
     // Each byte counts twice: it is read back, too.
     let bar =
         Bar::new(args.ui, escape::path(file), source.size().map(|size| size.saturating_mul(2)));
+    let mut lossy = args.options.lossy.clone();
+    if lossy.need_a_look() {
+        source
+            .size()
+            .context("not a regular file; snr looks at tensors first, so it reads twice")?;
+        lossy.look_at(source.file())?;
+    }
     let options = AddOptions {
+        lossy,
         like: source.metadata().cloned(),
         progress: Some(bar.callback()),
         ..args.options.clone()
@@ -75,8 +84,15 @@ fn told(chain: &Chain, file: &Path, summary: &Summary, start: Instant, report: &
     report.done(file, entry.to(step.map(|step| step.path.as_path()), false));
     if let Some(step) = step {
         let (original, compressed) = (summary.original_bytes, summary.compressed_bytes);
-        let line = code::line(&escape::path(&step.path), true, original, compressed, time);
+        let line = code::line(
+            &escape::path(&step.path),
+            Way::packing(summary),
+            original,
+            compressed,
+            time,
+        );
         report.line(&format!("{line}, {}", on(step)));
+        report.losses(file, summary);
     }
 }
 

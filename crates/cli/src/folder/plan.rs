@@ -1,6 +1,7 @@
 //! What is to be done with each file of a folder: its new name, and whether that is done already.
 
 use crate::job::{self, Coder, Job};
+use crate::lossy;
 use crate::source::SourceFile;
 use crate::walk::{Entry, Through, Tree};
 use anyhow::{Result, anyhow, ensure};
@@ -29,9 +30,12 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Every file, each to its name under `to`.
-    pub(super) fn to_folder(job: &Job, tree: &'a Tree, to: &Path) -> Self {
+    pub(super) fn to_folder(job: &Job, tree: &'a Tree, to: &Path, chosen: bool) -> Self {
+        // Other files tell these names, so they stay where the folder's says what it is, or somebody does.
+        let is_told = chosen || lossy::marked(to) == to;
+        let rounded = if is_told { lossy::unmarked } else { lossy::marked };
         let step = |entry: &'a Entry| {
-            let coded = coded_name(job, &entry.relative);
+            let coded = coded_name(job, entry, &entry.relative, rounded);
             let target = to.join(coded.as_deref().unwrap_or(&entry.relative));
             Step { entry, target, coded: coded.is_some() }
         };
@@ -45,7 +49,7 @@ impl<'a> Plan<'a> {
             tree.files.iter().filter(is_link).map(|e| e.real.as_path()).collect();
         let mut plan = Self::default();
         for entry in tree.files.iter().filter(|e| e.through != Through::FolderLink) {
-            let Some(target) = coded_name(job, &entry.path) else { continue };
+            let Some(target) = coded_name(job, entry, &entry.path, lossy::marked) else { continue };
             match is_result(job, &entry.path) {
                 Ok(true) => plan.finished += 1,
                 Ok(false) if linked.contains(entry.real.as_path()) => {
@@ -77,7 +81,10 @@ impl Step<'_> {
         let original = |path: &Path| File::open(path).ok().and_then(|f| job::original_size(&f));
         match (&job.coder, self.coded) {
             (_, false) => there.len() == source.len(),
-            (Coder::Compress(_), true) => original(&self.target) == Some(source.len()),
+            (Coder::Compress(options), true) => {
+                original(&self.target) == Some(source.len())
+                    && lossy::is_by(&self.target, &options.lossy)
+            }
             (Coder::Decompress(_), true) => original(&self.entry.path) == Some(there.len()),
         }
     }
@@ -99,12 +106,19 @@ impl Step<'_> {
     }
 }
 
-/// The coded name of a file, or none if it is copied.
-fn coded_name(job: &Job, name: &Path) -> Option<PathBuf> {
-    match job.coder {
-        Coder::Compress(_) => is_coded(name).then(|| job::with_suffix(name)),
-        Coder::Decompress(_) => job::without_suffix(name),
+/// The coded name of a file, or none if it is copied. `rounded` names what is restored near-lossless.
+fn coded_name(
+    job: &Job,
+    entry: &Entry,
+    name: &Path,
+    rounded: fn(&Path) -> PathBuf,
+) -> Option<PathBuf> {
+    if let Coder::Compress(_) = job.coder {
+        return is_coded(name).then(|| job.with_suffix(name));
     }
+    let restored = job::without_suffix(name)?;
+    let is_rounded = job::prefix(&entry.path).is_ok_and(|prefix| weightzip::is_rounded(&prefix));
+    Some(if is_rounded { rounded(&restored) } else { restored })
 }
 
 /// Whether compressing a folder codes this file: a model, or a name that restoring would take for a result.

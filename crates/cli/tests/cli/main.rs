@@ -21,6 +21,7 @@ mod folders;
 mod in_place;
 #[cfg(unix)]
 mod links;
+mod lossy;
 mod messages;
 #[cfg(unix)]
 mod signals;

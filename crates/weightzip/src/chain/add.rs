@@ -49,7 +49,7 @@ impl Default for AddOptions {
 }
 
 impl Chain {
-    /// Adds a checkpoint, `name.wz`, as the last step, coded against the one that was the last.
+    /// Adds a checkpoint, `name.wz` (`name.lossy.wz` if it may be rounded), as the last step, coded against the one that was the last.
     ///
     /// It stands alone if it is the first, if [`keyframe_every`](AddOptions::keyframe_every) or
     /// [`max_depth`](AddOptions::max_depth) say so, or if its base makes it less than a 32nd smaller. To see that,
@@ -68,7 +68,8 @@ impl Chain {
         lock.clean(&self.folder);
         self.steps = read(&self.folder)?;
         self.check_new(number)?;
-        let target = self.folder.join(format!("{name}.wz"));
+        let suffix = if options.lossy.is_empty() { ".wz" } else { ".lossy.wz" };
+        let target = self.folder.join(format!("{name}{suffix}"));
         if fs::symlink_metadata(&target).is_ok() {
             let target = target.display();
             return Err(Error::argument(format!("{target} is there already, and is no step")));

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 /// What the names of unfinished steps begin with. Nothing but a chain makes such files, and none without the lock.
 pub(super) const PREFIX: &str = ".wz-chain-";
 
-/// The step of a checkpoint: the last number in its file's name, before the suffix.
+/// The step of a checkpoint: the last number in its file's name, before the suffix, and that of what is
+/// near-lossless.
 ///
 /// ```
 /// use weightzip::chain::step_of;
@@ -30,6 +31,11 @@ pub fn step_of(name: &str) -> Result<u64> {
     if path.file_name() != Some(name.as_ref()) {
         return Err(Error::argument(format!("{name:?} is not the name of a file")));
     }
+    let path = if path.extension().is_some_and(|e| e == "lossy") {
+        path.with_extension("")
+    } else {
+        path.to_owned()
+    };
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let mut runs = stem.rsplit(|c: char| !c.is_ascii_digit());
     let digits = runs.find(|run| !run.is_empty()).ok_or_else(|| {
@@ -184,6 +190,7 @@ mod tests {
             ("v2.5-7-final.pt2", 7),
             ("model-18446744073709551615.x", u64::MAX),
             ("Schritt9é.safetensors", 9),
+            ("step-3.pt2.lossy", 3),
         ] {
             assert_eq!(step_of(name).unwrap(), step, "{name}");
         }

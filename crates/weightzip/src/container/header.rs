@@ -44,6 +44,11 @@ pub fn is_weightzip(prefix: &[u8]) -> bool {
     prefix.starts_with(&MAGIC)
 }
 
+/// Whether a `.wz` that starts with these bytes, 16 or more, holds a file that was rounded.
+pub fn is_rounded(prefix: &[u8]) -> bool {
+    prefix.first_chunk().is_some_and(|header| matches!(read_file(header), Ok((_, true))))
+}
+
 /// What follows the header; the values are its flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holds {

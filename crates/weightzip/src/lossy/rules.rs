@@ -46,6 +46,12 @@ impl Rules {
         Ok(())
     }
 
+    /// Adds other rules behind these.
+    pub fn extend(&mut self, other: Self) {
+        self.default = other.default.or(self.default);
+        other.patterns.iter().for_each(|(pattern, bound)| self.set(&pattern.to_string(), *bound));
+    }
+
     /// Gives the tensors whose names fit a bound, in place of one that the same pattern has.
     pub fn set(&mut self, pattern: &str, bound: Bound) {
         let pattern = WildMatch::new(pattern);
