@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import cycle, pairwise
-from math import prod
+from math import copysign, prod
 from pathlib import Path
+from struct import unpack
 
 from hashes import blake3, xxh3, xxh3_128
 
@@ -120,10 +121,11 @@ VERSION = (0, 1)
 FILE_HEADER_LENGTH = 16
 
 
-FRAME = 1
+FRAME, ROUNDED = 1, 2
 
 
-def read_file_header(file: Reader, flags: int = 0) -> None:
+def read_file_header(file: Reader, is_frame: bool = False) -> bool:
+    """Whether the original was rounded."""
     header = file.take(FILE_HEADER_LENGTH)
     require(header[:8] == MAGIC, 0, "not a weightzip file")
     checksum = xxh3(header[:12]).to_bytes(8, "little")[:4]
@@ -132,17 +134,19 @@ def read_file_header(file: Reader, flags: int = 0) -> None:
     if (major, minor) != VERSION:
         raise FormatError(INCOMPATIBLE, 8, f"the file needs version {major}.{minor}")
     found = int.from_bytes(header[10:12], "little")
-    if found & ~FRAME:
+    if found not in (0, FRAME, ROUNDED):
         raise FormatError(INCOMPATIBLE, 10, "unknown flags")
-    if found != flags:
-        raise FormatError(INCOMPATIBLE, 10, "a frame, not a file" if found else "a file, not a frame")
+    if (found == FRAME) != is_frame:
+        what = "a file, not a frame" if is_frame else "a frame, not a file"
+        raise FormatError(INCOMPATIBLE, 10, what)
+    return found == ROUNDED
 
 
 # --- Container: Sections ---
 
 SECTION_HEADER_LENGTH = 16
 CRITICAL = 0x80
-SEGMENT, CONTEXT, BLOCK, BLOCK_TABLE, DIRECTORY_PAGE, FOOTER, BASES = range(0x81, 0x88)
+SEGMENT, CONTEXT, BLOCK, BLOCK_TABLE, DIRECTORY_PAGE, FOOTER, BASES, LOSSES = range(0x81, 0x89)
 KINDS = {
     SEGMENT: "segment",
     CONTEXT: "context",
@@ -151,6 +155,7 @@ KINDS = {
     DIRECTORY_PAGE: "directory page",
     FOOTER: "footer",
     BASES: "list of bases",
+    LOSSES: "list of losses",
 }
 
 
@@ -760,10 +765,50 @@ def spans_within(length: int, head: SegmentHead) -> tuple[list[int], bool]:
     return (whole + [left], bool(head.spans)) if left else (whole, False)
 
 
+# --- Container: Losses ---
+
+TO_MULTIPLES, TO_BITS = 0, 1
+POWERS, BITS = range(-1074, 1024), range(53)
+
+
+@dataclass
+class Losses:
+    source_blake3: bytes
+    tensors: list[int]
+
+
+def parse_losses(payload: Reader) -> Losses:
+    losses = Losses(payload.take(32), [])
+    payload.string()  # the rules
+    tensor = 0
+    for _ in range(payload.varint()):
+        start = payload.offset
+        tensor += payload.varint()
+        losses.tensors.append(tensor)
+        tensor += 1
+        kind, number = payload.uint(1), int.from_bytes(payload.take(4), "little", signed=True)
+        if kind not in (TO_MULTIPLES, TO_BITS):
+            raise FormatError(INCOMPATIBLE, start, f"rounded in an unknown way {kind}")
+        require(number in (BITS if kind else POWERS), start, "rounded to what no number has")
+        for _ in range(4):
+            (error,) = unpack("<d", payload.take(8))
+            require(error >= 0 and copysign(1, error) > 0, start, "an error that can't be")
+    payload.finish()
+    return losses
+
+
+def check_losses(losses: Losses | None, is_rounded: bool, footer: "Footer") -> None:
+    """Compares the losses with what the file header and the footer say."""
+    require(is_rounded == (losses is not None), footer.at, "a file header that states other losses")
+    tensors = losses.tensors if losses else []
+    require(all(tensor < footer.tensors for tensor in tensors), footer.at, "losses of no tensor")
+
+
 # --- Container: Footer ---
 
 HAS_SHA256 = 1
 HAS_BASES = 2
+HAS_LOSSES = 4
 PAGE_ENTRY_LENGTH = 24
 
 
@@ -787,6 +832,7 @@ class Footer:
     blake3: bytes
     sha256: bytes | None
     bases_length: int | None
+    losses_length: int | None
     pages: list[PageEntry]
 
 
@@ -794,15 +840,17 @@ def read_footer(file: Reader, section: Section) -> Footer:
     require_kind(section, FOOTER)
     payload = Reader(read_payload(file, section), section.payload_at)
     length, tensors, flags = payload.uint(8), payload.uint(8), payload.uint(4)
-    if flags & ~(HAS_SHA256 | HAS_BASES):
+    if flags & ~(HAS_SHA256 | HAS_BASES | HAS_LOSSES):
         raise FormatError(INCOMPATIBLE, section.payload_at + 16, "unknown flags")
     payload.uint(1)  # what the original was recognised as is a hint
     payload.zeros(3)
-    footer = Footer(section.at, length, tensors, payload.take(32), None, None, [])
+    footer = Footer(section.at, length, tensors, payload.take(32), None, None, None, [])
     if flags & HAS_SHA256:
         footer.sha256 = payload.take(32)
     if flags & HAS_BASES:
         footer.bases_length = payload.uint(4)
+    if flags & HAS_LOSSES:
+        footer.losses_length = payload.uint(4)
     payload.string()  # the program that wrote the file
     payload.string()  # the level
     require(payload.left % PAGE_ENTRY_LENGTH == 0, payload.offset, "half a page's entry")
@@ -836,7 +884,7 @@ def decode_frame(data: bytes) -> bytes:
     """The records of a frame."""
     file = Reader(data, at_end=INSUFFICIENT)
     records = bytearray()
-    read_file_header(file, FRAME)
+    read_file_header(file, is_frame=True)
     section = read_section_header(file)
     require_kind(section, SEGMENT)
     _, head = read_segment(file, section, records)
@@ -1621,7 +1669,7 @@ def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
     seen: list[tuple[SegmentPlace, SegmentHead]] = []
     pages: list[tuple[PageEntry, Page]] = []
 
-    read_file_header(file)
+    is_rounded = read_file_header(file)
     section = read_section_header(file)
     listed: list[BaseTensor] = []
     bases_length = None
@@ -1635,6 +1683,11 @@ def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
     while section.kind == SEGMENT:
         seen.append(read_segment(file, section, original, listed, bases))
         section = next_known_section(file)
+    losses, losses_length = None, None
+    if section.kind == LOSSES:
+        losses = parse_losses(Reader(read_payload(file, section), section.payload_at))
+        losses_length = section.length
+        section = read_section_header(file)
     while section.kind == DIRECTORY_PAGE:
         page = parse_page(Reader(read_payload(file, section), section.payload_at))
         segments = len(page.segments)
@@ -1649,6 +1702,8 @@ def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
     uses_bases = any(head.parts for _, head in seen)
     require(footer.bases_length == bases_length, footer.at, "a footer that states other bases")
     require(uses_bases == bool(listed), footer.at, "bases that no segment has")
+    require(footer.losses_length == losses_length, footer.at, "a footer that states other losses")
+    check_losses(losses, is_rounded, footer)
     check_hashes(footer, [page for _, page in pages], bytes(original))
     return bytes(original)
 
@@ -1733,8 +1788,9 @@ def check_hashes(footer: Footer, pages: list[Page], original: bytes) -> None:
 
 def read_at(data: bytes, offset: int, length: int, bases: Sequence[bytes] = ()) -> bytes:
     """The original's bytes from offset on. Reads and checks only what it needs for them."""
-    read_file_header(Reader(data, at_end=INSUFFICIENT))
+    is_rounded = read_file_header(Reader(data, at_end=INSUFFICIENT))
     footer = find_footer(data)
+    check_losses(find_losses(data, footer), is_rounded, footer)
     if not 0 <= offset <= offset + length <= footer.length:
         raise ValueError(f"the original has {footer.length} bytes")
     listed = find_bases(data, footer)
@@ -1786,6 +1842,19 @@ def find_bases(data: bytes, footer: Footer) -> list[BaseTensor]:
     require_kind(section, BASES)
     require(section.length == footer.bases_length, section.at, "bases of another length")
     return parse_bases(Reader(read_payload(file, section), section.payload_at))
+
+
+def find_losses(data: bytes, footer: Footer) -> Losses | None:
+    if footer.losses_length is None:
+        return None
+    length = SECTION_HEADER_LENGTH + padded(footer.losses_length)
+    directory_at = footer.pages[0].at if footer.pages else footer.at
+    require(directory_at - length >= FILE_HEADER_LENGTH, footer.at, "losses in the file header")
+    file = reader_at(data, directory_at - length)
+    section = read_section_header(file)
+    require_kind(section, LOSSES)
+    require(section.length == footer.losses_length, section.at, "losses of another length")
+    return parse_losses(Reader(read_payload(file, section), section.payload_at))
 
 
 def find_page(data: bytes, entry: PageEntry, end: int, footer: Footer) -> Page:

@@ -115,7 +115,7 @@ pub(super) struct LowPrune {
 
 /// What `wz chain` is to do.
 pub(crate) enum Chain {
-    Add(ChainAdd),
+    Add(Box<ChainAdd>),
     List(ChainList),
     Prune(ChainPrune),
 }
@@ -152,7 +152,7 @@ impl Chain {
 
 pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
     Ok(match low {
-        LowChain::Add(a) => Chain::Add(ChainAdd {
+        LowChain::Add(a) => Chain::Add(Box::new(ChainAdd {
             store: a.store,
             files: a.files,
             options: AddOptions {
@@ -165,7 +165,7 @@ pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
                 ..AddOptions::default()
             },
             ui: resolve_ui(&a.ui),
-        }),
+        })),
         LowChain::List(a) => Chain::List(ChainList { store: a.store, json: a.json }),
         LowChain::Prune(a) => Chain::Prune(ChainPrune {
             store: a.store,

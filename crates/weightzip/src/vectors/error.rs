@@ -34,7 +34,7 @@ pub(super) fn vectors() -> Vec<Vector> {
         bad("version_newer", "format version 0.2", Compatibility, version(0, 2, 0)),
         bad("version_stable", "format version 1.0", Compatibility, version(1, 0, 0)),
         bad("frame_as_file", "a frame where a file should be", Compatibility, version(0, 1, 1)),
-        bad("header_flags", "unknown flags in the file header", Compatibility, version(0, 1, 2)),
+        bad("header_flags", "unknown flags in the file header", Compatibility, version(0, 1, 4)),
         bad("cut_in_header", "ends within the file header", InsufficientData, base[..12].to_vec()),
         bad("cut_in_block", "ends within a block", InsufficientData, base[..400].to_vec()),
         bad(
@@ -91,7 +91,7 @@ pub(super) fn vectors() -> Vec<Vector> {
             p.nth(section::SEGMENT, 0).1[21] += 1;
         }),
         edit("footer_flags", "unknown flags in the footer", Compatibility, &|p| {
-            p.nth(section::FOOTER, 0).1[16] = 4
+            p.nth(section::FOOTER, 0).1[16] = 8
         }),
         edit(
             "no_context",

@@ -6,6 +6,7 @@
 mod bases;
 mod error;
 mod frames;
+mod losses;
 mod ok;
 mod parts;
 mod ranges;
@@ -114,12 +115,14 @@ fn golden_vectors_are_restored_or_refused() {
         frames::ok(),
         bases::ok(),
         steps::ok(),
+        losses::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
         frames::errors(),
         bases::errors(),
         steps::errors(),
+        losses::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);
