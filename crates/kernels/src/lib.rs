@@ -21,6 +21,7 @@
 pub mod difference;
 pub mod escape;
 pub mod field;
+pub mod grid;
 pub mod level;
 mod moves;
 pub mod pages;
