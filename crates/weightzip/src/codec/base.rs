@@ -1,7 +1,9 @@
 //! What a block is coded next to (spec: "Bases"): its segment's context, and as many bytes of a
 //! base as it has itself.
 
-use super::{Coding, Context, Hints, begin, constant, ranges, smallest, sparse, steps, take, xor};
+use super::{
+    Coding, Context, Hints, begin, constant, fixed, ranges, smallest, sparse, steps, take, xor,
+};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
@@ -114,6 +116,11 @@ fn next_to(
         xor::encode(layout, base, data, payload)?;
         return Ok(Some(Coding::Xor));
     };
+    if let Some(choice) = fixed::Choice::of(floats, level, base, data) {
+        put_hash(base, payload);
+        let done = fixed::encode(floats, &choice, level, base, data, payload);
+        return Ok(done.map(|()| Coding::FixedDelta));
+    }
     let choice = steps::choose(floats, base, data);
     let (done, coding) = match choice.suits(level) {
         true => (steps::encode(floats, &choice.shifts, base, data, payload), Coding::Steps),
@@ -139,6 +146,11 @@ pub(crate) fn encode_as(
         Coding::Steps => {
             let shifts = steps::choose(floats?, base, data).shifts;
             steps::encode(floats?, &shifts, base, data, &mut payload)?;
+        }
+        Coding::FixedDelta => {
+            let choice = fixed::Choice::of(floats?, Level::Default, base, data)?;
+            put_hash(base, &mut payload);
+            fixed::encode(floats?, &choice, Level::Default, base, data, &mut payload)?;
         }
         Coding::Sparse => sparse::encode(layout, Level::Default, base, data, &mut payload).ok()?,
         _ => xor::encode(layout, base, data, &mut payload).ok()?,

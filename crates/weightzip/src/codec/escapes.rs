@@ -4,6 +4,7 @@ use super::residuals::Output;
 use super::widths::{MAX_PLANES, Widths};
 use super::{le_u32, take};
 use crate::error::{Error, Result};
+use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::{self, Plane, SLACK};
 use weightzip_kernels::field::CHUNK;
 use weightzip_kernels::level::Level;
@@ -157,6 +158,28 @@ pub(super) fn get_counts(widths: &Widths, elements: usize, body: &mut &[u8]) -> 
     }
     Ok(counts)
 }
+
+/// Puts elements that are stored whole into `out`, where the ranks of a chunk say that there is one; `None` if `far`
+/// has too few. They are rare, so groups are looked at first.
+pub(super) fn put_far<'a>(
+    ranks: &[u8],
+    far: &mut impl Iterator<Item = &'a [u8]>,
+    out: &mut [u8],
+) -> Option<()> {
+    let size = out.len() / ranks.len().max(1);
+    for (group, ranks) in ranks.chunks(GROUP).enumerate() {
+        if ranks.iter().fold(0, |all, rank| all.max(*rank)) < FAR {
+            continue;
+        }
+        for (i, _) in ranks.iter().enumerate().filter(|(_, rank)| **rank == FAR) {
+            out[(group * GROUP + i) * size..][..size].copy_from_slice(far.next()?);
+        }
+    }
+    Some(())
+}
+
+/// The rank of an element that is stored whole.
+pub(super) const FAR: u8 = u8::MAX;
 
 fn other_escapes() -> Error {
     Error::corrupt("a block has another number of escapes than it states")

@@ -7,10 +7,12 @@ mod base;
 mod constant;
 mod context;
 mod escapes;
+mod fixed;
 mod log2;
 mod narrow;
 mod planes;
 mod ranges;
+mod ranked;
 mod ranks;
 mod raw;
 mod residuals;
@@ -58,6 +60,12 @@ pub enum Coding {
     Steps,
     /// The places of records that differ from a base, and a block of them alone.
     Sparse,
+    /// Records of one byte: escape planes.
+    Ranks,
+    /// Floats that are multiples of a power of two: how many steps they are from zero.
+    Fixed,
+    /// The same, from a base.
+    FixedDelta,
 }
 
 impl Coding {
@@ -73,6 +81,9 @@ impl Coding {
         Self::Difference,
         Self::Steps,
         Self::Sparse,
+        Self::Ranks,
+        Self::Fixed,
+        Self::FixedDelta,
     ];
 
     /// The name that `wz inspect` shows.
@@ -88,12 +99,15 @@ impl Coding {
             Self::Difference => "difference",
             Self::Steps => "steps",
             Self::Sparse => "sparse",
+            Self::Ranks => "ranks",
+            Self::Fixed => "fixed",
+            Self::FixedDelta => "fixed-delta",
         }
     }
 
     /// Whether its blocks are coded against a base.
     pub fn needs_base(self) -> bool {
-        matches!(self, Self::Xor | Self::Difference | Self::Steps | Self::Sparse)
+        matches!(self, Self::Xor | Self::Difference | Self::Steps | Self::Sparse | Self::FixedDelta)
     }
 
     pub(crate) fn wire_id(self) -> u8 {
@@ -108,6 +122,9 @@ impl Coding {
             Self::Difference => 0x87,
             Self::Steps => 0x88,
             Self::Sparse => 0x89,
+            Self::Ranks => 0x8A,
+            Self::Fixed => 0x8B,
+            Self::FixedDelta => 0x8C,
         }
     }
 
@@ -201,7 +218,7 @@ pub fn encode_block<'a, 'g>(
     Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
-/// Equal records are constant; floats try planes, everything else zstd; what doesn't get smaller
+/// Equal records are constant; floats that are on a grid are fixed; others try planes, everything else zstd; what doesn't get smaller
 /// stays raw. At level max floats try ranges first, and planes only where these are not smaller
 /// than the records, or the block is small; other records of one byte try bytes too. Returns where
 /// the block's payload starts in `payload`.
@@ -219,6 +236,12 @@ fn smallest(
         return Ok((Coding::Constant, 0));
     }
     if let Some(floats) = layout.floats() {
+        if let Some(choice) = fixed::Choice::of(floats, hints.level, &[], data) {
+            begin(records, payload);
+            if fixed::encode(floats, &choice, hints.level, &[], data, payload).is_some() {
+                return Ok((Coding::Fixed, 0));
+            }
+        }
         let as_ranges = match hints.level {
             Level::Max => {
                 let (row, columns) = (hints.elements(layout, floats), columns_of(context));
@@ -338,6 +361,18 @@ pub(crate) fn decode_unchecked<'g>(
         },
         Coding::Bytes if layout.bytes() == 1 => ranges::bytes::decode(preamble, body, out),
         Coding::Bytes => Err(Error::corrupt("byte coding of records of more than a byte")),
+        Coding::Ranks if layout.bytes() == 1 => ranked::decode(preamble, body, out),
+        Coding::Ranks => Err(Error::corrupt("rank coding of records of more than a byte")),
+        Coding::Fixed | Coding::FixedDelta => {
+            let floats = layout.floats();
+            let floats =
+                floats.ok_or_else(|| Error::corrupt("fixed point of what has no floats"))?;
+            let base = match block.coding {
+                Coding::Fixed => &[],
+                _ => base::checked(base, out.len(), &mut body)?,
+            };
+            fixed::decode(floats, base, preamble, body, out)
+        }
         Coding::Xor => {
             let base = base::checked(base, out.len(), &mut body)?;
             xor::decode(layout, base, preamble, body, out)

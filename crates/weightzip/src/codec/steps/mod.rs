@@ -184,15 +184,8 @@ pub(super) fn decode(
             let packed = take(&mut fixed, chunk_len(count))?;
             let parts = Parts { shifts: &header.shifts, ranks, fixed: packed, extra: bits, at };
             at = steps::merge(level, float, base, parts, out);
-            for (group, ranks) in ranks[..count].chunks(GROUP).enumerate() {
-                if ranks.iter().fold(0, |all, rank| all.max(*rank)) < FAR {
-                    continue;
-                }
-                for (i, _) in ranks.iter().enumerate().filter(|(_, rank)| **rank == FAR) {
-                    let whole = far.next().ok_or_else(|| bad("has too few far elements"))?;
-                    out[(group * GROUP + i) * float.bytes..][..float.bytes].copy_from_slice(whole);
-                }
-            }
+            escapes::put_far(&ranks[..count], &mut far, out)
+                .ok_or_else(|| bad("has too few far elements"))?;
         }
         ranks.finish()?;
         let behind = bits.get(at / 8).map_or(0, |byte| byte >> (at % 8));

@@ -1,0 +1,163 @@
+//! Whether floats are on a grid, and which bits of their places on it are noise.
+
+use crate::codec::log2::entropy;
+use crate::codec::widths::Widths;
+use crate::options::Level;
+use weightzip_kernels::field::{EXPONENTS, Float};
+use weightzip_kernels::grid::{self, FAR, Grid};
+use weightzip_kernels::round;
+
+/// Elements that are looked at, in so many groups.
+const SAMPLE: usize = 512;
+const GROUPS: usize = 16;
+
+/// Of so many elements, one may be off the grid.
+const FEW: usize = 64;
+
+/// What a sample says.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::codec) struct Choice {
+    pub(super) grid: Grid,
+}
+
+impl Choice {
+    /// `None` if a block's floats are on no grid that makes them smaller.
+    pub(in crate::codec) fn of(
+        float: Float,
+        level: Level,
+        base: &[u8],
+        data: &[u8],
+    ) -> Option<Self> {
+        let elements = data.len() / float.bytes;
+        if !round::takes(float) || elements < SAMPLE {
+            return None;
+        }
+        let (sample, base) = (sampled(float, data), sampled(float, base));
+        let simd = weightzip_kernels::level();
+        let sampled_power = grid::finest(simd, float, &sample)?;
+        let ordinary = Ordinary::of(float, &sample);
+        if !ordinary.is_beyond(sampled_power) {
+            return None;
+        }
+        // A sample may not have the finest multiples; but what is far off was not rounded.
+        let finest = grid::finest(simd, float, data)?;
+        let power = if finest >= sampled_power - 8 { finest } else { sampled_power };
+        let power = power.clamp(*grid::powers(float).start(), *grid::powers(float).end());
+        let (steps, far) = steps_of(float, power, &base, &sample);
+        if far > SAMPLE / FEW {
+            return None;
+        }
+        let (low, bits) = match level {
+            Level::Default => low_for_planes(float, &steps, far),
+            Level::Max => low_for_ranges(float, &steps, far),
+        };
+        (bits < ordinary.bits()).then_some(Self { grid: Grid { power, low } })
+    }
+}
+
+/// Some elements of all parts of a block.
+fn sampled(float: Float, data: &[u8]) -> Vec<u8> {
+    let group = SAMPLE / GROUPS * float.bytes;
+    let starts =
+        (0..GROUPS).map(|i| (data.len() / float.bytes - SAMPLE / GROUPS) * i / (GROUPS - 1));
+    match data.is_empty() {
+        true => Vec::new(),
+        false => starts.flat_map(|at| &data[at * float.bytes..][..group]).copied().collect(),
+    }
+}
+
+/// What a sample is as floats that are on no grid.
+struct Ordinary {
+    float: Float,
+    /// How often exponents occur.
+    counts: Vec<u32>,
+    /// Low mantissa bits that are zero in all.
+    dropped: u32,
+}
+
+impl Ordinary {
+    fn of(float: Float, sample: &[u8]) -> Self {
+        let (mut counts, mut all) = (vec![0; EXPONENTS], 0);
+        for (i, element) in sample.chunks_exact(float.bytes).enumerate() {
+            counts[usize::from(float.exponent(sample, i))] += 1;
+            all |= element.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+        }
+        let dropped = all.trailing_zeros().min(float.mantissa_bits());
+        Self { float, counts, dropped }
+    }
+
+    /// Whether at least half of the elements are so small that they would have bits below the grid.
+    fn is_beyond(&self, power: i32) -> bool {
+        let bits = (self.float.mantissa_bits() - self.dropped).cast_signed();
+        let bias = (1 << (self.float.exponent_bits - 1)) - 1;
+        let last = usize::try_from(power + bias + bits).unwrap_or(0).min(EXPONENTS);
+        self.counts[..last].iter().sum::<u32>() as usize >= SAMPLE / 2
+    }
+
+    /// Bits that it takes in escape planes, where a bit counts 256.
+    fn bits(&self) -> u64 {
+        let mut ranks: Vec<u32> = self.counts.iter().copied().filter(|n| *n > 0).collect();
+        ranks.sort_unstable_by(|a, b| b.cmp(a));
+        let residual = u64::from(self.float.mantissa_bits() + 1 - self.dropped);
+        (SAMPLE as u64 * residual << 8) + bits_in_planes(&ranks)
+    }
+}
+
+fn bits_in_planes(counts: &[u32]) -> u64 {
+    (Widths::best(counts).bytes as u64) << 11
+}
+
+/// The steps of a sample in ascending order, and how many elements have none.
+fn steps_of(float: Float, power: i32, base: &[u8], sample: &[u8]) -> (Vec<u64>, usize) {
+    let (mut symbols, mut planes) = ([0; SAMPLE], [0; 8 * SAMPLE]);
+    let grid = Grid { power, low: grid::most_low(float) };
+    let level = weightzip_kernels::level();
+    let far = grid::split(level, float, grid, base, sample, &mut symbols, &mut planes, SAMPLE);
+    let step =
+        |i: usize| planes.chunks(SAMPLE).rev().fold(0, |n, plane| n << 8 | u64::from(plane[i]));
+    let near = symbols.iter().enumerate().filter(|(_, symbol)| **symbol < FAR);
+    let mut steps: Vec<u64> = near.map(|(i, _)| step(i)).collect();
+    steps.sort_unstable();
+    (steps, far)
+}
+
+/// How often each symbol occurs if steps have so many low bits, without those that are far; and what
+/// low bits and far elements take.
+fn symbols(float: Float, steps: &[u64], far: usize, low: u32) -> (Vec<u32>, u64) {
+    let mut counts = Vec::new();
+    let mut near = 0;
+    for step in steps.iter().take_while(|step| **step >> low < FAR.into()) {
+        let symbol = usize::try_from(step >> low).unwrap_or(0);
+        counts.resize(symbol + 1, 0);
+        counts[symbol] += 1;
+        near += 1;
+    }
+    let far = (far + steps.len() - near) as u64;
+    // What is far has a symbol, too, one that takes long.
+    let bits = SAMPLE as u64 * u64::from(low) + far * (8 * float.bytes as u64 + 16);
+    (counts, bits << 8)
+}
+
+/// The bits of a step that half of a sample is below.
+fn median_bits(steps: &[u64]) -> u32 {
+    u64::BITS - steps.get(steps.len() / 2).map_or(64, |step| step.leading_zeros())
+}
+
+/// How many low bits are best if symbols go to escape planes, and what the sample takes then.
+fn low_for_planes(float: Float, steps: &[u64], far: usize) -> (u32, u64) {
+    let middle = median_bits(steps);
+    let cost = |low: u32| {
+        let (counts, bits) = symbols(float, steps, far, low);
+        bits + bits_in_planes(&counts)
+    };
+    let tried = middle.saturating_sub(4)..=(middle + 1).min(grid::most_low(float));
+    tried.map(|low| (low, cost(low))).min_by_key(|(_, cost)| *cost).unwrap_or((0, u64::MAX))
+}
+
+/// The same if an entropy coder takes them: so that half of them are below 16, for that leaves room for large ones, and
+/// smaller parts of a step are equally frequent.
+fn low_for_ranges(float: Float, steps: &[u64], far: usize) -> (u32, u64) {
+    let low = median_bits(steps).saturating_sub(4).min(grid::most_low(float));
+    let (counts, bits) = symbols(float, steps, far, low);
+    (low, bits + entropy(&counts))
+}
