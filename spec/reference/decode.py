@@ -559,8 +559,8 @@ PREAMBLE_LENGTH = 16
 MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
 LONGEST_WITHOUT_BASE = 240
-XOR, DIFFERENCE, STEPS, SPARSE = range(0x86, 0x8A)
-NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE)
+XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA = range(0x86, 0x8D)
+NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA)
 
 
 @dataclass
@@ -1623,8 +1623,98 @@ def decode_sparse(block: Block, _contexts: Contexts) -> bytes:
     return bytes(records)
 
 
+# --- Codings: Ranks ---
+
+
+def decode_ranks(block: Block, _contexts: Contexts) -> bytes:
+    """Bytes in escape planes."""
+    require(block.layout.length == 1, block.body.start, "ranks of records of more than a byte")
+    widths, tail_width = parse_widths(block.parameters)
+    block.parameters.zeros(9)
+    start = block.body.offset
+    escapes = [block.body.uint(4) for _ in widths]
+    block.body.zeros(padded(block.body.offset - start) - (block.body.offset - start))
+    return bytes(read_ranks(block.body, block.records, widths, tail_width, escapes))
+
+
+# --- Codings: Fixed ---
+
+FIXED_FORMATS = ((16, 5), (16, 8), (32, 8), (64, 11))
+
+
+def decode_fixed(block: Block, _contexts: Contexts) -> bytes:
+    """Floats that are multiples of a power of two, as steps from zero, or from those of a base."""
+    parameters, body, floats = block.parameters, block.body, floats_of(block.layout)
+    known = floats and (floats.bits, floats.exponent_bits) in FIXED_FORMATS
+    require(known and block.layout.byte_order == "little", body.start, "not floats that have this coding")
+    coding, low_bits = parameters.uint(1), parameters.uint(1)
+    grid = int.from_bytes(parameters.take(2), "little", signed=True)
+    far_count = parameters.uint(4)
+    parameters.zeros(4)
+    elements, width = block.records * floats.per_record, max(floats.bits, 32)
+    bias, length = 2 ** (floats.exponent_bits - 1) - 1, floats.bits // 8
+    require(low_bits < width, body.start, "too many low bits")
+    require(1 - bias - floats.mantissa_bits <= grid <= bias, body.start, "an impossible grid")
+    require(far_count <= elements, body.start, "more far elements than there are")
+    require(coding not in NEED_BASE, body.start, "symbols with a base")
+
+    low = []
+    for at in range(0, elements, CHUNK_OF_STEPS):
+        low += read_codes(body, min(CHUNK_OF_STEPS, elements - at), low_bits)
+    far = iter([body.take(length) for _ in range(far_count)])
+    body.zeros(padded(far_count * length) - far_count * length)
+    symbols = decode_inner(coding, body.take(body.left), OPAQUE_BYTES, block, of_bytes=True)
+    require(len(symbols) == elements, body.offset, "other symbols than elements")
+    require(symbols.count(FAR) == far_count, body.offset, "other far elements than stated")
+
+    bases = elements_of(block.base or bytes(elements * length), floats, "little")
+    found = []
+    for base, symbol, bits in zip(bases, symbols, low):
+        step = (symbol << low_bits | bits) % 2**width
+        by = -1 - step // 2 if step % 2 else step // 2
+        place = (place_of(base, grid, floats, width) + by + 2 ** (width - 1)) % 2**width
+        number = number_at(place - 2 ** (width - 1), grid, floats)
+        found.append(next(far) if symbol == FAR else number.to_bytes(length, "little"))
+    return b"".join(found)
+
+
+def place_of(base: int, grid: int, floats: Floats, width: int) -> int:
+    """The place of the multiple that is nearest to the base's element."""
+    mantissa_bits, sign = floats.mantissa_bits, base >> (floats.bits - 1)
+    bits = base % 2 ** (floats.bits - 1)
+    exponent, mantissa = bits >> mantissa_bits, bits % 2**mantissa_bits
+    bias = 2 ** (floats.exponent_bits - 1) - 1
+    number = Fraction(mantissa + (2**mantissa_bits if exponent else 0))
+    steps = number * Fraction(2) ** (max(exponent, 1) - bias - mantissa_bits - grid)
+    is_large = exponent == 2**floats.exponent_bits - 1 or steps >= 2 ** (width - 2)
+    multiple = 0 if is_large else round(steps)  # of two, the even one
+    return -1 - multiple if sign else multiple
+
+
+def number_at(place: int, grid: int, floats: Floats) -> int:
+    """The bits of the float at a place."""
+    multiple, sign = (-1 - place, 1) if place < 0 else (place, 0)
+    bias, mantissa_bits = 2 ** (floats.exponent_bits - 1) - 1, floats.mantissa_bits
+    highest = multiple.bit_length() - 1
+    exponent = highest + grid + bias
+    if multiple == 0:
+        bits = 0
+    elif exponent >= 1:
+        below = multiple - 2**highest
+        mantissa = (below << mantissa_bits) >> highest
+        bits = (exponent << mantissa_bits) + mantissa
+    else:
+        bits = multiple << grid + bias + mantissa_bits - 1
+    return bits % 2 ** (floats.bits - 1) | sign << (floats.bits - 1)
+
+
 def decode_inner(
-    coding: int, payload: bytes, layout: RecordLayout, block: Block, base: bytes | None = None
+    coding: int,
+    payload: bytes,
+    layout: RecordLayout,
+    block: Block,
+    base: bytes | None = None,
+    of_bytes: bool = False,
 ) -> bytes:
     """A block within a block, which has no checksum of its own."""
     at = block.body.offset
@@ -1633,7 +1723,8 @@ def decode_inner(
     require(len(payload) >= PREAMBLE_LENGTH, at, "a block without its preamble")
     preamble, body = payload[:PREAMBLE_LENGTH], payload[PREAMBLE_LENGTH:]
     records = int.from_bytes(preamble[:4], "little")
-    require(1 <= records <= block.records, at, "more records than the block has")
+    most = block.decoded_length if of_bytes else block.records
+    require(1 <= records <= most, at, "more records than the block has")
     inner = Block(records, layout, Reader(preamble[4:]), Reader(body), base)
     if coding in NEED_BASE:
         require(len(base or b"") == inner.decoded_length, at, "other values than places")
@@ -1656,6 +1747,9 @@ CODINGS = {
     DIFFERENCE: decode_difference,
     STEPS: decode_steps,
     SPARSE: decode_sparse,
+    RANKS: decode_ranks,
+    FIXED: decode_fixed,
+    FIXED_DELTA: decode_fixed,
 }
 
 

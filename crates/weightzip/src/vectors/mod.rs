@@ -5,6 +5,7 @@
 
 mod bases;
 mod error;
+mod fixed;
 mod frames;
 mod losses;
 mod ok;
@@ -116,6 +117,7 @@ fn golden_vectors_are_restored_or_refused() {
         bases::ok(),
         steps::ok(),
         losses::ok(),
+        fixed::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
@@ -123,6 +125,7 @@ fn golden_vectors_are_restored_or_refused() {
         bases::errors(),
         steps::errors(),
         losses::errors(),
+        fixed::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);

@@ -99,7 +99,7 @@ impl Ordinary {
         let mut ranks: Vec<u32> = self.counts.iter().copied().filter(|n| *n > 0).collect();
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let residual = u64::from(self.float.mantissa_bits() + 1 - self.dropped);
-        (SAMPLE as u64 * residual << 8) + bits_in_planes(&ranks)
+        ((SAMPLE as u64 * residual) << 8) + bits_in_planes(&ranks)
     }
 }
 
