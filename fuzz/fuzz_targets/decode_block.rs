@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use weightzip::{
     Block, Coding, Context, Given, Hints, RecordLayout, decode_block_into, encode_block,
 };
-use weightzip_fuzz::arrange::{any_hints, any_layout};
+use weightzip_fuzz::arrange::{any_hints, any_layout, near, on_grid};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Most bytes that a block is claimed to have.
@@ -64,8 +64,11 @@ fn mutated(
     let mut data = u.bytes(u.len() - kept)?.repeat(times);
     data.truncate(data.len() / size * size);
     data.resize(data.len().max(size), 0);
+    if u.arbitrary()? {
+        on_grid(&mut data);
+    }
     let mut payload = Vec::new();
-    let base = weightzip_fuzz::arrange::near(u, &data)?;
+    let base = near(u, &data)?;
     let given = Given { context, base: Some(&base) };
     let block = encode_block(layout, given, hints, &data, &mut payload);
     let Block { coding, records, .. } = block.expect("any records can be coded");

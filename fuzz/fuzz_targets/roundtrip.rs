@@ -6,7 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use weightzip::{
     Context, Dtype, Given, Hints, Level, RecordLayout, decode_block_into, encode_block,
 };
-use weightzip_fuzz::arrange::{any_hints, any_layout, near, rest_repeated, safetensors, tensor};
+use weightzip_fuzz::arrange::{
+    any_hints, any_layout, near, on_grid, rest_repeated, safetensors, tensor,
+};
 use weightzip_fuzz::compress_and_restore;
 
 /// Blocks that are coded of one input.
@@ -24,7 +26,11 @@ fn run(mut u: Unstructured) -> Result<()> {
             let block = u.int_in_range(1..=usize::from(u16::MAX))?;
             let (with_base, mut steps) =
                 (u.arbitrary::<bool>()?, Unstructured::new(u.bytes(u.len() / 8)?));
-            let data = rest_repeated(u)?;
+            let fixed = u.arbitrary()?;
+            let mut data = rest_repeated(u)?;
+            if fixed {
+                on_grid(&mut data);
+            }
             let base = near(&mut steps, &data)?;
             blocks(&layout, hints, shared, block, &data, with_base.then_some(&base));
         }

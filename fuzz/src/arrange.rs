@@ -65,6 +65,14 @@ pub fn safetensors(tensors: &[Tensor], metadata: &str) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &data].concat()
 }
 
+/// Makes the bytes floats of 32 bits that are multiples of 2^-10.
+pub fn on_grid(data: &mut [u8]) {
+    for bytes in data.as_chunks_mut::<4>().0 {
+        let multiple = f32::from(i16::from_le_bytes([bytes[0], bytes[1]]));
+        *bytes = (multiple / 1024.0).to_le_bytes();
+    }
+}
+
 /// Bytes that differ from `data` in some places, often by little: a base for them.
 pub fn near(u: &mut Unstructured, data: &[u8]) -> Result<Vec<u8>> {
     let (step, places) = (u.int_in_range(1..=64)?, u.arbitrary::<Vec<(u16, u8)>>()?);

@@ -5,6 +5,8 @@
 //! What an integer's low bits are worth is noise; what is above them is a symbol of one byte.
 
 mod choice;
+#[cfg(test)]
+mod tests;
 
 pub(super) use choice::Choice;
 
