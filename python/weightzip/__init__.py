@@ -11,7 +11,17 @@ from weightzip._weightzip import (
     threads,
     write_bytes,
 )
-from weightzip.archive import Archive, Info, Summary, TensorInfo, open, write
+from weightzip.archive import (
+    Archive,
+    Info,
+    Loss,
+    Losses,
+    LossyWarning,
+    Summary,
+    TensorInfo,
+    open,
+    write,
+)
 from weightzip.errors import (
     CompatibilityError,
     CorruptionError,
@@ -28,6 +38,9 @@ __all__ = [
     "Info",
     "InsufficientDataError",
     "InvalidArgumentError",
+    "Loss",
+    "Losses",
+    "LossyWarning",
     "ReadWriteError",
     "Summary",
     "TensorInfo",

@@ -10,7 +10,7 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, NamedTuple
 
 import weightzip
-from weightzip.archive import Archive, Base, Progress
+from weightzip.archive import Archive, Base, Lossy, Progress
 from weightzip.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ def write(
     filename: str | os.PathLike[str],
     level: str,
     base: Base,
+    lossy: Lossy,
     progress: Progress | None,
 ) -> None:
     """Writes the `.wz` of a safetensors file."""
     pieces, total = _lay_out(parts, metadata)
-    weightzip.write(pieces, filename, level, base=base, progress=within(progress, 0, total))
+    progress = within(progress, 0, total)
+    weightzip.write(pieces, filename, level, base=base, lossy=lossy, progress=progress)
 
 
 def write_bytes(
@@ -59,11 +61,13 @@ def write_bytes(
     metadata: Mapping[str, str] | None,
     level: str,
     base: Base,
+    lossy: Lossy,
     progress: Progress | None,
 ) -> bytes:
     """The `.wz` of a safetensors file."""
     pieces, total = _lay_out(parts, metadata)
-    return weightzip.write_bytes(pieces, level, base=base, progress=within(progress, 0, total))
+    progress = within(progress, 0, total)
+    return weightzip.write_bytes(pieces, level, base=base, lossy=lossy, progress=progress)
 
 
 def within(progress: Progress | None, before: int, total: int) -> Progress | None:
@@ -112,6 +116,12 @@ def check_names(tensors: Mapping[str, object]) -> None:
 def is_wz(filename: str | os.PathLike[str]) -> bool:
     """Whether a file of this name is written compressed."""
     return os.fsdecode(filename).endswith(SUFFIX)
+
+
+def refuse_lossy(lossy: Lossy) -> None:
+    """Raises if what isn't compressed is to be rounded."""
+    if lossy is not None:
+        raise InvalidArgumentError("lossy is for compressed files: choose a name that ends in .wz")
 
 
 def locate(filename: str | os.PathLike[str]) -> str:

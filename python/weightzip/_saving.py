@@ -10,7 +10,7 @@ from pathlib import Path
 
 import weightzip
 from weightzip._weightzip import base_files
-from weightzip.archive import Base
+from weightzip.archive import Base, Lossy
 from weightzip.errors import InvalidArgumentError
 
 NO_PUSH = (
@@ -21,7 +21,7 @@ SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 def save_compressed(
-    save: Callable[[Path], object], folder: str | os.PathLike[str], level: str, base: Base
+    save: Callable[[Path], object], folder: str | os.PathLike[str], level: str, base: Base, lossy: Lossy
 ) -> None:
     """Lets `save` write into a folder beside the target, compresses that, and moves it to the target.
 
@@ -35,18 +35,19 @@ def save_compressed(
     try:
         save(made)
         for plain in sorted(made.rglob("*.safetensors")):
-            _compress(plain, level, base)
+            _compress(plain, level, base, lossy)
         _move(made, target, base)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _compress(plain: Path, level: str, base: Base) -> None:
+def _compress(plain: Path, level: str, base: Base, lossy: Lossy) -> None:
     with (
         plain.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        weightzip.write([content], plain.with_name(f"{plain.name}.wz"), level, base=base)
+        target = plain.with_name(f"{plain.name}.wz")
+        weightzip.write([content], target, level, base=base, lossy=lossy)
     plain.unlink()
 
 

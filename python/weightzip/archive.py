@@ -1,6 +1,8 @@
 """Open `.wz` files, and writing them."""
 
 import html
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +14,7 @@ from weightzip import _weightzip
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-    from weightzip._weightzip import _Readable, _Writable
+    from weightzip._weightzip import _Losses, _Readable, _Writable
 
 Progress: TypeAlias = Callable[[int, int], object]
 # Models that a file is coded against: files, or folders of them.
@@ -21,6 +23,45 @@ Base: TypeAlias = "str | PathLike[str] | Iterable[str | PathLike[str]] | None"
 # Rows of the table that `repr` shows.
 SHOWN = 20
 HEAD = ("name", "dtype", "shape", "size", "stored")
+
+
+# How tensors may be rounded: a rule as on the command line of `wz`, or several.
+Lossy: TypeAlias = "str | Iterable[str] | None"
+
+
+class LossyWarning(UserWarning):
+    """A file is near-lossless: its tensors were rounded."""
+
+
+class Loss(NamedTuple):
+    """What rounding did to a tensor. Numbers that are not finite stay, and don't count."""
+
+    # Which one of the file's tensors, from 0.
+    tensor: int
+    # What its numbers were rounded to, such as "abs=2^-14".
+    bound: str
+    # The largest difference, and as a part of the number.
+    max_abs: float
+    max_rel: float
+    # The roots of the mean squares of differences and of numbers.
+    rmse: float
+    rms: float
+
+    @property
+    def snr(self) -> float:
+        """How far the tensor is above its noise, in decibels."""
+        return 20 * math.log10(self.rms / self.rmse) if self.rms and self.rmse else math.inf
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What rounding did to a file, of which a `.wz` holds what came out."""
+
+    rules: str
+    # BLAKE3 of the file before, in hex.
+    source_blake3: str
+    # Of the tensors that were rounded.
+    tensors: tuple[Loss, ...]
 
 
 class TensorInfo(NamedTuple):
@@ -48,6 +89,8 @@ class Info:
     writer: str
     # Names of the files that it is coded against, and can't be read without.
     bases: tuple[str, ...]
+    # None if the original is what was compressed; else what was lost before.
+    losses: Losses | None
 
 
 @dataclass(frozen=True)
@@ -61,15 +104,26 @@ class Summary:
     blake3: str
     # Names of the files that it is coded against, and can't be read without.
     bases: tuple[str, ...]
+    # What was lost, if it was rounded.
+    losses: Losses | None
 
 
 class Archive:
     """An open `.wz`. Several threads may read from it at once."""
 
     def __init__(
-        self, file: "str | PathLike[str] | _Readable | Buffer", *, base: Base = None
+        self,
+        file: "str | PathLike[str] | _Readable | Buffer",
+        *,
+        base: Base = None,
+        require_lossless: bool = False,
     ) -> None:
-        self._core = _weightzip.open(file, base=base)
+        self._core = _weightzip.open(file, base=base, require_lossless=require_lossless)
+        losses = self.info.losses
+        if losses is not None:
+            # Python shows a text once, and this one names the file.
+            text = f"{self._title()} is near-lossless: {len(losses.tensors)} tensors were rounded ({losses.rules})"
+            warnings.warn(text, LossyWarning, stacklevel=3)
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -79,9 +133,19 @@ class Archive:
     @cached_property
     def info(self) -> Info:
         """What the file says of itself."""
-        format, sizes, blake3, sha256, level, writer, bases = self._core.info()
+        format, sizes, blake3, sha256, level, writer, bases, losses = self._core.info()
         sha256_hex = None if sha256 is None else sha256.hex()
-        return Info(format, *sizes, blake3.hex(), sha256_hex, level, writer, bases)
+        return Info(
+            format, *sizes, blake3.hex(), sha256_hex, level, writer, bases, _losses(losses)
+        )
+
+    @cached_property
+    def losses(self) -> Mapping[str, Loss]:
+        """What rounding did, by the names of the tensors that were rounded."""
+        names = list(self.tensors)
+        losses = self.info.losses
+        found = () if losses is None else losses.tensors
+        return MappingProxyType({names[loss.tensor]: loss for loss in found})
 
     def read(self, name: str) -> memoryview:
         """A tensor's bytes, in writable memory of their own."""
@@ -201,6 +265,13 @@ class Archive:
         return lines + [f"needs base {printable(name)}" for name in self.info.bases]
 
 
+def _losses(told: "_Losses") -> Losses | None:
+    if told is None:
+        return None
+    rules, source_blake3, tensors = told
+    return Losses(rules, source_blake3.hex(), tuple(Loss._make(loss) for loss in tensors))
+
+
 def printable(name: str) -> str:
     """A name from a file, which may hold anything."""
     return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in name)
@@ -221,7 +292,12 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
-def open(file: "str | PathLike[str] | _Readable | Buffer", *, base: Base = None) -> Archive:
+def open(
+    file: "str | PathLike[str] | _Readable | Buffer",
+    *,
+    base: Base = None,
+    require_lossless: bool = False,
+) -> Archive:
     """Opens a `.wz`: a path, a seekable binary file-like object, or a buffer that holds one.
 
     A file-like object is read on the thread that calls, and its position changes. What a file is coded
@@ -229,8 +305,11 @@ def open(file: "str | PathLike[str] | _Readable | Buffer", *, base: Base = None)
     `.wz`); then, if a path was opened, under its name: beside the file, in the folders of the environment
     variable WEIGHTZIP_BASE_PATH, and in the cache of the hub. What is missing or has changed raises
     `InvalidArgumentError`, once something that needs it is read.
+
+    A file that is near-lossless, whose tensors were rounded, is told of by a `LossyWarning`; with
+    `require_lossless` it raises `InvalidArgumentError`.
     """
-    return Archive(file, base=base)
+    return Archive(file, base=base, require_lossless=require_lossless)
 
 
 def write(
@@ -239,6 +318,7 @@ def write(
     level: str = "default",
     *,
     base: Base = None,
+    lossy: Lossy = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Compresses an original file, given in pieces that follow one another, into a `.wz`.
@@ -249,8 +329,13 @@ def write(
 
     `base` names models, as for `open`: tensors that they have, too, are coded by how they differ, and
     the `.wz` can't be read without those that `Summary.bases` lists.
+
+    `lossy` lets tensors be rounded: a rule as `wz compress --lossy` takes it ("abs=2^-14", "rel=2^-7",
+    "lm_head*:none", "@rules.toml"), or several, the last that fits counts. What comes back is then the
+    rounded file; `Summary.losses` says how far it is from this one. Signal-to-noise ratios ("snr=60dB")
+    take two looks, so only the command has them.
     """
-    format, sizes, blake3, bases = _weightzip.write(
-        parts, file, level, base=base, progress=progress
+    format, sizes, blake3, bases, losses = _weightzip.write(
+        parts, file, level, base=base, lossy=lossy, progress=progress
     )
-    return Summary(format, *sizes, blake3.hex(), bases)
+    return Summary(format, *sizes, blake3.hex(), bases, _losses(losses))

@@ -13,7 +13,7 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from weightzip._lazy import StateDict
 from weightzip._repository import Repository, add_variant
 from weightzip._saving import NO_PUSH, save_compressed
-from weightzip.archive import Base
+from weightzip.archive import Base, Lossy
 
 __all__ = ["from_pretrained", "save_pretrained"]
 
@@ -71,16 +71,17 @@ def save_pretrained(
     *,
     level: str = "default",
     base: Base = None,
+    lossy: Lossy = None,
     **kwargs: Any,
 ) -> None:
     """What `model.save_pretrained(folder, ...)` writes, with weights as .safetensors.wz.
 
-    Takes a model or a whole pipeline, and the same arguments, but those that write elsewhere. `level` and `base`
-    are those of `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
+    Takes a model or a whole pipeline, and the same arguments, but those that write elsewhere. `level`, `base`
+    and `lossy` are those of `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
     """
     if kwargs.get("push_to_hub"):
         raise ValueError(NO_PUSH.format(folder))
-    save_compressed(lambda plain: model.save_pretrained(plain, **kwargs), folder, level, base)
+    save_compressed(lambda plain: model.save_pretrained(plain, **kwargs), folder, level, base, lossy)
 
 
 def _fill(model: Any, tensors: StateDict, place: str) -> None:

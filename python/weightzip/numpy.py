@@ -18,8 +18,16 @@ import safetensors.numpy as plain
 from weightzip import _safetensors
 from weightzip._safe_open import SafeOpen
 from weightzip._safe_open import safe_open as _safe_open
-from weightzip._safetensors import Part, check_names, is_wz, is_wz_data, locate, open_safetensors
-from weightzip.archive import Archive, Base, Progress, TensorInfo
+from weightzip._safetensors import (
+    Part,
+    check_names,
+    is_wz,
+    is_wz_data,
+    locate,
+    open_safetensors,
+    refuse_lossy,
+)
+from weightzip.archive import Archive, Base, Lossy, Progress, TensorInfo
 from weightzip.errors import CompatibilityError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -61,17 +69,19 @@ def save_file(
     *,
     level: str = "default",
     base: Base = None,
+    lossy: Lossy = None,
     progress: Progress | None = None,
 ) -> None:
     """Saves arrays into a file; compressed, if its name ends in `.wz`.
 
     What decompresses from there is the file that safetensors would have written. `level`,
-    `base` and `progress` (see `weightzip.write`) are for compressed files.
+    `base`, `lossy` and `progress` (see `weightzip.write`) are for compressed files.
     """
     arrays = _checked(tensor_dict)
     if is_wz(filename):
-        _safetensors.write(_parts(arrays), metadata, filename, level, base, progress)
+        _safetensors.write(_parts(arrays), metadata, filename, level, base, lossy, progress)
     else:
+        refuse_lossy(lossy)
         plain.save_file(arrays, filename, metadata)
 
 
@@ -81,10 +91,11 @@ def save(
     *,
     level: str = "default",
     base: Base = None,
+    lossy: Lossy = None,
     progress: Progress | None = None,
 ) -> bytes:
     """The bytes of a `.wz` of arrays."""
-    return _safetensors.write_bytes(_parts(_checked(tensor_dict)), metadata, level, base, progress)
+    return _safetensors.write_bytes(_parts(_checked(tensor_dict)), metadata, level, base, lossy, progress)
 
 
 def load_file(

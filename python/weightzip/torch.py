@@ -19,9 +19,18 @@ import torch
 from weightzip import _safetensors
 from weightzip._safe_open import SafeOpen
 from weightzip._safe_open import safe_open as _safe_open
-from weightzip._safetensors import Part, check_names, is_wz, is_wz_data, locate, open_safetensors, within
+from weightzip._safetensors import (
+    Part,
+    check_names,
+    is_wz,
+    is_wz_data,
+    locate,
+    open_safetensors,
+    refuse_lossy,
+    within,
+)
 from weightzip._tied import copies_of_kept, shared_names
-from weightzip.archive import Archive, Base, Progress, TensorInfo
+from weightzip.archive import Archive, Base, Lossy, Progress, TensorInfo
 from weightzip.errors import CompatibilityError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -73,17 +82,19 @@ def save_file(
     *,
     level: str = "default",
     base: Base = None,
+    lossy: Lossy = None,
     progress: Progress | None = None,
 ) -> None:
     """Saves tensors into a file; compressed, if its name ends in `.wz`.
 
     What decompresses from there is the file that safetensors would have written. Tensors must be
     dense, contiguous and share no memory; see `save_model` for those of a model. `level`,
-    `base` and `progress` (see `weightzip.write`) are for compressed files.
+    `base`, `lossy` and `progress` (see `weightzip.write`) are for compressed files.
     """
     if is_wz(filename):
-        _safetensors.write(_parts(tensors), metadata, filename, level, base, progress)
+        _safetensors.write(_parts(tensors), metadata, filename, level, base, lossy, progress)
     else:
+        refuse_lossy(lossy)
         plain.save_file(tensors, filename, metadata)
 
 
@@ -93,10 +104,11 @@ def save(
     *,
     level: str = "default",
     base: Base = None,
+    lossy: Lossy = None,
     progress: Progress | None = None,
 ) -> bytes:
     """The bytes of a `.wz` of tensors."""
-    return _safetensors.write_bytes(_parts(tensors), metadata, level, base, progress)
+    return _safetensors.write_bytes(_parts(tensors), metadata, level, base, lossy, progress)
 
 
 def load_file(
@@ -156,11 +168,12 @@ def save_model(
     force_contiguous: bool = True,
     *,
     base: Base = None,
+    lossy: Lossy = None,
 ) -> None:
     """Saves a model. Of tensors that share memory, one is saved; the metadata say for which others.
 
-    With `force_contiguous`, tensors of another memory layout are saved as contiguous copies. `base` (see
-    `weightzip.write`) is for compressed files.
+    With `force_contiguous`, tensors of another memory layout are saved as contiguous copies. `base` and `lossy`
+    (see `weightzip.write`) are for compressed files.
     """
     tensors = dict(model.state_dict())
     metadata = dict(metadata) if metadata else metadata
@@ -171,7 +184,7 @@ def save_model(
             del tensors[name]
     if force_contiguous:
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, filename, metadata, base=base)
+    save_file(tensors, filename, metadata, base=base, lossy=lossy)
 
 
 def load_model(

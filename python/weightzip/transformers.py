@@ -11,7 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from weightzip._lazy import StateDict
 from weightzip._repository import Repository, add_variant
 from weightzip._saving import NO_PUSH, save_compressed
-from weightzip.archive import Base
+from weightzip.archive import Base, Lossy
 
 __all__ = ["from_pretrained", "save_pretrained", "state_dict"]
 
@@ -88,12 +88,13 @@ def save_pretrained(
     max_shard_size: int | str = "50GB",
     level: str = "default",
     base: Base = None,
+    lossy: Lossy = None,
     **kwargs: Any,
 ) -> None:
     """What `model.save_pretrained(folder, ...)` writes, with weights as .safetensors.wz.
 
-    Takes the same arguments, but those that write elsewhere. `level` and `base` are those of
-    `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
+    Takes the same arguments, but those that write elsewhere. `level`, `base` and `lossy`
+    are those of `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
     """
     if kwargs.get("push_to_hub"):
         raise ValueError(NO_PUSH.format(folder))
@@ -106,6 +107,7 @@ def save_pretrained(
         folder,
         level,
         base,
+        lossy,
     )
 
 

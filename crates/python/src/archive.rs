@@ -4,6 +4,7 @@ use crate::base::{self, Bases};
 use crate::errors::{invalid, raised};
 use crate::frame::too_large;
 use crate::interrupt::{self, Call, Desk};
+use crate::lossy;
 use crate::memory::{self, Buffer, Memory};
 use crate::source::Input;
 use crate::threads;
@@ -36,11 +37,12 @@ struct Opened {
 /// Opens a `.wz`: a path, a file-like object with `seek` and `read`, or anything with a buffer. What a
 /// path needs beside `base`, a path or many of models, is looked for as by [`weightzip::Base::find_for`].
 #[pyfunction]
-#[pyo3(signature = (file, *, base = None))]
+#[pyo3(signature = (file, *, base = None, require_lossless = false))]
 pub(crate) fn open(
     py: Python<'_>,
     file: &Bound<'_, PyAny>,
     base: Option<&Bound<'_, PyAny>>,
+    require_lossless: bool,
 ) -> PyResult<Archive> {
     let (input, name) = Input::open(file)?;
     let bases = Bases::of(base)?;
@@ -50,7 +52,7 @@ pub(crate) fn open(
         let mut base = bases.load()?;
         path.map_or(Ok(()), |path| base.find_for(Path::new(path)))?;
         let threads = threads::for_call();
-        let options = DecodeOptions { threads, base, ..DecodeOptions::default() };
+        let options = DecodeOptions { threads, base, require_lossless, ..DecodeOptions::default() };
         input.during(&desk, || Core::open_with(input.clone(), options))
     })?;
     let core = core.map_err(|e| raised(py, &e, name.as_deref()))?;
@@ -84,7 +86,7 @@ impl Archive {
     }
 
     /// Format, bytes of the original and of this, tensors, BLAKE3, SHA-256, level, writer, and names of the
-    /// files that it needs.
+    /// files that it needs, and what was lost.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let opened = self.opened(py)?;
         let info = opened.core.info();
@@ -97,6 +99,7 @@ impl Archive {
             &info.level,
             &info.writer,
             PyTuple::new(py, base::names(opened.core.bases()))?,
+            lossy::told(py, info.losses.as_deref()),
         )
             .into_bound_py_any(py)
     }

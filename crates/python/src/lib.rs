@@ -8,6 +8,7 @@ mod base;
 mod errors;
 mod frame;
 mod interrupt;
+mod lossy;
 mod memory;
 mod source;
 mod threads;

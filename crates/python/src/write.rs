@@ -3,6 +3,7 @@
 use crate::base::{self, Bases};
 use crate::errors::{at_path, raised};
 use crate::interrupt::{self, Call, Desk};
+use crate::lossy;
 use crate::memory::Buffer;
 use crate::threads;
 use pyo3::IntoPyObjectExt;
@@ -24,19 +25,21 @@ const FETCH_BYTES: usize = 8 << 20;
 
 /// Compresses the parts, one behind another, into a `.wz`: a path, which has it only when it is
 /// complete, or a file-like object with `write`. `base` is a path, or many, of models that tensors may be
-/// coded against. Returns format, bytes of the original and of the `.wz`, tensors, BLAKE3, and the names
-/// of the files that the `.wz` needs.
+/// coded against, `lossy` a rule or several of how they may be rounded. Returns format, bytes of the original and of the
+/// `.wz`, tensors, BLAKE3, the names of the files that the `.wz` needs, and what was lost.
 #[pyfunction]
-#[pyo3(signature = (parts, file, level = "default", *, base = None, progress = None))]
+#[pyo3(signature = (parts, file, level = "default", *, base = None, lossy = None, progress = None))]
 pub(crate) fn write<'py>(
     py: Python<'py>,
     parts: &Bound<'py, PyAny>,
     file: &Bound<'py, PyAny>,
     level: &str,
     base: Option<&Bound<'py, PyAny>>,
+    lossy: Option<&Bound<'py, PyAny>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let order = Order { level, bases: Bases::of(base)?, progress };
+    let lossy = lossy::Order::of(lossy)?;
+    let order = Order { level, bases: Bases::of(base)?, lossy, progress };
     let summary = if file.hasattr("write")? {
         let file = Arc::new(file.clone().unbind());
         let name = file.bind(py).getattr_opt("name")?.and_then(|name| name.extract().ok());
@@ -65,20 +68,24 @@ pub(crate) fn write<'py>(
     };
     let sizes = (summary.original_bytes, summary.compressed_bytes, summary.tensors);
     let needs = PyTuple::new(py, base::names(&summary.bases))?;
-    (summary.format.name(), sizes, PyBytes::new(py, &summary.blake3), needs).into_bound_py_any(py)
+    let losses = lossy::told(py, summary.losses.as_deref());
+    (summary.format.name(), sizes, PyBytes::new(py, &summary.blake3), needs, losses)
+        .into_bound_py_any(py)
 }
 
 /// Compresses the parts, one behind another, into a `.wz` in memory.
 #[pyfunction]
-#[pyo3(signature = (parts, level = "default", *, base = None, progress = None))]
+#[pyo3(signature = (parts, level = "default", *, base = None, lossy = None, progress = None))]
 pub(crate) fn write_bytes<'py>(
     py: Python<'py>,
     parts: &Bound<'py, PyAny>,
     level: &str,
     base: Option<&Bound<'py, PyAny>>,
+    lossy: Option<&Bound<'py, PyAny>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let order = Order { level, bases: Bases::of(base)?, progress };
+    let lossy = lossy::Order::of(lossy)?;
+    let order = Order { level, bases: Bases::of(base)?, lossy, progress };
     let bytes = code(py, parts, order, None, |reader, _, options| {
         let mut bytes = Vec::new();
         weightzip::compress(reader, &mut bytes, options)?;
@@ -91,6 +98,7 @@ pub(crate) fn write_bytes<'py>(
 struct Order<'a> {
     level: &'a str,
     bases: Bases,
+    lossy: lossy::Order,
     progress: Option<Py<PyAny>>,
 }
 
@@ -102,14 +110,15 @@ fn code<T: Send>(
     name: Option<String>,
     work: impl FnOnce(Parts, &Desk, &Options) -> weightzip::Result<T> + Send,
 ) -> PyResult<T> {
-    let Order { level, bases, progress } = order;
+    let Order { level, bases, lossy, progress } = order;
     let level = Level::from_name(level).map_err(|e| raised(py, &e, None))?;
     let threads = threads::for_call();
     let total = if progress.is_some() { bytes_of(parts)? } else { 0 };
     let iterator = Arc::new(parts.try_iter()?.unbind());
     let call = Call { progress: progress.as_ref(), total, has_errands: true };
     let result = interrupt::run(py, &call, |desk| {
-        let options = Options { level, threads, base: bases.load()?, ..Options::default() };
+        let (base, lossy) = (bases.load()?, lossy.rules()?);
+        let options = Options { level, threads, base, lossy, ..Options::default() };
         let parts = Parts {
             iterator,
             desk: desk.clone(),
