@@ -122,7 +122,9 @@ class Archive:
         losses = self.info.losses
         if losses is not None:
             # Python shows a text once, and this one names the file.
-            text = f"{self._title()} is near-lossless: {len(losses.tensors)} tensors were rounded ({losses.rules})"
+            count = len(losses.tensors)
+            rounded = "1 tensor was" if count == 1 else f"{count} tensors were"
+            text = f"{self._title()} is near-lossless: {rounded} rounded ({losses.rules})"
             warnings.warn(text, LossyWarning, stacklevel=3)
 
     @cached_property
