@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn rules_that_are_none_are_refused() {
         for text in
-            ["default = 3", "defualt = \"none\"", "[tensors]\na = 1", "[tensors]\na = \"x\"", "="]
+            ["default = 3", "defaults = \"none\"", "[tensors]\na = 1", "[tensors]\na = \"x\"", "="]
         {
             assert!(Rules::from_toml(text).is_err(), "{text}");
         }
