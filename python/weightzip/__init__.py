@@ -11,6 +11,7 @@ from weightzip._weightzip import (
     threads,
     write_bytes,
 )
+from weightzip._tune import Trial, TuneResult, tune
 from weightzip.archive import Archive, Info, Summary, TensorInfo, open, write
 from weightzip.errors import (
     CompatibilityError,
@@ -31,6 +32,8 @@ __all__ = [
     "ReadWriteError",
     "Summary",
     "TensorInfo",
+    "Trial",
+    "TuneResult",
     "WeightzipError",
     "compress",
     "decompress",
@@ -41,6 +44,7 @@ __all__ = [
     "set_threads",
     "simd_level",
     "threads",
+    "tune",
     "write",
     "write_bytes",
 ]

@@ -11,6 +11,7 @@ mod interrupt;
 mod memory;
 mod source;
 mod threads;
+mod tune;
 mod write;
 
 use pyo3::prelude::*;
@@ -27,6 +28,7 @@ mod _weightzip {
         memory::Memory,
         simd_level,
         threads::{set_threads, threads},
+        tune::tune,
         write::{write, write_bytes},
     };
 }

@@ -78,7 +78,9 @@ impl Groups {
         let is_knob = |pattern: &Pattern| matches!(pattern.bound, Wanted::Knob);
         let default = match self.patterns.iter().any(is_knob) {
             true => knob,
-            false => bounds.first().copied().unwrap_or(knob),
+            false => {
+                bounds.iter().copied().max_by_key(|b| self.bytes_with(bounds, *b)).unwrap_or(knob)
+            }
         };
         let mut rules = Rules::all(default);
         for Pattern { text, bound, members } in &self.patterns {
@@ -92,6 +94,12 @@ impl Groups {
             }
         }
         rules
+    }
+
+    /// Bytes of all groups with this bound.
+    fn bytes_with(&self, bounds: &[Bound], bound: Bound) -> u64 {
+        let same = bounds.iter().zip(&self.bytes).filter(|(known, _)| **known == bound);
+        same.map(|(_, bytes)| bytes).sum()
     }
 }
 
