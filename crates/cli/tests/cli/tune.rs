@@ -196,7 +196,8 @@ fn a_folder_is_evaluated_as_one() {
     let shown = String::from_utf8(run.stdout).unwrap();
     assert!(shown.ends_with("wz compress models/m --lossy @models/m.rules.toml\n"), "{shown}");
     let calls = String::from_utf8(dir.read("calls")).unwrap();
-    assert!(calls.starts_with("models/m\nwork/.wz-tune-") && calls.contains(".tmp/m\n"), "{calls}");
+    assert!(calls.starts_with("models/m\n") && calls.contains("/work/.wz-tune-"), "{calls}");
+    assert!(calls.lines().all(|path| path.ends_with("/m")), "{calls}");
     assert_eq!(dir.names("work"), [""; 0]);
     dir.wz(&["compress", "models/m", "--lossy", "@models/m.rules.toml"]).ok();
 }
@@ -221,7 +222,7 @@ fn scores_that_can_not_be_kept_end_without_rules() {
     tune("./nothing {model}", &[]).fails(&["can't run ./nothing"]);
     // Any score will do: the model is as small as it gets.
     let told = tune("echo {model} 1", &["--json"]).ok().json();
-    assert!(told["best"]["ratio"].as_f64().unwrap() < 0.1, "{told}");
+    assert!(told["best"]["ratio"].as_f64().unwrap() < 0.2, "{told}");
 }
 
 #[test]
