@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::progress::Bar;
 use crate::report::{InFile, Status, say};
 use crate::{escape, space};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use plot::Plot;
 use show::Shown;
 use std::io::Write;
@@ -139,7 +139,6 @@ fn name_of(rules: &Rules) -> String {
 }
 
 fn save(output: Output, text: &str) -> Result<()> {
-    ensure!(!text.is_empty(), "nothing to write");
     output.file()?.write_all(text.as_bytes()).context("can't write")?;
     output.seal(None)?;
     output.commit()
