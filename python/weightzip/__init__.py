@@ -1,6 +1,7 @@
 """Lossless compression of AI model files."""
 
 from weightzip._safe_open import safe_open
+from weightzip._tune import Trial, TuneResult, tune
 from weightzip._weightzip import (
     compress,
     decompress,
@@ -11,7 +12,6 @@ from weightzip._weightzip import (
     threads,
     write_bytes,
 )
-from weightzip._tune import Trial, TuneResult, tune
 from weightzip.archive import Archive, Info, Summary, TensorInfo, open, write
 from weightzip.errors import (
     CompatibilityError,
