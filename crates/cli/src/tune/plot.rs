@@ -130,7 +130,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let (least, most) = values
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), v| (least.min(v), most.max(v)));
     let room = ((most - least) * 0.05).max(most.abs() * 1e-6).max(1e-9);
-    (least <= most).then(|| (least - room, most + room))
+    (least <= most).then_some((least - room, most + room))
 }
 
 /// The cell of a value.

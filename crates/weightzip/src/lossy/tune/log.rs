@@ -29,8 +29,8 @@ pub struct Key {
 struct Line {
     rules: String,
     bytes: u64,
-    /// `None` if it is not a number.
-    score: Option<f64>,
+    /// As text: JSON has no number for what is none, and its readers may round.
+    score: String,
 }
 
 /// A file of measures that is read, and added to, by one process at a time.
@@ -105,10 +105,9 @@ impl Log {
     /// [`Io`](crate::Kind::Io).
     pub fn add(&mut self, rules: &Rules, measured: Measured) -> Result<()> {
         let (rules, Measured { bytes, score }) = (rules.to_string(), measured);
-        let line =
-            Line { rules: rules.clone(), bytes, score: Some(score).filter(|s| s.is_finite()) };
+        let line = Line { rules, bytes, score: score.to_string() };
         self.write(&line)?;
-        self.known.insert(rules, measured);
+        self.known.insert(line.rules, measured);
         Ok(())
     }
 
@@ -150,7 +149,9 @@ fn read(
     for (number, line) in (2..).zip(lines.filter(|line| !line.is_empty())) {
         let Line { rules, bytes, score } = serde_json::from_slice(line)
             .map_err(|e| format!("is damaged in line {number} ({e})"))?;
-        known.insert(rules, Measured { bytes, score: score.unwrap_or(f64::NAN) });
+        let score =
+            score.parse().map_err(|_| format!("has no score in line {number}, {score:?}"))?;
+        known.insert(rules, Measured { bytes, score });
     }
     Ok((key, known))
 }
@@ -206,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn any_score_comes_back() {
+        arbtest::arbtest(|u| {
+            let score = f64::from_bits(u.arbitrary()?);
+            let line =
+                Line { rules: String::new(), bytes: u.arbitrary()?, score: score.to_string() };
+            let lines = [
+                b"{\"blake3\":\"\",\"evaluate\":\"\",\"level\":\"\"}\n",
+                &serde_json::to_vec(&line).unwrap()[..],
+            ]
+            .concat();
+            let (_, known) = read(&lines, b"").unwrap();
+            assert_eq!(known[""].bytes, line.bytes);
+            assert!(known[""].score == score || score.is_nan() && known[""].score.is_nan());
+            Ok(())
+        });
+    }
+
+    #[test]
     fn other_logs_and_other_files_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
@@ -222,10 +241,13 @@ mod tests {
         ] {
             assert!(refused(&key).contains(why));
         }
+        let mut unscored = fs::read(&path).unwrap();
+        unscored.extend(b"{\"rules\":\"\",\"bytes\":1,\"score\":\"x\"}\n");
         let mut damaged = fs::read(&path).unwrap();
         damaged.extend(b"x\n");
         for (bytes, why) in [
             (&damaged[..], "damaged in line 3"),
+            (&unscored, "no score in line 3"),
             (b"weights", "something else"),
             (b"weights\n", "something else"),
             (b"\n", "something else"),
