@@ -1,6 +1,7 @@
 """Lossless compression of AI model files."""
 
 from weightzip._safe_open import safe_open
+from weightzip._tune import Trial, TuneResult, tune
 from weightzip._weightzip import (
     compress,
     decompress,
@@ -44,6 +45,8 @@ __all__ = [
     "ReadWriteError",
     "Summary",
     "TensorInfo",
+    "Trial",
+    "TuneResult",
     "WeightzipError",
     "compress",
     "decompress",
@@ -54,6 +57,7 @@ __all__ = [
     "set_threads",
     "simd_level",
     "threads",
+    "tune",
     "write",
     "write_bytes",
 ]

@@ -29,3 +29,10 @@ def archives(path: Path, data: bytes) -> dict[str, tuple[int, ...]]:
     except weightzip.CorruptionError as error:
         print(error.file, error.offset, error.tensor)
         raise
+
+
+def tuned(path: Path) -> str:
+    result = weightzip.tune(path, lambda model: float(len(model)), 0.001, log=path, max_evaluations=9)
+    trial: weightzip.Trial = result.best
+    print(trial.rules, trial.ratio, [trial.score for trial in result.trials])
+    return result.rules_toml

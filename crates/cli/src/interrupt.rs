@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: unfinished files are removed before the process ends.
+//! SIGINT and SIGTERM: unfinished files and folders are removed before the process ends.
 
 /// Starts to watch for signals.
 #[cfg(unix)]
@@ -11,7 +11,10 @@ pub(crate) fn install() -> std::io::Result<()> {
             let files = weightzip::output::unfinished();
             for path in files.iter() {
                 // Already gone, or beyond help.
-                let _ = std::fs::remove_file(path);
+                let _ = match path.is_dir() {
+                    true => std::fs::remove_dir_all(path),
+                    false => std::fs::remove_file(path),
+                };
             }
             // The shell sees what it would have seen without this handler.
             let _ = signal_hook::low_level::emulate_default_handler(signal);

@@ -25,6 +25,7 @@ mod report;
 mod source;
 mod space;
 mod table;
+mod tune;
 mod verify;
 mod walk;
 
@@ -78,6 +79,7 @@ fn run(command: &Command) -> anyhow::Result<Status> {
         Command::Cat(args) => cat::run(args),
         Command::Rebase(args) => rebase::run(args),
         Command::Chain(args) => chain::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args).map(|()| Status::Done),
         Command::Completions(shell) => docs::completions(*shell),

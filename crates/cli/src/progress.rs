@@ -4,9 +4,11 @@ use crate::args::Ui;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 const KNOWN: &str =
     "[{bar:25}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ETA {eta} {wide_msg}";
+const STEPS: &str = "[{bar:25}] {pos}/{len} {prefix} {elapsed} ETA {eta} {wide_msg}";
 const UNKNOWN: &str = "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {wide_msg}";
 
 /// Counts bytes, and draws if someone is watching; gone when dropped.
@@ -23,6 +25,26 @@ impl Bar {
             Ok(style) => bar.with_style(style),
             Err(_) => bar,
         })
+    }
+
+    /// A bar for about so many steps that take long; `what` they are.
+    pub(crate) fn of_steps(ui: Ui, what: &'static str, total: usize) -> Self {
+        let target =
+            if ui.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_prefix(what);
+        let bar = match ProgressStyle::with_template(STEPS) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        };
+        bar.enable_steady_tick(Duration::from_secs(1));
+        Self(bar)
+    }
+
+    /// A step is done.
+    pub(crate) fn step(&self) {
+        self.0.inc(1);
+        // There may be more than was thought.
+        self.0.set_length(self.0.length().unwrap_or(0).max(self.0.position()));
     }
 
     /// What the library calls as it goes.

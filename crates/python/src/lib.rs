@@ -12,6 +12,7 @@ mod lossy;
 mod memory;
 mod source;
 mod threads;
+mod tune;
 mod write;
 
 use pyo3::prelude::*;
@@ -28,6 +29,7 @@ mod _weightzip {
         memory::Memory,
         simd_level,
         threads::{set_threads, threads},
+        tune::tune,
         write::{write, write_bytes},
     };
 }

@@ -7,16 +7,16 @@ use std::fs::{self, File, FileTimes, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// What the names of temporary files end in.
 pub(crate) const SUFFIX: &str = ".tmp";
 
-/// Files that exist under a temporary name now.
+/// Files and folders that exist under a temporary name now.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// The files that [`Output`]s of this process have under a temporary name now, for whoever ends the process
-/// by a signal. None is made while this is held.
+/// The files and folders that [`Output`]s and [`Scratch`]es of this process have under a temporary name now, for
+/// whoever ends the process by a signal. None is made while this is held.
 pub fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -144,6 +144,40 @@ impl Drop for Output {
     }
 }
 
+/// A folder for files of the moment, gone with all that is in it when dropped.
+pub struct Scratch {
+    temp: Option<TempDir>,
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes one in a folder, private, under a temporary name: `prefix`, six letters or digits, `.tmp`.
+    ///
+    /// # Errors
+    /// [`Io`](crate::Kind::Io) if the folder takes none.
+    pub fn create(folder: &Path, prefix: &str) -> Result<Self> {
+        let mut unfinished = unfinished();
+        let temp = tempfile::Builder::new().prefix(prefix).suffix(SUFFIX).tempdir_in(folder);
+        let cant_write = |e| Error::io(format!("can't write in {}", folder.display()), e);
+        let temp = temp.map_err(cant_write)?;
+        let path = temp.path().to_owned();
+        unfinished.push(path.clone());
+        Ok(Self { temp: Some(temp), path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(self.temp.take());
+        unfinished().retain(|path| *path != self.path);
+    }
+}
+
 fn finished() -> Error {
     Error::argument("already finished")
 }
@@ -185,6 +219,18 @@ pub fn remove(file: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn a_dropped_scratch_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::create(dir.path(), ".x-").unwrap();
+        fs::write(scratch.path().join("file"), "x").unwrap();
+        let path = scratch.path().to_owned();
+        assert!(unfinished().contains(&path));
+        drop(scratch);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(!unfinished().contains(&path));
+    }
 
     #[test]
     fn a_dropped_output_leaves_nothing() {

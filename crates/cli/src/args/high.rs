@@ -2,6 +2,7 @@
 
 use super::chain::{self, Chain};
 use super::low::{self, LowArgs, LowCommand, UiArgs, WriteArgs};
+use super::tune::{self, Tune};
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
 use crate::report;
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Cat(Cat),
     Rebase(Rebase),
     Chain(Chain),
+    Tune(Box<Tune>),
     Bench(Bench),
     Demo(DemoArgs),
     Completions(clap_complete::Shell),
@@ -107,6 +109,7 @@ impl Command {
             Self::Inspect(i) => i.json,
             Self::Rebase(r) => r.ui.json,
             Self::Chain(c) => c.json(),
+            Self::Tune(t) => t.ui.json,
             Self::Bench(b) => b.json,
             Self::Cat(_) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) => false,
         }
@@ -175,6 +178,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             ui: resolve_ui(&a.ui),
         }),
         LowCommand::Chain { command } => Command::Chain(chain::resolve(command)?),
+        LowCommand::Tune(a) => Command::Tune(Box::new(tune::resolve(*a))),
         LowCommand::Bench(a) => Command::Bench(Bench {
             file: a.file,
             options: Options {

@@ -1,6 +1,7 @@
 //! Low-level arguments: exactly what can be typed, with its help.
 
 use super::chain::LowChain;
+use super::tune::{self, LowTune};
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
 use crate::lossy::{self, LossyArgs};
@@ -93,6 +94,9 @@ pub(super) enum LowCommand {
         #[command(subcommand)]
         command: LowChain,
     },
+    /// Find how far a model may be rounded: the smallest file whose score stays close to the original's
+    #[command(after_help = tune::HELP)]
+    Tune(Box<LowTune>),
     /// Measure size and speed in memory
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),

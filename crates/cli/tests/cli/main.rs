@@ -27,3 +27,5 @@ mod messages;
 mod signals;
 #[cfg(unix)]
 mod terminal;
+#[cfg(unix)]
+mod tune;

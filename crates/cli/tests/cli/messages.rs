@@ -8,7 +8,7 @@ fn help() {
     let dir = Scratch::new();
     snapshot!("help", dir.wz(&["--help"]).ok().shown());
     for command in
-        ["compress", "decompress", "verify", "inspect", "cat", "rebase", "chain", "bench"]
+        ["compress", "decompress", "verify", "inspect", "cat", "rebase", "chain", "tune", "bench"]
     {
         let shown = dir.wz(&[command, "--help"]).ok().shown();
         snapshot!(format!("help_{command}"), shown);

@@ -13,7 +13,7 @@ use weightzip_kernels::round::{Errors, Step, round};
 const PIECE: u64 = 1 << 20;
 
 /// No number is as small as half of this: rounding to it changes nothing.
-const NOTHING: i32 = -1074;
+pub(super) const NOTHING: i32 = -1074;
 
 impl Rules {
     /// Whether some tensors have to be looked at, for [`look_at`](Self::look_at), before they can be rounded.
@@ -75,12 +75,12 @@ fn coarsest<S: Source + ?Sized>(source: &S, span: &Span, decibels: f64) -> Resul
     Ok(Bound::Absolute(power))
 }
 
-fn float_of(span: &Span) -> Option<Float> {
+pub(super) fn float_of(span: &Span) -> Option<Float> {
     span.tensor.as_ref()?.dtype.record_layout().floats()
 }
 
 /// What rounding to multiples of this power of two would do to a tensor.
-fn measure<S: Source + ?Sized>(source: &S, span: &Span, power: i32) -> Result<Errors> {
+pub(super) fn measure<S: Source + ?Sized>(source: &S, span: &Span, power: i32) -> Result<Errors> {
     let mut errors = Errors::default();
     let Some(float) = float_of(span) else { return Ok(errors) };
     let (level, mut piece, mut at) = (weightzip_kernels::level(), Vec::new(), span.range.start);

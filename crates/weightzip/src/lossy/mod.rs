@@ -7,6 +7,7 @@ mod bound;
 mod look;
 mod round;
 mod rules;
+pub mod tune;
 
 pub use bound::Bound;
 pub(crate) use bound::{step_from_wire, step_to_wire};

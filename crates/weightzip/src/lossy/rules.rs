@@ -33,6 +33,11 @@ pub struct Rules {
 const SCALES: [&str; 4] = ["scale", "zero_point", "qzeros", "absmax"];
 
 impl Rules {
+    /// One bound for every tensor that suits it.
+    pub fn all(bound: Bound) -> Self {
+        Self { default: Some(bound), ..Self::default() }
+    }
+
     /// One rule: a bound, for every tensor that suits it, or `PATTERN:BOUND` for those whose names fit, in
     /// which `*` stands for anything and `?` for one character. The last rule that fits counts.
     ///
