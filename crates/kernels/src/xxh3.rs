@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::level::level;
+use crate::level::{Level, level};
 use crate::scalar::Scalar;
 use crate::simd::kernel;
 
@@ -81,10 +81,7 @@ kernel! {
 
 #[inline(always)]
 fn hash<M: Mixer>(mixer: M, data: &[u8]) -> u64 {
-    if data.len() <= SHORT {
-        return xxhash_rust::xxh3::xxh3_64(data);
-    }
-    merge(&long(mixer, data), &MERGE_KEY, (data.len() as u64).wrapping_mul(PRIME64_1))
+    hash_rest(mixer, Running::default(), data)
 }
 
 /// The XXH3-128 of `data`.
@@ -99,10 +96,93 @@ kernel! {
 
 #[inline(always)]
 fn hash_128<M: Mixer>(mixer: M, data: &[u8]) -> u128 {
+    hash_rest_128(mixer, Running::default(), data)
+}
+
+/// A hash of which the first part is computed while its bytes are in cache for something else.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    sums: Lanes,
+    done: usize,
+}
+
+impl Default for Running {
+    /// Of no bytes yet.
+    fn default() -> Self {
+        let sums = [
+            PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3, PRIME64_4, PRIME32_2, PRIME64_5, PRIME32_1,
+        ];
+        Self { sums, done: 0 }
+    }
+}
+
+impl Running {
+    /// What is added must be a multiple of so many bytes.
+    pub const UNIT: usize = BLOCK;
+
+    /// Adds bytes; the data's last one must not be among them.
+    ///
+    /// # Panics
+    /// If they are not a multiple of [`UNIT`](Self::UNIT).
+    pub fn add(&mut self, level: Level, bytes: &[u8]) {
+        let (blocks, rest) = bytes.as_chunks();
+        assert!(rest.is_empty());
+        self.sums = add_blocks_at(level, &self.sums, blocks);
+        self.done += bytes.len();
+    }
+
+    /// The XXH3-64 of `data`, which starts with what was added.
+    ///
+    /// # Panics
+    /// If more was added.
+    pub fn xxh3_64(self, level: Level, data: &[u8]) -> u64 {
+        hash_rest_at(level, self, data)
+    }
+
+    /// The XXH3-128 of `data`, which starts with what was added.
+    ///
+    /// # Panics
+    /// If more was added.
+    pub fn xxh3_128(self, level: Level, data: &[u8]) -> u128 {
+        hash_rest_128_at(level, self, data)
+    }
+}
+
+kernel! {
+    /// The sums after some blocks more.
+    pub fn add_blocks_at(sums: &Lanes, blocks: &[[u8; BLOCK]]) -> Lanes = add_blocks
+}
+
+#[inline(always)]
+fn add_blocks<M: Mixer>(mixer: M, sums: &Lanes, blocks: &[[u8; BLOCK]]) -> Lanes {
+    let add = |sums, block: &[u8; BLOCK]| mixer.scramble(add_stripes(mixer, sums, block));
+    mixer.store(blocks.iter().fold(mixer.load(sums), add))
+}
+
+kernel! {
+    /// The XXH3-64 of `data`, some of which was added.
+    pub fn hash_rest_at(running: Running, data: &[u8]) -> u64 = hash_rest
+}
+
+#[inline(always)]
+fn hash_rest<M: Mixer>(mixer: M, running: Running, data: &[u8]) -> u64 {
+    if data.len() <= SHORT {
+        return xxhash_rust::xxh3::xxh3_64(data);
+    }
+    merge(&long(mixer, running, data), &MERGE_KEY, (data.len() as u64).wrapping_mul(PRIME64_1))
+}
+
+kernel! {
+    /// The XXH3-128 of `data`, some of which was added.
+    pub fn hash_rest_128_at(running: Running, data: &[u8]) -> u128 = hash_rest_128
+}
+
+#[inline(always)]
+fn hash_rest_128<M: Mixer>(mixer: M, running: Running, data: &[u8]) -> u128 {
     if data.len() <= SHORT {
         return xxhash_rust::xxh3::xxh3_128(data);
     }
-    let (sums, len) = (long(mixer, data), data.len() as u64);
+    let (sums, len) = (long(mixer, running, data), data.len() as u64);
     let low = merge(&sums, &MERGE_KEY, len.wrapping_mul(PRIME64_1));
     let high = merge(&sums, &HIGH_MERGE_KEY, !len.wrapping_mul(PRIME64_2));
     u128::from(high) << 64 | u128::from(low)
@@ -119,24 +199,22 @@ trait Mixer: Copy {
 
 /// The running sums of more than [`SHORT`] bytes.
 #[inline(always)]
-fn long<M: Mixer>(mixer: M, data: &[u8]) -> Lanes {
-    let add_stripes = |sums: M::Sums, block: &[u8]| {
-        let stripes = block.as_chunks().0.iter().zip(&STRIPE_KEYS);
-        stripes.fold(sums, |sums, (stripe, key)| mixer.add(sums, stripe, key))
-    };
-    let mut sums = mixer.load(&[
-        PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3, PRIME64_4, PRIME32_2, PRIME64_5, PRIME32_1,
-    ]);
+fn long<M: Mixer>(mixer: M, running: Running, data: &[u8]) -> Lanes {
     // Less a byte, because a block that ends the data is not scrambled.
-    let (blocks, rest) = data[..data.len() - 1].as_chunks::<BLOCK>();
-    for block in blocks {
-        sums = mixer.scramble(add_stripes(sums, block));
-    }
-    sums = add_stripes(sums, rest);
+    let (blocks, rest) = data[running.done..data.len() - 1].as_chunks::<BLOCK>();
+    let sums = mixer.load(&add_blocks(mixer, &running.sums, blocks));
+    let mut sums = add_stripes(mixer, sums, rest);
     if let Some(last) = data.last_chunk() {
         sums = mixer.add(sums, last, &LAST_STRIPE_KEY);
     }
     mixer.store(sums)
+}
+
+/// Adds the whole stripes of a block.
+#[inline(always)]
+fn add_stripes<M: Mixer>(mixer: M, sums: M::Sums, block: &[u8]) -> M::Sums {
+    let stripes = block.as_chunks().0.iter().zip(&STRIPE_KEYS);
+    stripes.fold(sums, |sums, (stripe, key)| mixer.add(sums, stripe, key))
 }
 
 fn merge(sums: &Lanes, key: &Lanes, start: u64) -> u64 {
@@ -289,7 +367,7 @@ mod x86_64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::level::{Level, at_each_level};
+    use crate::level::at_each_level;
     use xxhash_rust::xxh3::{xxh3_64 as oracle, xxh3_128 as oracle_128};
 
     /// Bytes without pattern, the same each time.
@@ -322,5 +400,23 @@ mod tests {
         assert_eq!(xxh3_64_at(level, &[0xFF; 5000]), oracle(&[0xFF; 5000]));
     }
 
-    at_each_level!(like_the_oracle);
+    fn what_was_added_counts(level: Level) {
+        let data = noise(9000);
+        for added in 0..8 {
+            for len in [1, 1023, 1024, 1025, 1500].map(|more| added * Running::UNIT + more) {
+                let (data, mut running) = (&data[..len], Running::default());
+                let (first, second) = data.split_at(added / 2 * Running::UNIT);
+                running.add(level, first);
+                running.add(level, &second[..(added - added / 2) * Running::UNIT]);
+                assert_eq!(running.xxh3_64(level, data), oracle(data), "{added} of {len} bytes");
+                assert_eq!(
+                    running.xxh3_128(level, data),
+                    oracle_128(data),
+                    "{added} of {len} bytes"
+                );
+            }
+        }
+    }
+
+    at_each_level!(like_the_oracle, what_was_added_counts);
 }
