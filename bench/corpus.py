@@ -212,8 +212,7 @@ def build_minilm(folder, _):
 
 def build_gpt(folder, args):
     torch.manual_seed(args.seed)
-    files = find("/usr/share/doc/**/copyright")[:400] + find(f"{LIBRARY}/*.py")
-    trainer = Trainer(Gpt(), files, learning_rate=6e-4)
+    trainer = Trainer(Gpt(), gpt_texts(), learning_rate=6e-4)
     marks = {args.steps - 41: "a", args.steps - 21: "b", args.steps - 1: "c"}
     start = time.monotonic()
     for step in range(args.steps):
@@ -224,6 +223,10 @@ def build_gpt(folder, args):
             save_gpt(folder, f"gpt_{marks[step]}", trainer)
     state = {"model": trainer.model.state_dict(), "optimizer": trainer.optimizer.state_dict()}
     torch.save(state, folder / "gpt_ckpt.pt")
+
+
+def gpt_texts():
+    return find("/usr/share/doc/**/copyright")[:400] + find(f"{LIBRARY}/*.py")
 
 
 def save_gpt(folder, name, trainer):
