@@ -120,14 +120,15 @@ class Gpt(nn.Module):
 class Trainer:
     """Trains on random windows of a text, in BF16 autocast with FP32 master weights."""
 
-    def __init__(self, model, files, learning_rate):
+    def __init__(self, model, files, learning_rate, batch=BATCH):
         self.text = read_text(files)
         self.model = model
+        self.batch = batch
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95))
 
     def step(self):
         """One step; returns the loss in nats per byte."""
-        rows = windows(self.text, BATCH, CONTEXT + 1)
+        rows = windows(self.text, self.batch, CONTEXT + 1)
         with low_precision():
             logits = self.model(rows[:, :-1]).float()
             loss = cross_entropy(logits.view(-1, VOCAB), rows[:, 1:].reshape(-1))
