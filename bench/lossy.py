@@ -160,7 +160,9 @@ def minilm(wz: Wz, folder: Path, tables: Tables) -> list[dict]:
                 f"{row['min_cosine']:.6f}", f"{row['mean_cosine']:.6f}",
                 f"{row['overlap']:.1%}", f"{row['first']:.1%}",
             )  # fmt: skip
-    cast = task.compare(task.embed(folder / "minilm_fp32.safetensors"), task.embed(folder / "minilm_bf16.safetensors"))
+    cast = task.compare(
+        task.embed(folder / "minilm_fp32.safetensors"), task.embed(folder / "minilm_bf16.safetensors")
+    )
     rows.append({"file": "cast", "rule": "BF16"} | cast)
     print(f"\nThe cast to BF16 alone: least cosine {cast['min_cosine']:.6f}, nearest 10 kept {cast['overlap']:.1%}")
     fp32 = {row["rule"]: row for row in rows if row["file"] == "minilm_fp32"}
