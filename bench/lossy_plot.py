@@ -32,8 +32,8 @@ BASES = {
     "against its base": ("#0969da", "s", 8),
     "against the previous epoch": ("#cf222e", "D", -16),
 }
-# Less than this is not drawn: rounding of the arithmetic is as large.
-LEAST_COSINE, LEAST_BITS = 3e-7, 1e-5
+# Above so many bits per weight nothing changes.
+WIDEST = 12.5
 
 
 def draw(found: dict, path: Path) -> None:
@@ -49,24 +49,28 @@ def draw(found: dict, path: Path) -> None:
 
 
 def sentences(axis, found):
-    by_rule(axis, found["minilm"], lambda row: 1 - row["min_cosine"], LEAST_COSINE)
+    axis.set_yscale("log")
+    by_rule(axis, found["minilm"], lambda row: 1 - row["min_cosine"])
     title(axis, "MiniLM: the sentence that moved most", ACROSS, "1 − cosine with its embedding before")
     limit(axis, 1e-4, "cosine 0.9999")
 
 
 def bytes_of_text(axis, found):
-    by_rule(axis, found["gpt"], lambda row: abs(row["change"]), LEAST_BITS)
-    title(axis, "gpt: held-out text", ACROSS, "bits per byte, change either way")
-    limit(axis, 1e-3, "0.001")
+    # Linear up to the limit, where changes have either sign.
+    axis.set_yscale("symlog", linthresh=1e-3)
+    by_rule(axis, found["gpt"], lambda row: row["change"])
+    title(axis, "gpt: held-out text", ACROSS, "bits per byte, change")
+    limit(axis, 1e-3, "+0.001")
+    limit(axis, -1e-3, "−0.001")
 
 
-def by_rule(axis, rows, cost, least):
-    axis.set_yscale("log")
+def by_rule(axis, rows, cost):
     for name, look in SERIES.items():
         dtype, knob = name.split()
+        width = 32 if dtype == "FP32" else 16
         chosen = [r for r in rows if r["file"].endswith(dtype.lower()) and r["rule"].startswith(knob)]
-        chosen = [row for row in chosen if cost(row) >= least]
-        curve(axis, chosen, 32 if dtype == "FP32" else 16, [cost(row) for row in chosen], name, look)
+        chosen = [row for row in chosen if row["default"] / 100 * width <= WIDEST]
+        curve(axis, chosen, width, [cost(row) for row in chosen], name, look)
     axis.legend(frameon=False, labelcolor=INK)
 
 
