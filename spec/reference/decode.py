@@ -1481,7 +1481,7 @@ def move(base: int, by: int, bits: int) -> int:
 
 FAR = 255
 CHUNK_OF_STEPS = 1024
-MAX_EXTRA_BITS, MAX_EXPONENTS = 7, 32
+MAX_EXTRA_BITS, MAX_EXPONENTS = 7, 16
 
 
 def decode_steps(block: Block, _contexts: Contexts) -> bytes:

@@ -197,11 +197,6 @@ impl Simd for Scalar {
         from_words(words)
     }
     #[inline(always)]
-    fn shl_each(self, v: Bytes, n: Bytes) -> (Bytes, Bytes) {
-        let shifted = |i: usize| (u16::from(v[i]) << (n[i] & 7)).to_le_bytes();
-        (std::array::from_fn(|i| shifted(i)[0]), std::array::from_fn(|i| shifted(i)[1]))
-    }
-    #[inline(always)]
     fn eq(self, a: Bytes, b: Bytes) -> Mask {
         let (mut equal, b) = (words(&a), words(&b));
         for (a, b) in equal.iter_mut().zip(b) {
@@ -313,6 +308,10 @@ impl Simd for Scalar {
             *word = found;
         }
         from_words(words)
+    }
+    #[inline(always)]
+    fn lookup16(self, table: &[u8; 16], v: Bytes) -> Bytes {
+        v.map(|byte| table[usize::from(byte & 15)])
     }
     #[inline(always)]
     fn load_lanes(self, states: &[u32; GROUP]) -> [u32; GROUP] {

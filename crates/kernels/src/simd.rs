@@ -34,10 +34,6 @@ pub(crate) trait Simd: Copy {
     /// Shifts each byte right by `n`, at most 8. The `n` high bits have no meaning afterwards.
     fn shr(self, v: Self::Bytes, n: u32) -> Self::Bytes;
 
-    /// Shifts each byte left by the one at its place in `n`, at most 7: the low and the high bytes of
-    /// what comes out.
-    fn shl_each(self, v: Self::Bytes, n: Self::Bytes) -> (Self::Bytes, Self::Bytes);
-
     /// Where both are equal.
     fn eq(self, a: Self::Bytes, b: Self::Bytes) -> Self::Mask;
     /// Bit `i` tells about byte `i`.
@@ -80,6 +76,9 @@ pub(crate) trait Simd: Copy {
     fn table(self, bytes: &[u8; 256], used: usize) -> Self::Table<'_>;
     /// `table[byte]` for each byte.
     fn lookup(self, table: Self::Table<'_>, v: Self::Bytes) -> Self::Bytes;
+
+    /// `table[byte]` for each byte, all of which are less than 16.
+    fn lookup16(self, table: &[u8; 16], v: Self::Bytes) -> Self::Bytes;
 
     fn load_lanes(self, states: &[u32; GROUP]) -> Self::Lanes;
     fn store_lanes(self, lanes: Self::Lanes, states: &mut [u32; GROUP]);

@@ -34,9 +34,11 @@ pub struct Float {
 }
 
 impl Float {
-    const BF16: Self = Self { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
+    pub(crate) const BF16: Self =
+        Self { bytes: 2, exponent_bits: 8, top_bits: 0, big_endian: false };
     const F16: Self = Self { bytes: 2, exponent_bits: 5, top_bits: 0, big_endian: false };
-    const F32: Self = Self { bytes: 4, exponent_bits: 8, top_bits: 0, big_endian: false };
+    pub(crate) const F32: Self =
+        Self { bytes: 4, exponent_bits: 8, top_bits: 0, big_endian: false };
     const E4M3: Self = Self { bytes: 1, exponent_bits: 4, top_bits: 0, big_endian: false };
     const WIDE_BF16: Self = Self { exponent_bits: 10, top_bits: 2, ..Self::BF16 };
     const WIDE_F16: Self = Self { exponent_bits: 7, top_bits: 2, ..Self::F16 };

@@ -214,38 +214,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn shl_each(self, v: Bytes, n: Bytes) -> (Bytes, Bytes) {
-        let (mut low, mut high) = (v, v);
-        for i in 0..2 {
-            intrinsics! {
-                // Shifting is multiplying by a power of two.
-                let powers = _mm256_setr_epi8(
-                    1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0,
-                    1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0,
-                );
-                let (power, zero) = (_mm256_shuffle_epi8(powers, n[i]), _mm256_setzero_si256());
-                let first = _mm256_mullo_epi16(
-                    _mm256_unpacklo_epi8(v[i], zero),
-                    _mm256_unpacklo_epi8(power, zero),
-                );
-                let second = _mm256_mullo_epi16(
-                    _mm256_unpackhi_epi8(v[i], zero),
-                    _mm256_unpackhi_epi8(power, zero),
-                );
-                let byte = _mm256_set1_epi16(0xFF);
-                low[i] = _mm256_packus_epi16(
-                    _mm256_and_si256(first, byte),
-                    _mm256_and_si256(second, byte),
-                );
-                high[i] = _mm256_packus_epi16(
-                    _mm256_srli_epi16::<8>(first),
-                    _mm256_srli_epi16::<8>(second),
-                );
-            }
-        }
-        (low, high)
-    }
-    #[inline(always)]
     fn eq(self, a: Bytes, b: Bytes) -> Bytes {
         halves!(_mm256_cmpeq_epi8, a, b)
     }
@@ -353,6 +321,13 @@ impl Simd for Avx2 {
             }
         }
         found
+    }
+    #[inline(always)]
+    fn lookup16(self, table: &[u8; 16], v: Bytes) -> Bytes {
+        intrinsics! {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            [_mm256_shuffle_epi8(table, v[0]), _mm256_shuffle_epi8(table, v[1])]
+        }
     }
     #[inline(always)]
     fn load_lanes(self, states: &[u32; GROUP]) -> [__m256i; 8] {

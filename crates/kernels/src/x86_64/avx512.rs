@@ -134,26 +134,6 @@ impl Simd for Avx512 {
         intrinsics! { _mm512_srl_epi16(v, _mm_cvtsi32_si128(n.cast_signed())) }
     }
     #[inline(always)]
-    fn shl_each(self, v: __m512i, n: __m512i) -> (__m512i, __m512i) {
-        intrinsics! {
-            let zero = _mm512_setzero_si512();
-            let first =
-                _mm512_sllv_epi16(_mm512_unpacklo_epi8(v, zero), _mm512_unpacklo_epi8(n, zero));
-            let second =
-                _mm512_sllv_epi16(_mm512_unpackhi_epi8(v, zero), _mm512_unpackhi_epi8(n, zero));
-            let byte = _mm512_set1_epi16(0xFF);
-            let low = _mm512_packus_epi16(
-                _mm512_and_si512(first, byte),
-                _mm512_and_si512(second, byte),
-            );
-            let high = _mm512_packus_epi16(
-                _mm512_srli_epi16::<8>(first),
-                _mm512_srli_epi16::<8>(second),
-            );
-            (low, high)
-        }
-    }
-    #[inline(always)]
     fn eq(self, a: __m512i, b: __m512i) -> u64 {
         intrinsics! { _mm512_cmpeq_epi8_mask(a, b) }
     }
@@ -247,6 +227,13 @@ impl Simd for Avx512 {
             }
             let low = _mm512_permutex2var_epi8(a, v, b);
             _mm512_mask_blend_epi8(high, low, _mm512_permutex2var_epi8(c, v, d))
+        }
+    }
+    #[inline(always)]
+    fn lookup16(self, table: &[u8; 16], v: __m512i) -> __m512i {
+        intrinsics! {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, v)
         }
     }
     #[inline(always)]

@@ -1,12 +1,13 @@
 //! What a block is coded next to (spec: "Bases"): its segment's context, and as many bytes of a
 //! base as it has itself.
 
-use super::{Coding, Context, Hints, begin, constant, ranges, smallest, sparse, steps, take, xor};
+use super::{Coding, Context, Hints, begin, constant, ranges, smallest, sparse, steps, xor};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
 use weightzip_kernels::field::Float;
-use weightzip_kernels::xxh3::xxh3_128;
+use weightzip_kernels::level::level;
+use weightzip_kernels::xxh3::{Running, xxh3_128};
 
 /// What an encoder and a decoder know of a block besides its bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -153,14 +154,33 @@ pub(super) fn checked<'a>(
     len: usize,
     body: &mut &[u8],
 ) -> Result<&'a [u8]> {
-    let hash = take(body, HASH)?;
+    let (base, hash) = stated(base, len, body)?;
+    check(base, &hash, Running::default())?;
+    Ok(base)
+}
+
+/// [`checked`] that leaves the hash to be compared by [`check`].
+pub(super) fn stated<'a>(
+    base: Option<&'a [u8]>,
+    len: usize,
+    body: &mut &[u8],
+) -> Result<(&'a [u8], [u8; HASH])> {
+    let Some((hash, rest)) = body.split_first_chunk() else {
+        return Err(Error::corrupt("a block is shorter than its header says"));
+    };
+    *body = rest;
     if len <= TOO_SHORT {
         return Err(Error::corrupt("a block is too short to have a base"));
     }
     let base = base.ok_or_else(|| Error::argument("a block needs a base, and none was given"))?;
     check_len(base, len)?;
-    match xxh3_128(base).to_le_bytes() == *hash {
-        true => Ok(base),
+    Ok((base, *hash))
+}
+
+/// Whether a base, some of which was hashed, has the hash that a block states.
+pub(super) fn check(base: &[u8], hash: &[u8; HASH], running: Running) -> Result<()> {
+    match running.xxh3_128(level(), base).to_le_bytes() == *hash {
+        true => Ok(()),
         false => Err(Error::argument(
             "the base has other bytes than the one that this block was made with",
         )),

@@ -32,7 +32,8 @@ use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
 use weightzip_kernels::field::Float;
-use weightzip_kernels::xxh3::xxh3_64;
+use weightzip_kernels::level::level;
+use weightzip_kernels::xxh3::{Running, xxh3_64};
 
 /// How a block is coded; ids have the critical bit, for a block can't be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -286,8 +287,9 @@ pub fn decode_block_into<'g>(
     block: &Block<'_>,
     out: &mut [u8],
 ) -> Result<()> {
-    decode_unchecked(layout, given, block, out)?;
-    if xxh3_64(out) != block.check {
+    let mut seen = Running::default();
+    decode(layout, given.into(), block, out, Some(&mut seen))?;
+    if seen.xxh3_64(level(), out) != block.check {
         return Err(Error::corrupt(format!(
             "a {} block's decoded bytes differ from their checksum",
             block.coding.name()
@@ -303,7 +305,18 @@ pub(crate) fn decode_unchecked<'g>(
     block: &Block<'_>,
     out: &mut [u8],
 ) -> Result<()> {
-    let Given { context, base } = given.into();
+    decode(layout, given.into(), block, out, None)
+}
+
+/// Some of `out`, from its start on, may be hashed in `seen`.
+fn decode(
+    layout: &RecordLayout,
+    given: Given<'_>,
+    block: &Block<'_>,
+    out: &mut [u8],
+    seen: Option<&mut Running>,
+) -> Result<()> {
+    let Given { context, base } = given;
     if u64::from(block.records) * u64::from(layout.bytes()) != out.len() as u64 {
         return Err(Error::argument(format!(
             "a block of {} records doesn't fill {} bytes",
@@ -350,11 +363,16 @@ pub(crate) fn decode_unchecked<'g>(
             let floats = layout.floats().filter(|floats| base::takes(*floats));
             let floats =
                 floats.ok_or_else(|| Error::corrupt("a difference of records that have none"))?;
-            let base = base::checked(base, out.len(), &mut body)?;
-            match block.coding {
-                Coding::Steps => steps::decode(floats, base, preamble, body, out),
-                _ => ranges::difference::decode(floats, base, preamble, body, out),
+            if block.coding == Coding::Difference {
+                let base = base::checked(base, out.len(), &mut body)?;
+                return ranges::difference::decode(floats, base, preamble, body, out);
             }
+            let (base, hash) = base::stated(base, out.len(), &mut body)?;
+            let mut hashed = steps::Hashed { base: Running::default(), out: seen };
+            let done = steps::decode(floats, base, preamble, body, out, &mut hashed);
+            // Another base is the reason for whatever else is wrong.
+            base::check(base, &hash, hashed.base)?;
+            done
         }
     }
 }

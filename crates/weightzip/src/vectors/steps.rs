@@ -60,7 +60,7 @@ fn step_errors() -> Vec<Vector> {
         bad("steps_widths", "widths behind the last plane", &|p| p[4] &= !3),
         bad("steps_tail", "tail codes of 9 bits", &|p| p[6] = 9),
         bad("steps_fixed", "more fixed bits than are below a rank", &|p| p[8] = 9),
-        bad("steps_exponents", "33 numbers of extra bits", &|p| p[10] = 32),
+        bad("steps_exponents", "17 numbers of extra bits", &|p| p[10] = 16),
         bad("steps_unknown_bits", "unknown bits in the preamble", &|p| p[11] = 1),
         bad("steps_far_many", "more far elements than elements", &|p| {
             put_u32(p, 12, |_| 2917);

@@ -11,10 +11,12 @@ pub use split::{classes, pack_extra, split};
 use super::{exponents, filled};
 use crate::field::{CHUNK, Float};
 use crate::simd::{GROUP, Simd, kernel};
-use crate::strip::array_mut;
 
 /// Most low bits of an element beyond those that all have.
 pub const MAX_EXTRA: u8 = 7;
+
+/// Most exponents that have a number of extra bits of their own.
+pub const MAX_EXPONENTS: usize = 16;
 
 /// Most low bits that all elements may have: a rank is above them.
 #[inline(always)]
@@ -38,9 +40,9 @@ pub struct Shifts {
     /// The exponent of the first of `extra`.
     pub first: u8,
     /// How many more elements have, by the base's exponent from `first` on; zeros behind `used`.
-    pub extra: [u8; 256],
-    /// Exponents from `first` on that have one of their own, at least 1, and at most 32. Lower ones
-    /// have the first one's, higher ones the last one's.
+    pub extra: [u8; MAX_EXPONENTS],
+    /// Exponents from `first` on that have one of their own, at least 1. Lower ones have the first
+    /// one's, higher ones the last one's.
     pub used: usize,
 }
 
@@ -52,31 +54,36 @@ impl Shifts {
     }
 }
 
-/// The low bits that [`Shifts::extra`] stands for.
-const MASKS: [u8; 256] = {
-    let mut masks = [0; 256];
-    let mut bits = 0;
-    while bits <= MAX_EXTRA {
-        masks[bits as usize] = (1 << bits) - 1;
-        bits += 1;
-    }
-    masks
-};
+/// What the numbers of extra bits mean, by the place of a base's exponent among those that have one.
+struct Tables {
+    first: u8,
+    last: u8,
+    counts: [u8; MAX_EXPONENTS],
+    /// The low bits that an element has.
+    masks: [u8; MAX_EXPONENTS],
+    /// Two to the number of bits.
+    powers: [u8; MAX_EXPONENTS],
+}
 
-/// How many extra bits the elements of a group have.
-#[inline(always)]
-fn extra<S: Simd, const N: usize>(
-    simd: S,
-    float: Float,
-    shifts: &Shifts,
-    table: S::Table<'_>,
-    base: &[u8],
-) -> S::Bytes {
-    let exponents = exponents::<S, N>(simd, float, base);
-    let first = simd.splat(shifts.first);
-    let above = simd.sub(exponents, simd.min(exponents, first));
-    let last = simd.splat((shifts.used - 1).to_le_bytes()[0]);
-    simd.lookup(table, simd.min(above, last))
+impl Tables {
+    #[inline(always)]
+    fn of(shifts: &Shifts) -> Self {
+        let powers = shifts.extra.map(|bits| 1u8 << (bits & MAX_EXTRA));
+        let last = (shifts.used.min(MAX_EXPONENTS) - 1).to_le_bytes()[0];
+        let masks = powers.map(|power| power - 1);
+        Self { first: shifts.first, last, counts: shifts.extra, masks, powers }
+    }
+
+    /// The places of a group's exponents; what fills the group has zeros' place.
+    #[inline(always)]
+    fn places<S: Simd, const N: usize>(&self, simd: S, float: Float, base: &[u8]) -> S::Bytes {
+        let exponents = match base.len() < N * GROUP {
+            true => exponents::<S, N>(simd, float, filled::<N>(base).as_flattened()),
+            false => exponents::<S, N>(simd, float, base),
+        };
+        let above = simd.sub(exponents, simd.min(exponents, simd.splat(self.first)));
+        simd.min(above, simd.splat(self.last))
+    }
 }
 
 kernel! {
@@ -104,18 +111,13 @@ fn extra_groups<S: Simd, const N: usize>(
     base: &[u8],
     out: &mut [u8],
 ) {
-    let table = simd.table(&shifts.extra, shifts.used);
-    let whole = base.len() / (N * GROUP);
+    let tables = Tables::of(shifts);
     assert_eq!(out.len(), base.len().div_ceil(N * GROUP) * GROUP);
-    for i in 0..whole {
-        let extra = extra::<S, N>(simd, float, shifts, table, &base[i * N * GROUP..]);
-        simd.store(extra, array_mut(out, i * GROUP));
-    }
-    let rest = &base[whole * N * GROUP..];
-    if !rest.is_empty() {
-        let extra = extra::<S, N>(simd, float, shifts, table, filled::<N>(rest).as_flattened());
-        let there = (1 << (rest.len() / N)) - 1;
-        simd.store(simd.keep(extra, there), array_mut(out, whole * GROUP));
+    for (base, out) in base.chunks(N * GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
+        let counts = simd.lookup16(&tables.counts, tables.places::<S, N>(simd, float, base));
+        let left = base.len() / N;
+        let counts = if left < GROUP { simd.keep(counts, (1 << left) - 1) } else { counts };
+        simd.store(counts, out);
     }
 }
 
@@ -130,8 +132,8 @@ mod tests {
 
     fn any_shifts(u: &mut Unstructured, float: Float) -> Result<Shifts> {
         let fixed = u.int_in_range(0..=max_fixed(float))?;
-        let (first, used) = (u.arbitrary()?, u.int_in_range(1..=32)?);
-        let mut extra = [0; 256];
+        let (first, used) = (u.arbitrary()?, u.int_in_range(1..=MAX_EXPONENTS)?);
+        let mut extra = [0; MAX_EXPONENTS];
         for extra in &mut extra[..used] {
             *extra = u.int_in_range(0..=MAX_EXTRA)?;
         }
@@ -172,9 +174,11 @@ mod tests {
             let parts =
                 Parts { shifts: &shifts, ranks: &ranks, fixed: &fixed, extra: &bits, at: 0 };
             let mut out = vec![0xAA; elements.len()];
-            let end = merge(level, float, &base, parts, &mut out);
+            let mut places = [0; CHUNK / GROUP];
+            let end = merge(level, float, &base, parts, &mut out, &mut places);
             assert_eq!(end.div_ceil(8), used);
-            for (i, _) in ranks.iter().enumerate().filter(|(_, rank)| **rank == FAR) {
+            for i in (0..CHUNK).filter(|i| places[i / GROUP] >> (i % GROUP) & 1 == 1) {
+                assert_eq!(ranks[i], FAR);
                 let at = i * float.bytes..(i + 1) * float.bytes;
                 out[at.clone()].copy_from_slice(&elements[at]);
             }
@@ -198,9 +202,9 @@ mod tests {
             u.fill_buffer(&mut extra)?;
             let parts = Parts { shifts: &shifts, ranks: &ranks, fixed: &fixed, extra: &extra, at };
             let merge_at = |level| {
-                let mut out = vec![0; base.len()];
-                let end = merge(level, float, &base, parts, &mut out);
-                (end, (end <= 8 * has).then_some(out))
+                let (mut out, mut far) = (vec![0; base.len()], [0; CHUNK / GROUP]);
+                let end = merge(level, float, &base, parts, &mut out, &mut far);
+                (end, (end <= 8 * has).then_some((out, far)))
             };
             assert!(merge_at(level) == merge_at(Level::Scalar));
             Ok(())
@@ -226,7 +230,7 @@ mod tests {
             assert_eq!(class[0], step.map_or(FAR, |step| class_of(step) as u8), "{base:x}");
         }
         // Step 22 as rank 2, extra bits 1 and 1, and a fixed bit 0.
-        let shifts = Shifts { floor: 0, fixed: 1, first: 100, extra: [2; 256], used: 1 };
+        let shifts = Shifts { floor: 0, fixed: 1, first: 100, extra: [2; MAX_EXPONENTS], used: 1 };
         let (base, element) = (0x3F80u16.to_le_bytes(), 0x3F8Bu16.to_le_bytes());
         let (mut extra, mut ranks, mut planes) = ([2], [0], [0; 64]);
         split(level, BF16, &shifts, &base, &element, &mut extra, &mut ranks, &mut planes, 64);
@@ -239,14 +243,15 @@ mod tests {
     fn bytes_are_shifted_each_by_its_own(level: Level) {
         for rank in 0..FAR {
             // As many extra bits as the exponent says, all of them zero.
-            let mut shifts = Shifts { floor: 0, fixed: 0, first: 0, extra: [0; 256], used: 8 };
+            let mut shifts =
+                Shifts { floor: 0, fixed: 0, first: 0, extra: [0; MAX_EXPONENTS], used: 8 };
             shifts.extra[..8].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7]);
             let bytes: Vec<u8> =
                 (0..GROUP as u16).flat_map(|i| ((i % 9) << 7).to_le_bytes()).collect();
             let (ranks, mut out) = ([rank; GROUP], vec![0; bytes.len()]);
             let extra = &[0; CHUNK + SLACK];
             let parts = Parts { shifts: &shifts, ranks: &ranks, fixed: &[], extra, at: 0 };
-            merge(level, BF16, &bytes, parts, &mut out);
+            merge(level, BF16, &bytes, parts, &mut out, &mut [0; CHUNK / GROUP]);
             for (x, y) in bytes.as_chunks::<2>().0.iter().zip(out.as_chunks::<2>().0) {
                 let (x, y) = (u32::from(u16::from_le_bytes(*x)), u16::from_le_bytes(*y).into());
                 let step = u32::from(rank) << (x >> 7).min(7);

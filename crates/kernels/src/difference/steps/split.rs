@@ -1,6 +1,6 @@
 //! Elements to ranks, extra bits and the bits that all have.
 
-use super::{FAR, MASKS, MAX_EXTRA, Shifts, max_fixed};
+use super::{FAR, MAX_EXTRA, Shifts, max_fixed};
 use crate::difference::split::{Words, class_of};
 use crate::field::Float;
 use crate::simd::{GROUP, Simd, kernel};
@@ -145,10 +145,10 @@ fn pack_extra_at<S: Simd>(
     out: &mut [u8],
 ) -> usize {
     assert_eq!(counts.len(), extra.len());
-    let masks = simd.table(&MASKS, MASKS.len());
+    const MASKS: [u8; 16] = [0, 1, 3, 7, 15, 31, 63, 127, 0, 0, 0, 0, 0, 0, 0, 0];
     for (counts, extra) in counts.as_chunks::<GROUP>().0.iter().zip(extra.as_chunks::<GROUP>().0) {
         let mut group = [0; GROUP];
-        simd.store(simd.lookup(masks, simd.load(counts)), &mut group);
+        simd.store(simd.lookup16(&MASKS, simd.load(counts)), &mut group);
         for (mask, extra) in group.as_chunks::<8>().0.iter().zip(extra.as_chunks::<8>().0) {
             let mask = u64::from_le_bytes(*mask);
             let bits = simd.extract(u64::from_le_bytes(*extra), mask);

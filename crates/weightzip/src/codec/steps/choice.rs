@@ -5,12 +5,11 @@ use crate::codec::log2::entropy;
 use crate::codec::widths::Widths;
 use crate::options::Level as Effort;
 use weightzip_kernels::difference::by_exponent;
-use weightzip_kernels::difference::steps::{FAR, MAX_EXTRA, Shifts, classes, max_fixed};
+use weightzip_kernels::difference::steps::{
+    FAR, MAX_EXPONENTS, MAX_EXTRA, Shifts, classes, max_fixed,
+};
 use weightzip_kernels::field::{CHUNK, Float};
 use weightzip_kernels::level::Level;
-
-/// Most exponents that have a number of extra bits of their own.
-const EXPONENTS: usize = 32;
 
 /// Classes of steps, four to the octave, and one for those that there are not.
 const CLASSES: usize = 128;
@@ -155,7 +154,7 @@ impl<'a> Rows<'a> {
             let bits = self.bits(&shifts);
             (shifts, bits)
         });
-        let none = Shifts { floor: 0, fixed: 0, first: 0, extra: [0; 256], used: 1 };
+        let none = Shifts { floor: 0, fixed: 0, first: 0, extra: [0; MAX_EXPONENTS], used: 1 };
         choices.min_by_key(|(_, bits)| *bits).unwrap_or((none, u64::MAX))
     }
 
@@ -175,22 +174,24 @@ impl<'a> Rows<'a> {
             }
         }
         let fixed = fixed.min(max_fixed(float));
-        let last = self.rows.last().map_or(0, |row| row.exponent);
-        let used = usize::from(last - self.floor.min(last)) + 1;
-        let used = used.min(EXPONENTS);
-        let first = last - (used - 1).to_le_bytes()[0];
-        let mut extra = [0; 256];
         // What doesn't occur has as many as the next exponent that does.
-        let mut rows = self.rows.iter().rev().peekable();
+        let (mut all, mut rows) = ([0; 256], self.rows.iter().rev().peekable());
         let mut of_next = 0;
-        for (i, extra) in extra[..used].iter_mut().enumerate().rev() {
-            let exponent = usize::from(first) + i;
-            if let Some(row) = rows.next_if(|row| usize::from(row.exponent) == exponent) {
+        for (exponent, extra) in (0..=u8::MAX).zip(&mut all).rev() {
+            if let Some(row) = rows.next_if(|row| row.exponent == exponent) {
                 let more = low_bits(row).saturating_sub(fixed).min(MAX_EXTRA.into());
                 of_next = more.to_le_bytes()[0];
             }
             *extra = of_next;
         }
+        // Those behind the last one that differs from the next need none of their own.
+        let highest = self.rows.last().map_or(0, |row| row.exponent);
+        let same = |exponent: &u8| all[usize::from(*exponent)] == all[usize::from(highest)];
+        let last = (0..=highest).rev().take_while(same).last().unwrap_or(highest).max(self.floor);
+        let used = (usize::from(last - self.floor) + 1).min(MAX_EXPONENTS);
+        let first = last - (used - 1).to_le_bytes()[0];
+        let mut extra = [0; MAX_EXPONENTS];
+        extra[..used].copy_from_slice(&all[usize::from(first)..][..used]);
         Shifts { floor: self.floor, fixed, first, extra, used }
     }
 

@@ -16,13 +16,13 @@ use super::{PREAMBLE, base, le_u32, take};
 use crate::error::{Error, Result};
 use std::cell::RefCell;
 use weightzip_kernels::GROUP;
-use weightzip_kernels::difference::steps::{self, FAR, MAX_EXTRA, Parts, SLACK, Shifts};
+use weightzip_kernels::difference::steps::{
+    self, FAR, MAX_EXPONENTS, MAX_EXTRA, Parts, SLACK, Shifts,
+};
 use weightzip_kernels::field::{CHUNK, Float};
 use weightzip_kernels::level::{Level, level};
 use weightzip_kernels::strip::{self, ALIGN, Planes, packed_len, plane_len};
-
-/// Most exponents with a number of extra bits of their own.
-const MAX_USED: usize = 32;
+use weightzip_kernels::xxh3::Running;
 
 /// Memory that a thread's blocks use one after another.
 #[derive(Default)]
@@ -154,6 +154,12 @@ fn sampled(ranks: &[u8]) -> Vec<u32> {
     counts
 }
 
+/// What of a base and of its decoded block was hashed on the way.
+pub(super) struct Hashed<'a> {
+    pub(super) base: Running,
+    pub(super) out: Option<&'a mut Running>,
+}
+
 /// `body` is what follows the base's hash.
 pub(super) fn decode(
     float: Float,
@@ -161,41 +167,55 @@ pub(super) fn decode(
     preamble: &[u8; PREAMBLE],
     mut body: &[u8],
     out: &mut [u8],
+    hashed: &mut Hashed<'_>,
 ) -> Result<()> {
     let elements = out.len() / float.bytes;
     let header = Header::read_from(float, preamble, &mut body, elements)?;
     let chunk_len = |count| packed_len(count, header.shifts.fixed);
     let whole = elements / CHUNK;
     let fixed_len = whole * chunk_len(CHUNK) + chunk_len(elements - whole * CHUNK);
-    let (mut fixed, extra) = (take(&mut body, fixed_len)?, take(&mut body, header.extra_bytes)?);
+    let mut fixed = take(&mut body, fixed_len)?;
+    let padded_bits = body;
+    let extra = take(&mut body, header.extra_bytes)?;
     take(&mut body, extra.len().next_multiple_of(ALIGN) - extra.len())?;
     let level = level();
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { escapes, bits, .. } = scratch;
-        bits.clear();
-        bits.extend(extra);
-        bits.resize(extra.len() + SLACK, 0);
+        // What may be read behind the extra bits is what is stored behind them, or zeros.
+        let bits = match padded_bits.get(..extra.len() + SLACK) {
+            Some(bits) => bits,
+            None => {
+                bits.clear();
+                bits.extend(extra);
+                bits.resize(extra.len() + SLACK, 0);
+                bits
+            }
+        };
         let mut ranks = escapes.decode(level, &header.widths, &header.counts, elements, body)?;
         let (mut at, mut far) = (0, header.far.chunks_exact(float.bytes));
-        let size = CHUNK * float.bytes;
+        let (size, last) = (CHUNK * float.bytes, elements.div_ceil(CHUNK) - 1);
         for (chunk, (base, out)) in base.chunks(size).zip(out.chunks_mut(size)).enumerate() {
             let count = out.len() / float.bytes;
             let ranks = ranks.chunk(chunk * CHUNK, count)?;
             let packed = take(&mut fixed, chunk_len(count))?;
             let parts = Parts { shifts: &header.shifts, ranks, fixed: packed, extra: bits, at };
-            at = steps::merge(level, float, base, parts, out);
-            for (group, ranks) in ranks[..count].chunks(GROUP).enumerate() {
-                if ranks.iter().fold(0, |all, rank| all.max(*rank)) < FAR {
-                    continue;
-                }
-                for (i, _) in ranks.iter().enumerate().filter(|(_, rank)| **rank == FAR) {
+            let mut places = [0; CHUNK / GROUP];
+            at = steps::merge(level, float, base, parts, out, &mut places);
+            for (group, mut places) in places.into_iter().enumerate() {
+                while places != 0 {
+                    let i = group * GROUP + places.trailing_zeros() as usize;
                     let whole = far.next().ok_or_else(|| bad("has too few far elements"))?;
-                    out[(group * GROUP + i) * float.bytes..][..float.bytes].copy_from_slice(whole);
+                    out[i * float.bytes..][..float.bytes].copy_from_slice(whole);
+                    places &= places - 1;
                 }
+            }
+            if chunk < last {
+                hashed.base.add(level, base);
+                hashed.out.iter_mut().for_each(|running| running.add(level, out));
             }
         }
         ranks.finish()?;
-        let behind = bits.get(at / 8).map_or(0, |byte| byte >> (at % 8));
+        let behind = extra.get(at / 8).map_or(0, |byte| byte >> (at % 8));
         match far.next().is_none() && at.div_ceil(8) == extra.len() && behind == 0 {
             true => Ok(()),
             false => Err(bad("has other elements than it states")),
@@ -229,7 +249,7 @@ impl<'a> Header<'a> {
         let (fixed, used) = (u32::from(fixed), usize::from(last) + 1);
         let far = u32::from_le_bytes([f0, f1, f2, f3]) as usize;
         let impossible = fixed > steps::max_fixed(float)
-            || used > MAX_USED
+            || used > MAX_EXPONENTS
             || u32::from(floor) >> float.exponent_bits != 0;
         let start = body.len();
         let extra_bytes = le_u32(take(body, size_of::<u32>())?) as usize;
@@ -237,7 +257,7 @@ impl<'a> Header<'a> {
             return Err(bad("has more than its elements"));
         }
         let counts = get_counts(&widths, elements, body)?;
-        let mut extra = [0; 256];
+        let mut extra = [0; MAX_EXPONENTS];
         extra[..used].copy_from_slice(take(body, used)?);
         if extra.iter().any(|&bits| bits > MAX_EXTRA) {
             return Err(bad("has impossible extra bits"));
