@@ -207,8 +207,8 @@ macro_rules! merge_words {
                 let x = if float.big_endian { x.swap_bytes() } else { x };
                 let above = u16::from(ranks[i]) * u16::from(powers[i]) | u16::from(extra[i]);
                 let mut step = (above as $word) << fixed;
-                for k in 0..N - 1 {
-                    step |= <$word>::from(low[k][i]) << (8 * k);
+                for (k, low) in low.iter().enumerate().take(N - 1) {
+                    step |= <$word>::from(low[i]) << (8 * k);
                 }
                 let difference = step >> 1 ^ (step & 1).wrapping_neg();
                 let target = (x & !sign).saturating_sub(floor).wrapping_add(difference);
