@@ -4,8 +4,8 @@
 //! Plain loops over integers, that the compiler makes the most of at each level.
 
 use crate::field::Float;
-use crate::simd::{GROUP, Simd, kernel};
-use crate::strip::{array, array_mut};
+use crate::simd::{GROUP, Simd, deinterleave, interleave, kernel};
+use crate::strip::{Strips, array, array_mut};
 
 /// The symbol of an element that has none: it is off the grid, or too far away.
 pub const FAR: u8 = u8::MAX;
@@ -30,80 +30,79 @@ pub fn most_low(float: Float) -> u32 {
     if float.bytes == 8 { 63 } else { 31 }
 }
 
+/// So many low bits that a symbol has all that is above: more are of no use.
+pub fn enough_low(float: Float) -> u32 {
+    most_low(float) + 1 - u8::BITS
+}
+
 kernel! {
-    /// Takes elements apart: symbols, and byte planes of the low bits, `plane` bytes each. They are counted from those of
-    /// `base`, or from zero if it is empty. Returns how many are [`FAR`].
+    /// Takes elements apart: symbols in whole groups, the last of which is filled with zeros, and strips of the low bits.
+    /// Steps are counted from the elements of `base`, or from zero if it is empty. Returns how many are [`FAR`].
     ///
     /// # Panics
-    /// If the floats are none that [`round::takes`](crate::round::takes), the grid is impossible, or something is shorter
-    /// than the elements.
+    /// If the floats are none that [`round::takes`](crate::round::takes), the grid is impossible or has more low bits than
+    /// are [enough](enough_low), or something has another length than the elements ask for.
     pub fn split(
         float: Float,
         grid: Grid,
         base: &[u8],
         elements: &[u8],
         symbols: &mut [u8],
-        planes: &mut [u8],
-        plane: usize,
+        packed: &mut [u8],
     ) -> usize = split_at
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "as its kernel")]
 fn split_at<S: Simd>(
-    _: S,
+    simd: S,
     float: Float,
     grid: Grid,
     base: &[u8],
     elements: &[u8],
     symbols: &mut [u8],
-    planes: &mut [u8],
-    plane: usize,
+    packed: &mut [u8],
 ) -> usize {
-    check(float, grid);
+    check(float, grid, enough_low(float));
     match (float.bytes, float.exponent_bits) {
-        (2, 5) => f16::split(grid, base, elements, symbols, planes, plane),
-        (2, _) => bf16::split(grid, base, elements, symbols, planes, plane),
-        (4, _) => f32::split(grid, base, elements, symbols, planes, plane),
-        _ => f64::split(grid, base, elements, symbols, planes, plane),
+        (2, 5) => f16::split(simd, grid, base, elements, symbols, packed),
+        (2, _) => bf16::split(simd, grid, base, elements, symbols, packed),
+        (4, _) => f32::split(simd, grid, base, elements, symbols, packed),
+        _ => f64::split(simd, grid, base, elements, symbols, packed),
     }
 }
 
 kernel! {
-    /// Puts elements together again, as many as `out` has; [`FAR`] gives one that means nothing. Symbols and
-    /// planes are whole groups.
+    /// Puts elements together again, as many as `out` has, from symbols in whole groups and the strips of the low bits;
+    /// [`FAR`] gives one that means nothing.
     ///
     /// # Panics
-    /// As [`split()`].
+    /// As [`split()`], but there may be [more](most_low) low bits.
     pub fn merge(
         float: Float,
         grid: Grid,
         base: &[u8],
         symbols: &[u8],
-        planes: &[u8],
-        plane: usize,
+        packed: &[u8],
         out: &mut [u8],
     ) = merge_at
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "as its kernel")]
 fn merge_at<S: Simd>(
-    _: S,
+    simd: S,
     float: Float,
     grid: Grid,
     base: &[u8],
     symbols: &[u8],
-    planes: &[u8],
-    plane: usize,
+    packed: &[u8],
     out: &mut [u8],
 ) {
-    check(float, grid);
+    check(float, grid, most_low(float));
     match (float.bytes, float.exponent_bits) {
-        (2, 5) => f16::merge(grid, base, symbols, planes, plane, out),
-        (2, _) => bf16::merge(grid, base, symbols, planes, plane, out),
-        (4, _) => f32::merge(grid, base, symbols, planes, plane, out),
-        _ => f64::merge(grid, base, symbols, planes, plane, out),
+        (2, 5) => f16::merge(simd, grid, base, symbols, packed, out),
+        (2, _) => bf16::merge(simd, grid, base, symbols, packed, out),
+        (4, _) => f32::merge(simd, grid, base, symbols, packed, out),
+        _ => f64::merge(simd, grid, base, symbols, packed, out),
     }
 }
 
@@ -128,25 +127,56 @@ fn finest_at<S: Simd>(_: S, float: Float, elements: &[u8]) -> Option<i32> {
 }
 
 #[inline(always)]
-fn check(float: Float, grid: Grid) {
+fn check(float: Float, grid: Grid, most_low: u32) {
     assert!(crate::round::takes(float) && powers(float).contains(&grid.power));
-    assert!(grid.low <= most_low(float));
+    assert!(grid.low <= most_low);
 }
 
-/// A module for floats of one format: `$word` as it is stored, in lanes of `$lane`.
+/// A number as the float of a lane's size, without bits below its mantissa; `steps` has no sign.
+///
+/// Such a conversion is exact, however floats are rounded: what is left of the number fits the
+/// mantissa. It is one instruction at each level, where finding a number's highest bit is many.
+#[inline(always)]
+fn as_f32(steps: u32) -> u32 {
+    let over = steps >> 24;
+    let over = over | over >> 1;
+    let over = over | over >> 2;
+    let dropped = over | over >> 4;
+    #[allow(clippy::cast_precision_loss, reason = "it has 24 bits")]
+    let float = (steps & !dropped).cast_signed() as f32;
+    float.to_bits()
+}
+
+/// The same, where there may be no such instruction.
+#[inline(always)]
+fn as_f64(steps: u64) -> u64 {
+    let zeros = u64::from(steps.leading_zeros());
+    let mantissa = (steps << (zeros & 63) << 1) >> 12;
+    let exponent = (1023 + 63) - zeros;
+    if steps == 0 { 0 } else { exponent << 52 | mantissa }
+}
+
+/// A module for floats of one format: `$word` as it is stored, in lanes of `$lane`, whose own float
+/// has `$wide` mantissa bits.
 macro_rules! format {
-    ($name:ident, $word:ident, $lane:ident, $signed:ident, $mantissa:literal) => {
+    ($name:ident, $word:ident, $lane:ident, $signed:ident, $mantissa:literal, $convert:ident, $wide:literal) => {
         pub(super) mod $name {
-            use super::{FAR, GROUP, Grid, array, array_mut};
+            use super::{
+                FAR, GROUP, Grid, Simd, Strips, array, array_mut, deinterleave, interleave,
+            };
 
             const MANTISSA: u32 = $mantissa;
             const SIZE: usize = size_of::<$word>();
+            const LANE: usize = size_of::<$lane>();
             const SIGN: $lane = 1 << ($word::BITS - 1);
             const INFINITE: $lane = SIGN - (1 << MANTISSA);
             /// The biased exponent of 1.
             const BIAS: i32 = (1 << ($word::BITS - 2 - MANTISSA)) - 1;
             /// How far a mantissa may be raised: a step has two bits more than what it is from zero.
             const MOST_RAISED: $signed = ($lane::BITS as $signed) - 3 - MANTISSA as $signed;
+            /// The biased exponent of 1 in a lane's own float.
+            const WIDE_BIAS: i32 = (1 << ($lane::BITS - 2 - $wide)) - 1;
+            const EMPTY: [u8; GROUP * SIZE] = [0; GROUP * SIZE];
 
             /// The biased exponent of numbers whose last bit is a step.
             #[inline(always)]
@@ -154,24 +184,51 @@ macro_rules! format {
                 $signed::from(power + BIAS) + MANTISSA as $signed
             }
 
-            /// Where a number is on the grid's line: those with a sign are behind one another from -1 down.
-            /// A number that is no multiple is rounded, to the even one if two are as near.
+            /// A number's mantissa with the bit above it, and the exponent that it would have as a normal one.
             #[inline(always)]
-            fn line(unit: $signed, word: $lane) -> ($signed, bool) {
-                let bits = word & !SIGN;
+            fn parts(bits: $lane) -> ($lane, $signed) {
                 let exponent = bits >> MANTISSA;
-                let normal = $lane::from(exponent > 0);
-                let above = (exponent | (normal ^ 1)).cast_signed() - unit;
+                let number = bits & ((1 << MANTISSA) - 1) | exponent.min(1) << MANTISSA;
+                (number, exponent.max(1).cast_signed())
+            }
+
+            /// All bits of a lane if a number is below zero.
+            #[inline(always)]
+            fn minus(word: $lane) -> $lane {
+                (word >> ($word::BITS - 1)).wrapping_neg()
+            }
+
+            /// Where a number is on the grid's line: those with a sign are behind one another from -1 down.
+            /// False if it is nowhere.
+            #[inline(always)]
+            fn exact(unit: $signed, word: $lane) -> ($signed, bool) {
+                // From a lane's highest bits down to where its last bit is a step.
+                const SPACE: $signed = $lane::BITS as $signed - 1 - MANTISSA as $signed;
+                let bits = word & !SIGN;
+                let (number, exponent) = parts(bits);
+                let number = number << SPACE;
+                let down = (SPACE + unit - exponent).cast_unsigned() & ($lane::BITS as $lane - 1);
+                let steps = number >> down;
+                let least = unit - MANTISSA as $signed;
+                let most = (unit + MOST_RAISED).min(2 * $signed::from(BIAS));
+                let above = exponent.wrapping_sub(least).cast_unsigned();
+                let reached = (above <= (most - least).cast_unsigned()) | (bits == 0);
+                ((steps ^ minus(word)).cast_signed(), reached & (steps << down == number))
+            }
+
+            /// The place nearest to a number, the even one if two are as near; that of zero if it is too far away.
+            #[inline(always)]
+            fn nearest(unit: $signed, word: $lane) -> $signed {
+                let bits = word & !SIGN;
+                let (number, exponent) = parts(bits);
+                let above = exponent - unit;
                 let dropped = (-above).clamp(0, MANTISSA as $signed + 2).cast_unsigned();
                 let raised = above.clamp(0, MOST_RAISED).cast_unsigned();
-                let number = bits & ((1 << MANTISSA) - 1) | normal << MANTISSA;
-                let lost = number & ((1 << dropped) - 1);
                 let odd = number >> dropped & $lane::from(dropped > 0);
                 let rounded = (number + (((1 << dropped) - 1) >> 1) + odd) >> dropped << raised;
                 let near = bits < INFINITE && above <= MOST_RAISED;
                 let steps = if near { rounded } else { 0 };
-                let minus = (word >> ($word::BITS - 1)).wrapping_neg();
-                ((steps ^ minus).cast_signed(), near && lost == 0)
+                (steps ^ minus(word)).cast_signed()
             }
 
             /// The number at a place on the line; bits below its mantissa are dropped.
@@ -179,12 +236,11 @@ macro_rules! format {
             fn number(power: i32, place: $signed) -> $lane {
                 let minus = place >> ($lane::BITS - 1);
                 let steps = (place ^ minus).cast_unsigned();
-                let zeros = steps.leading_zeros() as $lane;
-                let top = ($lane::BITS as $lane - 1).wrapping_sub(zeros);
-                let exponent = top.cast_signed().wrapping_add($signed::from(power + BIAS));
-                let mantissa = (steps << (zeros & ($lane::BITS as $lane - 1)) << 1)
-                    >> ($lane::BITS - MANTISSA);
-                let normal = (exponent.cast_unsigned() << MANTISSA).wrapping_add(mantissa);
+                let float = super::$convert(steps);
+                let by = $signed::from(power + BIAS - WIDE_BIAS);
+                let exponent = (float >> $wide).cast_signed() + by;
+                let normal =
+                    (float >> ($wide - MANTISSA)).wrapping_add((by << MANTISSA).cast_unsigned());
                 let subnormal = steps << (unit(power) - 1).clamp(0, $lane::BITS as $signed - 1);
                 let bits = if exponent > 0 { normal } else { subnormal };
                 let bits = if steps == 0 { 0 } else { bits };
@@ -196,82 +252,114 @@ macro_rules! format {
                 $word::from_le_bytes(*bytes).into()
             }
 
+            /// The elements of group `i`; `filled` is for a last one that isn't full, with zeros behind.
             #[inline(always)]
-            pub(in crate::grid) fn split(
+            fn group<'a>(
+                elements: &'a [u8],
+                i: usize,
+                filled: &'a mut [u8; GROUP * SIZE],
+            ) -> &'a [[u8; SIZE]] {
+                let elements = &elements[i * GROUP * SIZE..];
+                let whole = match elements.first_chunk() {
+                    Some(whole) => whole,
+                    None => {
+                        *filled = EMPTY;
+                        filled[..elements.len()].copy_from_slice(elements);
+                        filled
+                    }
+                };
+                whole.as_chunks().0
+            }
+
+            /// The places of group `i` of a base; if there is none, they stay.
+            #[inline(always)]
+            fn put_places(unit: $signed, base: &[u8], i: usize, places: &mut [$signed; GROUP]) {
+                if !base.is_empty() {
+                    let mut filled = EMPTY;
+                    let words = group(base, i, &mut filled).iter().map(word);
+                    places.iter_mut().zip(words).for_each(|(to, x)| *to = nearest(unit, x));
+                }
+            }
+
+            #[inline(always)]
+            pub(in crate::grid) fn split<S: Simd>(
+                simd: S,
                 grid: Grid,
                 base: &[u8],
                 elements: &[u8],
                 symbols: &mut [u8],
-                planes: &mut [u8],
-                plane: usize,
+                packed: &mut [u8],
             ) -> usize {
                 let Grid { power, low } = grid;
                 let (unit, count) = (unit(power), elements.len() / SIZE);
-                let used = low.div_ceil(8) as usize;
+                let (strips, groups) = (Strips::of(count, low), count.div_ceil(GROUP));
                 assert!(base.is_empty() || base.len() == elements.len());
-                assert!(symbols.len() >= count && plane >= count && planes.len() >= used * plane);
-                let (mut far, mut steps, mut zeros) = (0, [0; GROUP], [0; GROUP]);
-                for (i, elements) in elements.chunks(GROUP * SIZE).enumerate() {
-                    let here = elements.len() / SIZE;
-                    if !base.is_empty() {
-                        let base = base[i * GROUP * SIZE..][..elements.len()].as_chunks().0;
-                        zeros.iter_mut().zip(base).for_each(|(to, x)| *to = line(unit, word(x)).0);
-                    }
-                    let symbols = &mut symbols[i * GROUP..][..here];
-                    let places = zeros.iter().zip(&mut steps).zip(symbols.iter_mut());
-                    for (x, ((zero, step), symbol)) in elements.as_chunks().0.iter().zip(places) {
-                        let (place, near) = line(unit, word(x));
+                let (whole, shift) = ((low / 8) as usize, low % 8);
+                let (ones, none) = (simd.splat(u8::MAX >> shift), simd.splat(0));
+                let (mut far, mut zeros) = (0, [0; GROUP]);
+                let (mut steps, mut filled) = ([[0; LANE]; GROUP], EMPTY);
+                for i in 0..groups {
+                    put_places(unit, base, i, &mut zeros);
+                    let words = group(elements, i, &mut filled).iter().map(word);
+                    for ((x, zero), step) in words.zip(&zeros).zip(&mut steps) {
+                        let (place, near) = exact(unit, x);
                         let from = place.wrapping_sub(*zero);
                         let zigzag = (from << 1 ^ from >> ($lane::BITS - 1)).cast_unsigned();
-                        let above = (zigzag >> low).min(FAR.into());
-                        *symbol = if near { above as u8 } else { FAR };
-                        *step = zigzag & ((1 << low) - 1);
+                        // The largest one is far, however many low bits there are.
+                        *step = (if near { zigzag } else { $lane::MAX }).to_le_bytes();
                     }
-                    far += symbols.iter().filter(|symbol| **symbol == FAR).count();
-                    for k in 0..used {
-                        let to = planes[k * plane + i * GROUP..][..here].iter_mut();
-                        to.zip(&steps).for_each(|(to, step)| *to = (step >> (8 * k)) as u8);
+                    let steps = steps.as_flattened();
+                    let loaded = std::array::from_fn(|k| simd.load(array(steps, k * GROUP)));
+                    let bytes = deinterleave::<S, LANE>(simd, loaded);
+                    let byte = |k: usize| if k < LANE { bytes[k] } else { none };
+                    for k in 0..whole {
+                        strips.put_byte(simd, byte(k), k, i, packed);
                     }
+                    strips.put_rest(simd, byte(whole), i, packed);
+                    let high = byte(whole + 1);
+                    let low = simd.shr(byte(whole), shift);
+                    let symbol = simd.select(ones, low, simd.shl(high, 8 - shift));
+                    // What is above a symbol makes its element far.
+                    let mut above = simd.and(ones, simd.shr(high, shift));
+                    for k in whole + 2..LANE {
+                        above = simd.or(above, byte(k));
+                    }
+                    let is_far = simd.sub(none, simd.min(above, simd.splat(1)));
+                    let symbol = simd.or(symbol, is_far);
+                    simd.store(symbol, array_mut(symbols, i * GROUP));
+                    let is_far = simd.eq(symbol, simd.splat(FAR));
+                    far += simd.bits(is_far).count_ones() as usize;
                 }
+                strips.end(groups, packed);
                 far
             }
 
             #[inline(always)]
-            pub(in crate::grid) fn merge(
+            pub(in crate::grid) fn merge<S: Simd>(
+                simd: S,
                 grid: Grid,
                 base: &[u8],
                 symbols: &[u8],
-                planes: &[u8],
-                plane: usize,
+                packed: &[u8],
                 out: &mut [u8],
             ) {
                 let Grid { power, low } = grid;
-                let unit = unit(power);
+                let (unit, strips) = (unit(power), Strips::of(out.len() / SIZE, low));
                 assert!(base.is_empty() || base.len() == out.len());
-                let (mut steps, mut zeros) = ([0; GROUP], [0; GROUP]);
+                let (mut steps, mut zeros) = ([[0; GROUP]; LANE], [0; GROUP]);
                 for (i, out) in out.chunks_mut(GROUP * SIZE).enumerate() {
-                    let symbols: &[u8; GROUP] = array(symbols, i * GROUP);
-                    let above = steps.iter_mut().zip(symbols);
-                    above.for_each(|(step, symbol)| *step = $lane::from(*symbol) << low);
-                    for k in 0..low.div_ceil(8) as usize {
-                        let part: &[u8; GROUP] = array(planes, k * plane + i * GROUP);
-                        let with = steps.iter_mut().zip(part);
-                        with.for_each(|(step, byte)| *step |= $lane::from(*byte) << (8 * k));
-                    }
-                    if !base.is_empty() {
-                        let base = base[i * GROUP * SIZE..][..out.len()].as_chunks().0;
-                        zeros.iter_mut().zip(base).for_each(|(to, x)| *to = line(unit, word(x)).0);
-                    }
-                    let mut group = [0; GROUP * SIZE];
-                    let places = group.as_chunks_mut::<SIZE>().0.iter_mut().zip(&zeros);
-                    for ((to, zero), step) in places.zip(&steps) {
+                    let above = [simd.load(array(symbols, i * GROUP)), simd.splat(0)];
+                    let bytes = interleave::<S, LANE>(simd, strips.below(simd, packed, i, above));
+                    steps.iter_mut().zip(bytes).for_each(|(to, bytes)| simd.store(bytes, to));
+                    put_places(unit, base, i, &mut zeros);
+                    let steps = steps.as_flattened().as_chunks().0.iter();
+                    // A last group that isn't full takes as many as it has.
+                    let to = out.as_chunks_mut::<SIZE>().0.iter_mut();
+                    for ((to, zero), step) in to.zip(&zeros).zip(steps) {
+                        let step = $lane::from_le_bytes(*step);
                         let from = (step >> 1 ^ (step & 1).wrapping_neg()).cast_signed();
                         let word = number(power, zero.wrapping_add(from)) as $word;
                         *to = word.to_le_bytes();
-                    }
-                    match out.len() == group.len() {
-                        true => *array_mut(out, 0) = group,
-                        false => out.copy_from_slice(&group[..out.len()]),
                     }
                 }
             }
@@ -281,11 +369,8 @@ macro_rules! format {
                 let mut finest = [$signed::MAX; 16];
                 let mut lane = |(to, x): (&mut $signed, &[u8; SIZE])| {
                     let bits = word(x) & !SIGN;
-                    let exponent = bits >> MANTISSA;
-                    let normal = $lane::from(exponent > 0);
-                    let number = bits & ((1 << MANTISSA) - 1) | normal << MANTISSA;
-                    let scale = exponent | (normal ^ 1);
-                    let last = scale.cast_signed() + number.trailing_zeros() as $signed;
+                    let (number, exponent) = parts(bits);
+                    let last = exponent + number.trailing_zeros() as $signed;
                     let counts = bits < INFINITE && bits > 0;
                     *to = if counts { last.min(*to) } else { *to };
                 };
@@ -308,12 +393,14 @@ macro_rules! format {
     reason = "small constants, and bytes and words of lanes"
 )]
 mod formats {
-    use super::{FAR, GROUP, Grid, array, array_mut};
+    use super::{
+        FAR, GROUP, Grid, Simd, Strips, array, array_mut, as_f32, as_f64, deinterleave, interleave,
+    };
 
-    format!(f16, u16, u32, i32, 10);
-    format!(bf16, u16, u32, i32, 7);
-    format!(f32, u32, u32, i32, 23);
-    format!(f64, u64, u64, i64, 52);
+    format!(f16, u16, u32, i32, 10, as_f32, 23);
+    format!(bf16, u16, u32, i32, 7, as_f32, 23);
+    format!(f32, u32, u32, i32, 23, as_f32, 23);
+    format!(f64, u64, u64, i64, 52, as_f64, 52);
 }
 use formats::{bf16, f16, f32, f64};
 
@@ -322,6 +409,7 @@ mod tests {
     use super::*;
     use crate::level::{Level, at_each_level};
     use crate::round::{Step, round};
+    use crate::strip::packed_len;
 
     const FORMATS: [(usize, u32); 4] = [(2, 5), (2, 8), (4, 8), (8, 11)];
 
@@ -332,17 +420,17 @@ mod tests {
     /// Takes apart and puts together again, at this level and without SIMD.
     fn check(level: Level, float: Float, grid: Grid, base: &[u8], data: &[u8]) -> usize {
         let count = data.len() / float.bytes;
-        let plane = count.next_multiple_of(GROUP);
         let parts = |level| {
-            let (mut symbols, mut planes) = (vec![0; plane], vec![0; 8 * plane]);
-            let far = split(level, float, grid, base, data, &mut symbols, &mut planes, plane);
-            (symbols, planes, far)
+            let mut symbols = vec![0x55; count.next_multiple_of(GROUP)];
+            let mut packed = vec![0x55; packed_len(count, grid.low)];
+            let far = split(level, float, grid, base, data, &mut symbols, &mut packed);
+            (symbols, packed, far)
         };
-        let (symbols, planes, far) = parts(level);
+        let (symbols, packed, far) = parts(level);
         let scalar = parts(Level::Scalar);
-        assert!(symbols == scalar.0 && planes == scalar.1 && far == scalar.2);
+        assert!(symbols == scalar.0 && packed == scalar.1 && far == scalar.2);
         let mut out = vec![0x55; data.len()];
-        merge(level, float, grid, base, &symbols, &planes, plane, &mut out);
+        merge(level, float, grid, base, &symbols, &packed, &mut out);
         let elements = data.chunks(float.bytes).zip(out.chunks(float.bytes));
         for ((old, new), symbol) in elements.zip(&symbols) {
             assert!(*symbol == FAR || old == new, "{float:?} {grid:?}: {old:?} became {new:?}");
@@ -379,7 +467,7 @@ mod tests {
                 true => u.int_in_range(-30..=12)?.clamp(*powers.start(), *powers.end()),
                 false => u.int_in_range(powers)?,
             };
-            let grid = Grid { power, low: u.int_in_range(0..=most_low(float))? };
+            let grid = Grid { power, low: u.int_in_range(0..=enough_low(float))? };
             round(Level::Scalar, float, Step::Absolute(power), &mut data);
             let base = if u.arbitrary()? { &base[..] } else { &[] };
             check(level, float, grid, base, &data);
@@ -403,7 +491,7 @@ mod tests {
         for format in [(2, 5), (2, 8)] {
             let float = float(format);
             for power in (-24..=6).step_by(3) {
-                let (mut data, low) = (all.clone(), 31);
+                let (mut data, low) = (all.clone(), 24);
                 round(level, float, Step::Absolute(power), &mut data);
                 let far = check(level, float, Grid { power, low }, &[], &data);
                 let value = |bits: [u8; 2]| match format.1 {
@@ -421,15 +509,63 @@ mod tests {
         }
     }
 
-    at_each_level!(what_is_on_the_grid_comes_back, every_f16_and_bf16_comes_back);
+    /// As the spec has it: whatever symbols and strips say, each level makes the same of it.
+    fn any_parts_give_the_same_elements(level: Level) {
+        arbtest::arbtest(|u| {
+            let float = float(*u.choose(&FORMATS)?);
+            let count = u.int_in_range(1usize..=300)?;
+            let low = u.int_in_range(0..=most_low(float))?;
+            let grid = Grid { power: u.int_in_range(powers(float))?, low };
+            let mut symbols = vec![0; count.next_multiple_of(GROUP)];
+            let mut packed = vec![0; packed_len(count, low)];
+            let mut base = vec![0; count * float.bytes];
+            u.fill_buffer(&mut symbols)?;
+            u.fill_buffer(&mut packed)?;
+            u.fill_buffer(&mut base)?;
+            let base = if u.arbitrary()? { &base[..] } else { &[] };
+            let merged = |level| {
+                let mut out = vec![0x55; count * float.bytes];
+                merge(level, float, grid, base, &symbols, &packed, &mut out);
+                out
+            };
+            assert!(merged(level) == merged(Level::Scalar));
+            Ok(())
+        });
+    }
+
+    at_each_level!(
+        what_is_on_the_grid_comes_back,
+        every_f16_and_bf16_comes_back,
+        any_parts_give_the_same_elements,
+    );
+
+    #[test]
+    fn floats_of_integers_are_found_without_rounding() {
+        let found = |steps: u32| {
+            let top = steps.checked_ilog2().unwrap_or(0);
+            let mantissa = (steps << (31 - top) << 1) >> 9;
+            if steps == 0 { 0 } else { (127 + top) << 23 | mantissa }
+        };
+        // All that a float holds, and of each larger size some with all bits set or few.
+        let large = (24..31).flat_map(|top| {
+            (0..=24).flat_map(move |bit| [1u32 << top | 1 << bit, (2u32 << top) - 1 - (1 << bit)])
+        });
+        for steps in (0..1 << 24).chain(large).chain([i32::MAX.cast_unsigned()]) {
+            assert_eq!(as_f32(steps), found(steps), "{steps}");
+        }
+        for steps in [0, 1, 2, 3, 5 << 40, (1 << 53) - 1, 1 << 62] {
+            assert_eq!(as_f64(steps), (steps as f64).to_bits());
+        }
+        assert_eq!(as_f64((1 << 54) - 1), (((1u64 << 53) - 1) as f64 * 2.0).to_bits());
+    }
 
     #[test]
     fn places_are_as_the_spec_says() {
         let floats = [0.0f32, -0.0, 0.25, -0.25, 0.5, 0.75, 1e9, f32::NAN];
         let data: Vec<u8> = floats.into_iter().flat_map(f32::to_le_bytes).collect();
-        let (mut symbols, grid) = ([0; 8], Grid { power: -2, low: 0 });
-        let far = split(Level::Scalar, float((4, 8)), grid, &[], &data, &mut symbols, &mut [], 64);
-        assert_eq!((symbols, far), ([0, 1, 2, 3, 4, 6, FAR, FAR], 2));
+        let (mut symbols, grid) = ([9; GROUP], Grid { power: -2, low: 0 });
+        let far = split(Level::Scalar, float((4, 8)), grid, &[], &data, &mut symbols, &mut []);
+        assert_eq!((&symbols[..10], far), (&[0, 1, 2, 3, 4, 6, FAR, FAR, 0, 0][..], 2));
         assert_eq!(finest(Level::Scalar, float((4, 8)), &data), Some(-2));
     }
 }

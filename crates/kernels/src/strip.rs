@@ -93,6 +93,53 @@ impl Strips {
         rest
     }
 
+    /// Byte planes of a group's codes with `above`, low and high bytes, on top of them. What has no
+    /// place in `N` bytes is dropped.
+    #[inline(always)]
+    pub(crate) fn below<S: Simd, const N: usize>(
+        self,
+        simd: S,
+        packed: &[u8],
+        group: usize,
+        above: [S::Bytes; 2],
+    ) -> [S::Bytes; N] {
+        let mut planes = [simd.splat(0); N];
+        for (k, plane) in planes.iter_mut().enumerate().take(self.whole()) {
+            *plane = self.byte(simd, packed, k, group);
+        }
+        let (whole, shift) = (self.whole(), self.width % 8);
+        if shift == 0 {
+            planes[whole] = above[0];
+            if whole + 1 < N {
+                planes[whole + 1] = above[1];
+            }
+        } else {
+            let (low, rest) = (simd.splat((1 << shift) - 1), self.rest(simd, packed, group));
+            planes[whole] = simd.select(low, rest, simd.shl(above[0], shift));
+            if whole + 1 < N {
+                let over = simd.shr(above[0], 8 - shift);
+                planes[whole + 1] = simd.select(low, over, simd.shl(above[1], shift));
+            }
+            if whole + 2 < N {
+                planes[whole + 2] = simd.and(low, simd.shr(above[1], 8 - shift));
+            }
+        }
+        planes
+    }
+
+    /// Packs byte `k`, a whole one, of the codes of a group.
+    #[inline(always)]
+    pub(crate) fn put_byte<S: Simd>(
+        self,
+        simd: S,
+        byte: S::Bytes,
+        k: usize,
+        group: usize,
+        out: &mut [u8],
+    ) {
+        simd.store(byte, array_mut(out, k * self.byte_len + group * GROUP));
+    }
+
     /// Packs what a group's codes have above their whole bytes.
     #[inline(always)]
     pub(crate) fn put_rest<S: Simd>(self, simd: S, rest: S::Bytes, group: usize, out: &mut [u8]) {
@@ -110,6 +157,14 @@ impl Strips {
         if self.width & 1 != 0 {
             let one = simd.gather1(simd.shr(rest, at));
             *array_mut(out, self.ones + group * 8) = one.to_le_bytes();
+        }
+    }
+
+    /// Behind the last of so many groups: an odd number of them leaves a strip of ones half a row short.
+    #[inline(always)]
+    pub(crate) fn end(self, groups: usize, out: &mut [u8]) {
+        if self.width & 1 != 0 {
+            out[self.ones..][groups * 8..(groups * 8).next_multiple_of(ALIGN)].fill(0);
         }
     }
 }
@@ -162,10 +217,7 @@ fn pack_at<S: Simd>(
             let rest = shifted(simd, planes, shift + width / 8 * 8, group);
             strips.put_rest(simd, rest, group, out);
         }
-        // An odd number of groups leaves a strip of ones half a row short.
-        if width & 1 != 0 {
-            out[strips.ones..][groups * 8..strip_len(count, 1)].fill(0);
-        }
+        strips.end(groups, out);
     }
 }
 

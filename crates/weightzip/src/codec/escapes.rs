@@ -123,7 +123,13 @@ pub(super) struct Ranks<'a> {
     filled: Aligned,
 }
 
-impl Ranks<'_> {
+impl<'a> Ranks<'a> {
+    /// Ranks that are there, in whole groups.
+    pub(super) fn all(ranks: &'a [u8]) -> Self {
+        let (level, escaped) = (weightzip_kernels::level(), ranks.len());
+        Self { level, first: None, next: ranks, escaped, used: 0, filled: Aligned([0; CHUNK]) }
+    }
+
     /// Those of `count` elements from element `at` on, in whole groups. Chunks come one behind the other.
     pub(super) fn chunk(&mut self, at: usize, count: usize) -> Result<&[u8]> {
         let Some(plane) = self.first else {
@@ -158,6 +164,25 @@ pub(super) fn get_counts(widths: &Widths, elements: usize, body: &mut &[u8]) -> 
     }
     Ok(counts)
 }
+
+/// How often ranks occur, found from some groups if there are many; the largest one that occurs at all is the last. In
+/// four lists, for equal ones behind one another would wait.
+pub(super) fn sampled(ranks: &[u8]) -> Vec<u32> {
+    let every = (ranks.len() / SAMPLE).clamp(1, 8);
+    let mut lists = [[0; 256]; 4];
+    for group in ranks.chunks(GROUP).step_by(every) {
+        for four in group.chunks(4) {
+            lists.iter_mut().zip(four).for_each(|(counts, rank)| counts[usize::from(*rank)] += 1);
+        }
+    }
+    let stands_for = u32::try_from(every).unwrap_or(1);
+    let sum = |rank: usize| lists.iter().map(|counts| counts[rank]).sum::<u32>() * stands_for;
+    let largest = ranks.iter().copied().fold(0, u8::max);
+    (0..=usize::from(largest)).map(sum).collect()
+}
+
+/// Ranks that are enough to tell how often each occurs.
+const SAMPLE: usize = 1 << 13;
 
 /// Puts elements that are stored whole into `out`, where the ranks of a chunk say that there is one; `None` if `far`
 /// has too few. They are rare, so groups are looked at first.

@@ -6,6 +6,7 @@ use crate::options::Level;
 use weightzip_kernels::field::{EXPONENTS, Float};
 use weightzip_kernels::grid::{self, FAR, Grid};
 use weightzip_kernels::round;
+use weightzip_kernels::strip::{self, packed_len};
 
 /// Elements that are looked at, in so many groups.
 const SAMPLE: usize = 512;
@@ -14,10 +15,15 @@ const GROUPS: usize = 16;
 /// Of so many elements, one may be off the grid.
 const FEW: usize = 64;
 
+/// By how many bits a block's grid may be finer than that of a sample: what is further off was not rounded.
+const FINER: i32 = 8;
+
 /// What a sample says.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::codec) struct Choice {
     pub(super) grid: Grid,
+    /// Bytes that the block takes as floats that are on no grid, about.
+    pub(super) otherwise: usize,
 }
 
 impl Choice {
@@ -34,15 +40,11 @@ impl Choice {
         }
         let (sample, base) = (sampled(float, data), sampled(float, base));
         let simd = weightzip_kernels::level();
-        let sampled_power = grid::finest(simd, float, &sample)?;
+        let power = grid::finest(simd, float, &sample)?;
         let ordinary = Ordinary::of(float, &sample);
-        if !ordinary.is_beyond(sampled_power) {
+        if !ordinary.is_beyond(power) || !grid::powers(float).contains(&power) {
             return None;
         }
-        // A sample may not have the finest multiples; but what is far off was not rounded.
-        let finest = grid::finest(simd, float, data)?;
-        let power = if finest >= sampled_power - 8 { finest } else { sampled_power };
-        let power = power.clamp(*grid::powers(float).start(), *grid::powers(float).end());
         let (steps, far) = steps_of(float, power, &base, &sample);
         if far > SAMPLE / FEW {
             return None;
@@ -51,19 +53,31 @@ impl Choice {
             Level::Default => low_for_planes(float, &steps, far),
             Level::Max => low_for_ranges(float, &steps, far),
         };
-        (bits < ordinary.bits()).then_some(Self { grid: Grid { power, low } })
+        let otherwise = usize::try_from(ordinary.bits() >> 11).ok()? * elements / SAMPLE;
+        (bits < ordinary.bits()).then_some(Self { grid: Grid { power, low }, otherwise })
+    }
+
+    /// The grid of all of a block, if so many bytes are far that the sample seems to have missed the finest multiples.
+    pub(super) fn finer(&self, float: Float, data: &[u8], far: usize) -> Option<Grid> {
+        if far <= data.len() / FEW {
+            return None;
+        }
+        let Grid { power, low } = self.grid;
+        let finest = grid::finest(weightzip_kernels::level(), float, data)?;
+        let finer =
+            (power - FINER..power).contains(&finest) && grid::powers(float).contains(&finest);
+        let low = (low + power.abs_diff(finest)).min(grid::enough_low(float));
+        finer.then_some(Grid { power: finest, low })
     }
 }
 
 /// Some elements of all parts of a block.
 fn sampled(float: Float, data: &[u8]) -> Vec<u8> {
-    let group = SAMPLE / GROUPS * float.bytes;
-    let starts =
-        (0..GROUPS).map(|i| (data.len() / float.bytes - SAMPLE / GROUPS) * i / (GROUPS - 1));
-    match data.is_empty() {
-        true => Vec::new(),
-        false => starts.flat_map(|at| &data[at * float.bytes..][..group]).copied().collect(),
-    }
+    let group = SAMPLE / GROUPS;
+    let last = (data.len() / float.bytes).saturating_sub(group);
+    let starts = (0..GROUPS).map(|i| last * i / (GROUPS - 1) * float.bytes);
+    let groups = starts.filter_map(|at| data.get(at..at + group * float.bytes));
+    groups.collect::<Vec<_>>().concat()
 }
 
 /// What a sample is as floats that are on no grid.
@@ -110,13 +124,18 @@ fn bits_in_planes(counts: &[u32]) -> u64 {
 /// The steps of a sample in ascending order, and how many elements have none.
 fn steps_of(float: Float, power: i32, base: &[u8], sample: &[u8]) -> (Vec<u64>, usize) {
     let (mut symbols, mut planes) = ([0; SAMPLE], [0; 8 * SAMPLE]);
-    let grid = Grid { power, low: grid::most_low(float) };
+    // So many that a symbol has all that is above.
+    let grid = Grid { power, low: grid::enough_low(float) };
+    let mut packed = vec![0; packed_len(SAMPLE, grid.low)];
     let level = weightzip_kernels::level();
-    let far = grid::split(level, float, grid, base, sample, &mut symbols, &mut planes, SAMPLE);
-    let step =
-        |i: usize| planes.chunks(SAMPLE).rev().fold(0, |n, plane| n << 8 | u64::from(plane[i]));
+    let far = grid::split(level, float, grid, base, sample, &mut symbols, &mut packed);
+    strip::unpack(level, &packed, SAMPLE, grid.low, &mut planes);
+    let step = |(i, symbol): (usize, &u8)| {
+        let low = planes.chunks(SAMPLE).rev().fold(0, |n, plane| n << 8 | u64::from(plane[i]));
+        u64::from(*symbol) << grid.low | low
+    };
     let near = symbols.iter().enumerate().filter(|(_, symbol)| **symbol < FAR);
-    let mut steps: Vec<u64> = near.map(|(i, _)| step(i)).collect();
+    let mut steps: Vec<u64> = near.map(step).collect();
     steps.sort_unstable();
     (steps, far)
 }
@@ -150,14 +169,14 @@ fn low_for_planes(float: Float, steps: &[u64], far: usize) -> (u32, u64) {
         let (counts, bits) = symbols(float, steps, far, low);
         bits + bits_in_planes(&counts)
     };
-    let tried = middle.saturating_sub(4)..=(middle + 1).min(grid::most_low(float));
+    let tried = middle.saturating_sub(4)..=(middle + 1).min(grid::enough_low(float));
     tried.map(|low| (low, cost(low))).min_by_key(|(_, cost)| *cost).unwrap_or((0, u64::MAX))
 }
 
 /// The same if an entropy coder takes them: so that half of them are below 16, for that leaves room for large ones, and
 /// smaller parts of a step are equally frequent.
 fn low_for_ranges(float: Float, steps: &[u64], far: usize) -> (u32, u64) {
-    let low = median_bits(steps).saturating_sub(4).min(grid::most_low(float));
+    let low = median_bits(steps).saturating_sub(4).min(grid::enough_low(float));
     let (counts, bits) = symbols(float, steps, far, low);
     (low, bits + entropy(&counts))
 }

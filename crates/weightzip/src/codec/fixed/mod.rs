@@ -10,8 +10,9 @@ mod tests;
 
 pub(super) use choice::Choice;
 
+use super::escapes::{self, Ranks};
 use super::residuals::Output;
-use super::{Coding, PREAMBLE, begin, decode_unchecked, escapes, ranges, ranked, records_of, take};
+use super::{Block, Coding, PREAMBLE, begin, decode_unchecked, ranges, ranked, records_of, take};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
@@ -19,14 +20,15 @@ use std::cell::RefCell;
 use weightzip_kernels::field::{CHUNK, Float};
 use weightzip_kernels::grid::{self, FAR, Grid};
 use weightzip_kernels::round;
-use weightzip_kernels::strip::{self, ALIGN, Planes, packed_len, plane_len};
+use weightzip_kernels::strip::{ALIGN, packed_len, plane_len};
 
 /// Memory that a thread's blocks use one after another.
 #[derive(Default)]
 struct Scratch {
+    /// Symbols are ranks there.
+    escapes: ranked::Scratch,
+    /// Symbols that another coding gave.
     symbols: Vec<u8>,
-    /// Byte planes of the low bits of a chunk.
-    planes: Vec<u8>,
     far: Vec<u8>,
 }
 
@@ -34,11 +36,8 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Most bytes that an element's low bits take.
-const MOST_PLANES: usize = 8;
-
 /// Appends the coded floats to a payload that has its preamble, and the hash of a base, if there is one; `base` is
-/// empty if not. `None` if they wouldn't get smaller.
+/// empty if not. `None` if they wouldn't get smaller, or are not what a sample said.
 pub(super) fn encode(
     float: Float,
     choice: &Choice,
@@ -48,20 +47,22 @@ pub(super) fn encode(
     payload: &mut Vec<u8>,
 ) -> Option<()> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let (grid, elements) = (choice.grid, data.len() / float.bytes);
+        let (mut grid, start) = (choice.grid, payload.len());
         split(scratch, float, grid, base, data, payload);
+        if let Some(finer) = choice.finer(float, data, scratch.far.len()) {
+            grid = finer;
+            payload.truncate(start);
+            split(scratch, float, grid, base, data, payload);
+        }
         let far = scratch.far.len() / float.bytes;
         payload.extend(&scratch.far);
         payload.resize(payload.len().next_multiple_of(ALIGN), 0);
-        let mut symbols = Vec::new();
-        let records = u32::try_from(elements).ok()?;
-        let coding = code_symbols(level, records, &scratch.symbols[..elements], &mut symbols);
-        payload.extend(symbols);
+        let coding = code_symbols(scratch, level, data.len() / float.bytes, payload)?;
         payload[4] = coding.wire_id();
         payload[5] = grid.low.to_le_bytes()[0];
         payload[6..8].copy_from_slice(&i16::try_from(grid.power).ok()?.to_le_bytes());
         payload[8..12].copy_from_slice(&u32::try_from(far).ok()?.to_le_bytes());
-        (payload.len() < PREAMBLE + data.len()).then_some(())
+        (payload.len() < PREAMBLE + choice.otherwise.min(data.len())).then_some(())
     })
 }
 
@@ -74,23 +75,17 @@ fn split(
     data: &[u8],
     payload: &mut Vec<u8>,
 ) {
-    let Scratch { symbols, planes, far } = scratch;
+    let Scratch { escapes, far, .. } = scratch;
     let (level, elements) = (weightzip_kernels::level(), data.len() / float.bytes);
-    symbols.resize(plane_len(elements), 0);
-    planes.resize(MOST_PLANES * CHUNK, 0);
     far.clear();
     let mut out = Output { end: payload.len(), payload };
-    let size = CHUNK * float.bytes;
+    let (size, symbols) = (CHUNK * float.bytes, escapes.ranks.room_for(elements));
     for (i, (data, symbols)) in data.chunks(size).zip(symbols.chunks_mut(CHUNK)).enumerate() {
         let count = data.len() / float.bytes;
-        if count < CHUNK {
-            // What fills the last group has no bits.
-            planes.fill(0);
-        }
-        let base = base.get(i * size..).map_or(&[][..], |base| &base[..data.len().min(base.len())]);
-        let some_far = grid::split(level, float, grid, base, data, symbols, planes, CHUNK) > 0;
+        let base = base_of(base, i * size, data.len());
         let packed = out.take(packed_len(count, grid.low));
-        strip::pack(level, Planes { bytes: planes, len: CHUNK }, count, 0, grid.low, packed);
+        let symbols = &mut symbols[..plane_len(count)];
+        let some_far = grid::split(level, float, grid, base, data, symbols, packed) > 0;
         if some_far {
             let whole = data.chunks_exact(float.bytes).zip(symbols.iter());
             whole.filter(|(_, s)| **s == FAR).for_each(|(whole, _)| far.extend(whole));
@@ -100,17 +95,31 @@ fn split(
     payload.truncate(end);
 }
 
-/// A block of the symbols.
-fn code_symbols(level: Level, records: u32, symbols: &[u8], payload: &mut Vec<u8>) -> Coding {
-    begin(records, payload);
+/// What a chunk of `len` bytes is counted from: nothing if there is no base.
+fn base_of(base: &[u8], at: usize, len: usize) -> &[u8] {
+    base.get(at..at + len).unwrap_or(&[])
+}
+
+/// Appends a block of the symbols, which are in the scratch memory.
+fn code_symbols(
+    scratch: &mut Scratch,
+    level: Level,
+    elements: usize,
+    payload: &mut Vec<u8>,
+) -> Option<Coding> {
+    let records = u32::try_from(elements).ok()?;
+    let mut coded = Vec::new();
+    begin(records, &mut coded);
     if level == Level::Max {
-        if ranges::bytes::encode(symbols, payload).is_some() {
-            return Coding::Bytes;
+        let symbols = &scratch.escapes.ranks.room_for(elements)[..elements];
+        if ranges::bytes::encode(symbols, &mut coded).is_some() {
+            payload.extend(coded);
+            return Some(Coding::Bytes);
         }
-        begin(records, payload);
     }
-    ranked::encode(symbols, payload);
-    Coding::Ranks
+    payload.extend(&coded[..PREAMBLE]);
+    ranked::encode(&mut scratch.escapes, elements, payload);
+    Some(Coding::Ranks)
 }
 
 /// `body` is what follows the base's hash, if there is a base; `base` is empty if not.
@@ -144,27 +153,40 @@ pub(super) fn decode(
     }
     let level = weightzip_kernels::level();
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { symbols, planes, .. } = scratch;
-        symbols.resize(plane_len(elements), 0);
-        planes.resize(MOST_PLANES * CHUNK, 0);
-        let block = super::Block { coding, records: records_of(body)?, check: 0, payload: body };
-        decode_unchecked(&RecordLayout::opaque(), None, &block, &mut symbols[..elements])?;
+        let mut symbols = symbols_of(scratch, coding, body, elements)?;
         let (size, mut far) = (CHUNK * float.bytes, far.chunks_exact(float.bytes));
-        for (i, (out, symbols)) in out.chunks_mut(size).zip(symbols.chunks(CHUNK)).enumerate() {
+        for (i, out) in out.chunks_mut(size).enumerate() {
             let count = out.len() / float.bytes;
+            let symbols = symbols.chunk(i * CHUNK, count)?;
             let packed = take(&mut low, chunk_len(count))?;
-            strip::unpack(level, packed, count, grid.low, planes);
-            let base =
-                base.get(i * size..).map_or(&[][..], |base| &base[..out.len().min(base.len())]);
-            grid::merge(level, float, grid, base, symbols, planes, plane_len(count), out);
+            let base = base_of(base, i * size, out.len());
+            grid::merge(level, float, grid, base, symbols, packed, out);
             escapes::put_far(&symbols[..count], &mut far, out)
                 .ok_or_else(|| bad("has too few far elements"))?;
         }
+        symbols.finish()?;
         match far.next() {
             None => Ok(()),
             Some(_) => Err(bad("has too many far elements")),
         }
     })
+}
+
+/// The symbols of a block. Ranks are decoded as they are needed, for then they are in cache.
+fn symbols_of<'a>(
+    scratch: &'a mut Scratch,
+    coding: Coding,
+    payload: &'a [u8],
+    elements: usize,
+) -> Result<Ranks<'a>> {
+    let Scratch { escapes, symbols, .. } = scratch;
+    if let (Coding::Ranks, Some((preamble, body))) = (coding, payload.split_first_chunk()) {
+        return ranked::open(escapes, preamble, body, elements);
+    }
+    symbols.resize(plane_len(elements), 0);
+    let block = Block { coding, records: records_of(payload)?, check: 0, payload };
+    decode_unchecked(&RecordLayout::opaque(), None, &block, &mut symbols[..elements])?;
+    Ok(Ranks::all(symbols))
 }
 
 fn bad(why: &str) -> Error {

@@ -9,7 +9,7 @@ mod choice;
 
 pub(super) use choice::Choice;
 
-use super::escapes::{self, get_counts};
+use super::escapes::{self, get_counts, sampled};
 use super::residuals::Output;
 use super::widths::Widths;
 use super::{PREAMBLE, base, le_u32, take};
@@ -142,16 +142,6 @@ fn split(
     }
     bits.truncate(at.div_ceil(8) + SLACK);
     bits
-}
-
-/// How often ranks occur in a quarter of all groups; the largest one that occurs at all is the last.
-fn sampled(ranks: &[u8]) -> Vec<u32> {
-    let largest = ranks.iter().copied().fold(0, u8::max);
-    let mut counts = vec![0; usize::from(largest) + 1];
-    for group in ranks.chunks(GROUP).step_by(4) {
-        group.iter().for_each(|rank| counts[usize::from(*rank)] += 4);
-    }
-    counts
 }
 
 /// What of a base and of its decoded block was hashed on the way.
