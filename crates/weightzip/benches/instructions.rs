@@ -26,6 +26,8 @@ fn sample(kind: Kind) -> Sample {
 #[bench::delta_bf16(Kind::DeltaBf16)]
 #[bench::delta_f32(Kind::DeltaF32)]
 #[bench::delta_max_bf16(Kind::DeltaMaxBf16)]
+#[bench::fixed_bf16(Kind::FixedBf16)]
+#[bench::fixed_f32(Kind::FixedF32)]
 fn encode(mut sample: Sample) -> Sample {
     sample.encode();
     sample
@@ -43,6 +45,8 @@ fn encode(mut sample: Sample) -> Sample {
 #[bench::delta_bf16(Kind::DeltaBf16)]
 #[bench::delta_f32(Kind::DeltaF32)]
 #[bench::delta_max_bf16(Kind::DeltaMaxBf16)]
+#[bench::fixed_bf16(Kind::FixedBf16)]
+#[bench::fixed_f32(Kind::FixedF32)]
 fn decode(mut sample: Sample) -> Sample {
     sample.decode();
     sample

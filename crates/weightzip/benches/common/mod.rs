@@ -18,6 +18,9 @@ pub(crate) const ELEMENTS: usize = 1 << 16;
 /// Elements in a row.
 const ROW: usize = 256;
 
+/// Multiples of the grid in 1.
+const GRID: f64 = 4096.0;
+
 /// What a block holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -34,10 +37,13 @@ pub(crate) enum Kind {
     DeltaBf16,
     DeltaF32,
     DeltaMaxBf16,
+    /// On a grid.
+    FixedBf16,
+    FixedF32,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Bf16,
         Self::F16,
         Self::F32,
@@ -49,6 +55,8 @@ impl Kind {
         Self::DeltaBf16,
         Self::DeltaF32,
         Self::DeltaMaxBf16,
+        Self::FixedBf16,
+        Self::FixedF32,
     ];
 
     fn hints(self) -> Hints {
@@ -63,11 +71,19 @@ impl Kind {
         matches!(self, Self::DeltaBf16 | Self::DeltaF32 | Self::DeltaMaxBf16)
     }
 
+    fn is_fixed(self) -> bool {
+        matches!(self, Self::FixedBf16 | Self::FixedF32)
+    }
+
     fn layout(self) -> RecordLayout {
         match self {
-            Self::Bf16 | Self::MaxBf16 | Self::DeltaBf16 | Self::DeltaMaxBf16 => Dtype::Bf16,
+            Self::Bf16 | Self::MaxBf16 | Self::DeltaBf16 | Self::DeltaMaxBf16 | Self::FixedBf16 => {
+                Dtype::Bf16
+            }
             Self::F16 => Dtype::F16,
-            Self::F32 | Self::Bf16AsF32 | Self::MaxF32 | Self::DeltaF32 => Dtype::F32,
+            Self::F32 | Self::Bf16AsF32 | Self::MaxF32 | Self::DeltaF32 | Self::FixedF32 => {
+                Dtype::F32
+            }
             Self::F64 => Dtype::F64,
             Self::F8E4M3 => Dtype::F8E4M3,
         }
@@ -76,11 +92,11 @@ impl Kind {
 
     fn bytes(self, values: impl Iterator<Item = f64>) -> Vec<u8> {
         match self {
-            Self::Bf16 | Self::MaxBf16 | Self::DeltaBf16 | Self::DeltaMaxBf16 => {
+            Self::Bf16 | Self::MaxBf16 | Self::DeltaBf16 | Self::DeltaMaxBf16 | Self::FixedBf16 => {
                 values.flat_map(|v| bf16::from_f64(v).to_le_bytes()).collect()
             }
             Self::F16 => values.flat_map(|v| f16::from_f64(v).to_le_bytes()).collect(),
-            Self::F32 | Self::MaxF32 | Self::DeltaF32 => {
+            Self::F32 | Self::MaxF32 | Self::DeltaF32 | Self::FixedF32 => {
                 values.flat_map(|v| (v as f32).to_le_bytes()).collect()
             }
             Self::Bf16AsF32 => {
@@ -138,6 +154,7 @@ impl Sample {
         // What training adds is a fiftieth of that, whatever the size of the weight.
         let trained = values.zip(bell(seed + 1)).map(|(value, step)| match kind.has_base() {
             true => value + 0.02 * step,
+            false if kind.is_fixed() => (value * GRID).round() / GRID,
             false => value,
         });
         let data = kind.bytes(trained);
@@ -147,6 +164,7 @@ impl Sample {
         let Block { coding, records, check, payload } =
             encode_block(&layout, given, hints, &data, &mut room).unwrap();
         assert_eq!(coding.needs_base(), kind.has_base());
+        assert_eq!(coding == Coding::Fixed, kind.is_fixed());
         let (payload, out) = (payload.to_vec(), vec![0; data.len()]);
         let mut sample =
             Self { layout, hints, context, base, coding, records, check, data, room, payload, out };

@@ -12,6 +12,9 @@ use weightzip_kernels::strip::{self, packed_len};
 const SAMPLE: usize = 512;
 const GROUPS: usize = 16;
 
+/// Most bytes that these have.
+const MOST_BYTES: usize = 8 * SAMPLE;
+
 /// Of so many elements, one may be off the grid.
 const FEW: usize = 64;
 
@@ -38,14 +41,14 @@ impl Choice {
         if !round::takes(float) || elements < SAMPLE {
             return None;
         }
-        let (sample, base) = (sampled(float, data), sampled(float, base));
-        let simd = weightzip_kernels::level();
-        let power = grid::finest(simd, float, &sample)?;
-        let ordinary = Ordinary::of(float, &sample);
+        let (mut room, mut of_base) = ([0; MOST_BYTES], [0; MOST_BYTES]);
+        let sample = sampled(float, data, &mut room);
+        let power = grid::finest(weightzip_kernels::level(), float, sample)?;
+        let ordinary = Ordinary::of(float, sample);
         if !ordinary.is_beyond(power) || !grid::powers(float).contains(&power) {
             return None;
         }
-        let (steps, far) = steps_of(float, power, &base, &sample);
+        let (steps, far) = steps_of(float, power, sampled(float, base, &mut of_base), sample);
         if far > SAMPLE / FEW {
             return None;
         }
@@ -53,8 +56,9 @@ impl Choice {
             Level::Default => low_for_planes(float, &steps, far),
             Level::Max => low_for_ranges(float, &steps, far),
         };
-        let otherwise = usize::try_from(ordinary.bits() >> 11).ok()? * elements / SAMPLE;
-        (bits < ordinary.bits()).then_some(Self { grid: Grid { power, low }, otherwise })
+        let ordinary = ordinary.bits();
+        let otherwise = usize::try_from(ordinary >> 11).ok()? * elements / SAMPLE;
+        (bits < ordinary).then_some(Self { grid: Grid { power, low }, otherwise })
     }
 
     /// The grid of all of a block, if so many bytes are far that the sample seems to have missed the finest multiples.
@@ -71,46 +75,58 @@ impl Choice {
     }
 }
 
-/// Some elements of all parts of a block.
-fn sampled(float: Float, data: &[u8]) -> Vec<u8> {
-    let group = SAMPLE / GROUPS;
-    let last = (data.len() / float.bytes).saturating_sub(group);
-    let starts = (0..GROUPS).map(|i| last * i / (GROUPS - 1) * float.bytes);
-    let groups = starts.filter_map(|at| data.get(at..at + group * float.bytes));
-    groups.collect::<Vec<_>>().concat()
+/// Some elements of all parts of a block, or none of an empty one. Every block of floats is asked, so nothing is allocated.
+fn sampled<'a>(float: Float, data: &[u8], room: &'a mut [u8; MOST_BYTES]) -> &'a [u8] {
+    if data.is_empty() {
+        return &[];
+    }
+    let group = SAMPLE / GROUPS * float.bytes;
+    let last = data.len() / float.bytes - SAMPLE / GROUPS;
+    for (i, to) in room.chunks_exact_mut(group).take(GROUPS).enumerate() {
+        to.copy_from_slice(&data[last * i / (GROUPS - 1) * float.bytes..][..group]);
+    }
+    &room[..SAMPLE * float.bytes]
 }
 
 /// What a sample is as floats that are on no grid.
-struct Ordinary {
+struct Ordinary<'a> {
     float: Float,
-    /// How often exponents occur.
-    counts: Vec<u32>,
+    sample: &'a [u8],
     /// Low mantissa bits that are zero in all.
     dropped: u32,
 }
 
-impl Ordinary {
-    fn of(float: Float, sample: &[u8]) -> Self {
-        let (mut counts, mut all) = (vec![0; EXPONENTS], 0);
-        for (i, element) in sample.chunks_exact(float.bytes).enumerate() {
-            counts[usize::from(float.exponent(sample, i))] += 1;
-            all |= element.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
-        }
+impl<'a> Ordinary<'a> {
+    fn of(float: Float, sample: &'a [u8]) -> Self {
+        // Whole words, for elements are little-endian and fill them.
+        let words = sample.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+        let all = words.fold(0, |all, word| all | word);
+        let all = match float.bytes {
+            2 => all | all >> 16 | all >> 32 | all >> 48,
+            4 => all | all >> 32,
+            _ => all,
+        };
         let dropped = all.trailing_zeros().min(float.mantissa_bits());
-        Self { float, counts, dropped }
+        Self { float, sample, dropped }
+    }
+
+    fn exponents(&self) -> impl Iterator<Item = usize> {
+        (0..SAMPLE).map(|i| usize::from(self.float.exponent(self.sample, i)))
     }
 
     /// Whether at least half of the elements are so small that they would have bits below the grid.
     fn is_beyond(&self, power: i32) -> bool {
         let bits = (self.float.mantissa_bits() - self.dropped).cast_signed();
         let bias = (1 << (self.float.exponent_bits - 1)) - 1;
-        let last = usize::try_from(power + bias + bits).unwrap_or(0).min(EXPONENTS);
-        self.counts[..last].iter().sum::<u32>() as usize >= SAMPLE / 2
+        let last = usize::try_from(power + bias + bits).unwrap_or(0);
+        self.exponents().filter(|exponent| *exponent < last).count() >= SAMPLE / 2
     }
 
     /// Bits that it takes in escape planes, where a bit counts 256.
     fn bits(&self) -> u64 {
-        let mut ranks: Vec<u32> = self.counts.iter().copied().filter(|n| *n > 0).collect();
+        let mut counts = vec![0; EXPONENTS];
+        self.exponents().for_each(|exponent| counts[exponent] += 1);
+        let mut ranks: Vec<u32> = counts.into_iter().filter(|n| *n > 0).collect();
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let residual = u64::from(self.float.mantissa_bits() + 1 - self.dropped);
         ((SAMPLE as u64 * residual) << 8) + bits_in_planes(&ranks)

