@@ -5,7 +5,7 @@
 //! arithmetic only measures. Plain loops, that the compiler makes the most of at each level.
 
 use crate::field::Float;
-use crate::simd::{Simd, kernel};
+use crate::simd::{GROUP, Simd, kernel};
 
 /// What floats are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,15 +74,12 @@ fn round_at<S: Simd>(_: S, float: Float, step: Step, data: &mut [u8]) -> Errors 
     }
 }
 
-/// Floats that are worked on at a time.
-const LANES: usize = 8;
-
 /// A module that rounds floats of one format: `$word` as it is stored, in lanes of `$lane`, measured
 /// as `$real`, whose value `$value` finds.
 macro_rules! format {
     ($name:ident, $word:ident, $lane:ident, $signed:ident, $real:ident, $mantissa:literal, $value:expr) => {
         mod $name {
-            use super::{Errors, LANES, larger};
+            use super::{Errors, GROUP, larger};
 
             const MANTISSA: u8 = $mantissa;
             const SIGN: $lane = 1 << ($word::BITS - 1);
@@ -120,46 +117,87 @@ macro_rules! format {
                     true => step.saturating_add(mantissa + BIAS).clamp(0, i32::from(u16::MAX)),
                     false => mantissa - step.clamp(0, mantissa),
                 };
-                const SIZE: usize = size_of::<$word>();
-                let (mut absolute, mut relative) = ([0.0; LANES], [0.0; LANES]);
-                let (mut noise, mut signal) = ([0.0; LANES], [0.0; LANES]);
-                let mut lanes = |data: &mut [u8; LANES * SIZE]| {
-                    for (i, bytes) in data.as_chunks_mut().0.iter_mut().enumerate() {
-                        let word = $lane::from($word::from_le_bytes(*bytes));
-                        let (sign, bits) = (word & SIGN, word & !SIGN);
-                        let to = nearest::<ABSOLUTE>($signed::from(step), bits);
-                        let (old, new): ($real, $real) = ($value(bits), $value(to));
-                        let old = if bits < INFINITE { old } else { 0.0 };
-                        let new = if bits < INFINITE { new } else { 0.0 };
-                        // Exact: both are multiples of the smaller one's last bit.
-                        let error = (new - old).abs();
-                        let part = if old > 0.0 { error / old } else { 0.0 };
-                        absolute[i] = if error > absolute[i] { error } else { absolute[i] };
-                        relative[i] = if part > relative[i] { part } else { relative[i] };
-                        noise[i] += f64::from(error) * f64::from(error);
-                        signal[i] += f64::from(old) * f64::from(old);
+                let mut sums = Sums::new();
+                let (whole, rest) = data.as_chunks_mut::<{ GROUP * SIZE }>();
+                for group in whole {
+                    sums.add::<ABSOLUTE>(step.into(), group);
+                }
+                if !rest.is_empty() {
+                    let mut last = [0; GROUP * SIZE];
+                    last[..rest.len()].copy_from_slice(rest);
+                    sums.add::<ABSOLUTE>(step.into(), &mut last);
+                    rest.copy_from_slice(&last[..rest.len()]);
+                }
+                sums.errors()
+            }
+
+            const SIZE: usize = size_of::<$word>();
+
+            /// What was measured, by the place in a group.
+            struct Sums {
+                absolute: [$real; GROUP],
+                relative: [$real; GROUP],
+                noise: [f64; GROUP],
+                signal: [f64; GROUP],
+            }
+
+            impl Sums {
+                #[inline(always)]
+                fn new() -> Self {
+                    let (none, zero) = ([0.0; GROUP], [0.0; GROUP]);
+                    Self { absolute: none, relative: none, noise: zero, signal: zero }
+                }
+
+                /// Rounds a group, and measures. In loops that do one thing each: such the compiler makes wide.
+                #[inline(always)]
+                fn add<const ABSOLUTE: bool>(
+                    &mut self,
+                    step: $signed,
+                    group: &mut [u8; GROUP * SIZE],
+                ) {
+                    let (mut words, mut old, mut new) = ([0; GROUP], [0.0; GROUP], [0.0; GROUP]);
+                    for (word, bytes) in words.iter_mut().zip(group.as_chunks().0) {
+                        *word = $lane::from($word::from_le_bytes(*bytes));
+                    }
+                    for i in 0..GROUP {
+                        let (sign, bits) = (words[i] & SIGN, words[i] & !SIGN);
+                        let to = nearest::<ABSOLUTE>(step, bits);
+                        words[i] = to | sign;
+                        let (before, after): ($real, $real) = ($value(bits), $value(to));
+                        old[i] = if bits < INFINITE { before } else { 0.0 };
+                        new[i] = if bits < INFINITE { after } else { 0.0 };
+                    }
+                    for (word, bytes) in words.iter().zip(group.as_chunks_mut().0) {
                         #[allow(
                             clippy::cast_possible_truncation,
                             reason = "it has the word's bits"
                         )]
-                        let word = (to | sign) as $word;
+                        let word = *word as $word;
                         *bytes = word.to_le_bytes();
                     }
-                };
-                let (whole, rest) = data.as_chunks_mut();
-                whole.iter_mut().for_each(&mut lanes);
-                if !rest.is_empty() {
-                    let mut last = [0; LANES * SIZE];
-                    last[..rest.len()].copy_from_slice(rest);
-                    lanes(&mut last);
-                    rest.copy_from_slice(&last[..rest.len()]);
+                    let mut error = [0.0; GROUP];
+                    for i in 0..GROUP {
+                        // Exact: both are multiples of the smaller one's last bit.
+                        error[i] = (new[i] - old[i]).abs();
+                        let part = if old[i] > 0.0 { error[i] / old[i] } else { 0.0 };
+                        let (absolute, relative) = (self.absolute[i], self.relative[i]);
+                        self.absolute[i] = if error[i] > absolute { error[i] } else { absolute };
+                        self.relative[i] = if part > relative { part } else { relative };
+                    }
+                    for i in 0..GROUP {
+                        self.noise[i] += f64::from(error[i]) * f64::from(error[i]);
+                        self.signal[i] += f64::from(old[i]) * f64::from(old[i]);
+                    }
                 }
-                let most = |of: [$real; LANES]| of.into_iter().map(f64::from).fold(0.0, larger);
-                Errors {
-                    absolute: most(absolute),
-                    relative: most(relative),
-                    noise: noise.into_iter().sum(),
-                    signal: signal.into_iter().sum(),
+
+                fn errors(self) -> Errors {
+                    let most = |of: [$real; GROUP]| of.into_iter().map(f64::from).fold(0.0, larger);
+                    Errors {
+                        absolute: most(self.absolute),
+                        relative: most(self.relative),
+                        noise: self.noise.into_iter().sum(),
+                        signal: self.signal.into_iter().sum(),
+                    }
                 }
             }
         }

@@ -196,7 +196,7 @@ fn next(
 ) -> Result<()> {
     cutter.fill(batch, timers)?;
     if let Some(rounder) = rounder {
-        timers.time(Stage::Encode, || rounder.round(batch, pool));
+        rounder.round(batch, pool, timers);
     }
     batch.prepare()
 }

@@ -1,6 +1,7 @@
 //! Tensors are rounded between reading and coding, as the rules say.
 
 use super::batch::{Batch, Cut};
+use super::stages::{Stage, Timers};
 use crate::container::losses::Losses;
 use crate::error::{Error, Result};
 use crate::lossy::{Account, Part, Rules, round_part};
@@ -34,20 +35,28 @@ impl Rounder {
     }
 
     /// Hashes what was read, and rounds it.
-    pub(super) fn round(&mut self, batch: &mut Batch, pool: Option<&ThreadPool>) {
+    pub(super) fn round(&mut self, batch: &mut Batch, pool: Option<&ThreadPool>, timers: &Timers) {
+        let mut work = |in_pool| {
+            timers.time(Stage::Hash, || self.hash(batch, in_pool));
+            timers.time(Stage::Encode, || self.round_in(batch, in_pool));
+        };
         match pool {
-            None => self.round_in(batch, false),
-            Some(pool) => pool.install(|| self.round_in(batch, true)),
+            None => work(false),
+            Some(pool) => pool.install(|| work(true)),
         }
+    }
+
+    fn hash(&mut self, batch: &Batch, in_pool: bool) {
+        let data = &batch.buffer[..batch.len()];
+        match in_pool {
+            true => self.whole.update_rayon(data),
+            false => self.whole.update(data),
+        };
     }
 
     fn round_in(&mut self, batch: &mut Batch, in_pool: bool) {
         let len = batch.len();
         let (parts, data) = (&batch.parts, &mut batch.buffer[..len]);
-        match in_pool {
-            true => self.whole.update_rayon(data),
-            false => self.whole.update(data),
-        };
         // Sums are made block by block, in order: they do not depend on threads.
         let cuts: Vec<(&Cut, OnceLock<Vec<Part>>)> =
             batch.blocks.iter().map(|cut| (cut, OnceLock::new())).collect();
