@@ -19,7 +19,8 @@ def model(tmp_path):
 
     numbers = np.random.default_rng(1)
     names = [f"h.{layer}.{role}.weight" for layer in range(2) for role in ("up", "down", "out")]
-    tensors = {name: numbers.normal(0, 0.02, (64, 64)).astype(np.float32) for name in names}
+    # Large enough not to share blocks, in which the finest grid would count.
+    tensors = {name: numbers.normal(0, 0.02, (256, 128)).astype(np.float32) for name in names}
     tensors["norm.weight"] = np.ones(64, np.float32)
     path = tmp_path / "model.safetensors"
     safetensors.numpy.save_file(tensors, path)
@@ -53,7 +54,7 @@ def test_the_result_is_what_was_measured(model):
     assert result.best.compressed_bytes == smallest
     for trial in result.trials:
         assert trial.within == (trial.score >= 0.999)
-    assert result.rules_toml.startswith("default = ") and "[tensors]" in result.rules_toml
+    assert result.rules_toml.startswith("default = ")
     uniform = [t for t in result.trials if t.within and ":" not in t.rules and t.rules]
     assert result.best.compressed_bytes < min(t.compressed_bytes for t in uniform)
     assert all(Path(path).name == model.name for path in score.calls)

@@ -109,15 +109,16 @@ fn code_symbols(
 ) -> Option<Coding> {
     let records = u32::try_from(elements).ok()?;
     let mut coded = Vec::new();
-    begin(records, &mut coded);
     if level == Level::Max {
         let symbols = &scratch.escapes.ranks.room_for(elements)[..elements];
+        begin(records, &mut coded);
         if ranges::bytes::encode(symbols, &mut coded).is_some() {
             payload.extend(coded);
             return Some(Coding::Bytes);
         }
     }
-    payload.extend(&coded[..PREAMBLE]);
+    begin(records, &mut coded);
+    payload.extend(coded);
     ranked::encode(&mut scratch.escapes, elements, payload);
     Some(Coding::Ranks)
 }

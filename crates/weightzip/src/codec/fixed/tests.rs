@@ -75,6 +75,20 @@ fn what_is_on_a_grid_is_fixed_and_comes_back() {
 }
 
 #[test]
+fn symbols_that_an_entropy_coder_would_not_make_smaller_come_back() {
+    let symbols: Vec<u8> =
+        (0..600u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (mut scratch, mut payload) = (Scratch::default(), Vec::new());
+    scratch.escapes.ranks.room_for(600)[..600].copy_from_slice(&symbols);
+    let coding = code_symbols(&mut scratch, Level::Max, 600, &mut payload).unwrap();
+    assert_eq!(coding, Coding::Ranks);
+    let block = Block { coding, records: 600, check: 0, payload: &payload };
+    let mut out = vec![0x55; 600];
+    crate::codec::decode_unchecked(&RecordLayout::opaque(), None, &block, &mut out).unwrap();
+    assert!(out == symbols);
+}
+
+#[test]
 fn any_payload_is_refused_or_decodes() {
     arbtest::arbtest(|u| {
         let (dtype, data, base, hints) = any_block(u)?;
