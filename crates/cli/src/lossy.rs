@@ -1,7 +1,6 @@
 //! Near-lossless files: what may be rounded, what they are called, and what is said of them.
 
 use crate::human;
-use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use std::fs;
@@ -30,19 +29,8 @@ and that restores to model.lossy.safetensors.
 
 impl LossyArgs {
     /// The rules, and those of the files that they name.
-    pub(crate) fn rules(&self) -> Result<Rules> {
-        let mut rules = Rules::default();
-        for rule in &self.rules {
-            match rule.strip_prefix('@') {
-                Some(path) => {
-                    let text = fs::read_to_string(path);
-                    let text = text.with_context(|| format!("can't read the rules in {path}"))?;
-                    rules.extend(Rules::from_toml(&text).with_context(|| path.to_owned())?);
-                }
-                None => rules.add(rule)?,
-            }
-        }
-        Ok(rules)
+    pub(crate) fn rules(&self) -> weightzip::Result<Rules> {
+        Rules::read(&self.rules)
     }
 }
 

@@ -2,9 +2,8 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use std::fs;
+use weightzip::Result;
 use weightzip::lossy::{Losses, Rules};
-use weightzip::{Error, Result};
 
 /// A rule, or several, as on the command line of `wz`; not read yet.
 pub(crate) struct Order(Vec<String>);
@@ -20,18 +19,7 @@ impl Order {
 
     /// The rules, and those of the files that they name.
     pub(crate) fn rules(&self) -> Result<Rules> {
-        let mut rules = Rules::default();
-        for rule in &self.0 {
-            match rule.strip_prefix('@') {
-                Some(path) => {
-                    let text = fs::read_to_string(path)
-                        .map_err(|e| Error::io(format!("can't read the rules in {path}"), e))?;
-                    rules.extend(Rules::from_toml(&text)?);
-                }
-                None => rules.add(rule)?,
-            }
-        }
-        Ok(rules)
+        Rules::read(&self.0)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::high::{Ui, resolve_ui, usage};
 use super::low::{LevelArg, ThreadsArg, UiArgs, at_least_one};
+use crate::escape;
 use crate::lossy::LossyArgs;
-use crate::report;
 use clap::{ArgGroup, Args, Subcommand};
 use std::path::PathBuf;
 use weightzip::chain::{AddOptions, MAX_DEPTH, PruneOptions};
@@ -158,7 +158,7 @@ pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
             options: AddOptions {
                 level: a.level.level,
                 threads: a.threads.threads,
-                lossy: a.lossy.rules().map_err(|e| usage(&report::message(&e)))?,
+                lossy: a.lossy.rules().map_err(|e| usage(&escape::text(&e.to_string())))?,
                 sha256: a.sha256,
                 keyframe_every: a.keyframe_every,
                 max_depth: a.max_depth,

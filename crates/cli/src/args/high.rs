@@ -5,7 +5,7 @@ use super::low::{self, LowArgs, LowCommand, UiArgs, WriteArgs};
 use super::tune::{self, Tune};
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
-use crate::report;
+use crate::escape;
 use clap::error::ErrorKind;
 use std::path::{Path, PathBuf};
 use weightzip::{DecodeOptions, Options};
@@ -122,7 +122,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             let options = Options {
                 level: a.level.level,
                 threads: a.threads.threads,
-                lossy: a.lossy.rules().map_err(|e| usage(&report::message(&e)))?,
+                lossy: a.lossy.rules().map_err(|e| usage(&escape::text(&e.to_string())))?,
                 sha256: a.sha256,
                 timings: a.timings.timings,
                 ..Options::default()

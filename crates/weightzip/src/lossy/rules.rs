@@ -6,6 +6,7 @@ use crate::span::TensorInfo;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fmt;
+use std::fs;
 use weightzip_kernels::round;
 use wildmatch::WildMatch;
 
@@ -36,6 +37,27 @@ impl Rules {
     /// One bound for every tensor that suits it.
     pub fn all(bound: Bound) -> Self {
         Self { default: Some(bound), ..Self::default() }
+    }
+
+    /// All of these rules, one behind another, as [`add`](Self::add) takes them; `@FILE` stands for those in a
+    /// TOML file.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add) and [`from_toml`](Self::from_toml); [`Io`](crate::Kind::Io) if a file can't be read.
+    pub fn read(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self> {
+        let mut rules = Self::default();
+        for text in texts {
+            let text = text.as_ref();
+            let Some(path) = text.strip_prefix('@') else {
+                rules.add(text)?;
+                continue;
+            };
+            let file = fs::read_to_string(path)
+                .map_err(|e| Error::io(format!("can't read the rules in {path}"), e))?;
+            let file = Self::from_toml(&file);
+            rules.extend(file.map_err(|e| Error::new(e.kind(), format!("{path}: {e}")))?);
+        }
+        Ok(rules)
     }
 
     /// One rule: a bound, for every tensor that suits it, or `PATTERN:BOUND` for those whose names fit, in
