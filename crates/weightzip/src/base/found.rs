@@ -7,7 +7,7 @@ use crate::container::directory::Hash;
 use crate::container::segment::{PartBase, Segment};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -27,17 +27,18 @@ pub(crate) enum Sure {
 }
 
 thread_local! {
-    /// The base of a block that this thread works on. Taken while it is in use, for reading it may
-    /// mean to decode a block that has a base.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// What of it must be converted.
-    static UNCONVERTED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// What isn't in use of this thread's buffers for bases: one for each link of a chain, since
+    /// reading a base may mean to decode a block that has one.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The first `len` bytes of a buffer, which may have more.
-fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+/// Works with `len` bytes of room, which hold anything.
+fn with_room<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
     buffer.resize(buffer.len().max(len), 0);
-    &mut buffer[..len]
+    let done = work(&mut buffer[..len]);
+    BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
+    done
 }
 
 impl Found {
@@ -68,11 +69,10 @@ impl Found {
         len: usize,
         work: impl FnOnce(&[u8], bool) -> Result<T>,
     ) -> Result<T> {
-        let mut buffer = BUFFER.take();
-        let base = room(&mut buffer, len);
-        let done = self.read(segment, start, base).and_then(|any| work(base, any));
-        BUFFER.set(buffer);
-        done
+        with_room(len, |base| {
+            let any = self.read(segment, start, base)?;
+            work(base, any)
+        })
     }
 
     /// Fills `out` with a segment's base from `start` of it on: zeros where it has none. Returns
@@ -118,11 +118,11 @@ impl Found {
         let Some((dtype, to)) = from.dtype.zip(Dtype::convertible(layout)) else {
             return read(out);
         };
-        let mut buffer = UNCONVERTED.take();
-        let old = room(&mut buffer, out.len() / to.bytes() * dtype.bytes());
-        let done = read(old).map(|()| convert(dtype, old, to, out));
-        UNCONVERTED.set(buffer);
-        done
+        with_room(out.len() / to.bytes() * dtype.bytes(), |old| {
+            read(old)?;
+            convert(dtype, old, to, out);
+            Ok(())
+        })
     }
 }
 
