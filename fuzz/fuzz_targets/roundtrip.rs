@@ -4,10 +4,10 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use weightzip::{
-    Context, Dtype, Given, Hints, Level, RecordLayout, decode_block_into, encode_block,
+    Context, Given, Hints, Level, RecordLayout, decode_block_into, encode_block,
 };
 use weightzip_fuzz::arrange::{
-    any_hints, any_layout, near, on_grid, rest_repeated, safetensors, tensor,
+    any_dtype, any_hints, any_layout, near, on_grid, rest_repeated, safetensors, tensor,
 };
 use weightzip_fuzz::compress_and_restore;
 
@@ -35,7 +35,7 @@ fn run(mut u: Unstructured) -> Result<()> {
             blocks(&layout, hints, shared, block, &data, with_base.then_some(&base));
         }
         1 => {
-            let (dtype, row) = (*u.choose(Dtype::ALL)?, u.int_in_range(1..=1 << 18)?);
+            let (dtype, row) = (any_dtype(&mut u)?, u.int_in_range(1..=1 << 18)?);
             let level = *u.choose(Level::ALL)?;
             let data = rest_repeated(u)?;
             compress_and_restore(&safetensors(&[tensor(dtype, row, &data)], ""), level);

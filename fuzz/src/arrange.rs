@@ -14,10 +14,11 @@ pub fn any_layout(u: &mut Unstructured) -> Result<RecordLayout> {
         let (count, width) = (u.int_in_range(1..=4)?, *u.choose(&[8, 16, 32, 64, 1, 4, 13])?);
         let exponent_bits = u.int_in_range(1..=11)?;
         let float = Role::Float { exponent_bits };
-        let role = *u.choose(&[float, Role::Opaque, Role::Unsigned, Role::Signed])?;
+        let plain = [Role::Opaque, Role::Unsigned, Role::Signed, Role::Upper, Role::Exponent];
+        let role = if u.ratio(1, 3)? { float } else { *u.choose(&plain)? };
         let bit_offset = end + u.int_in_range(0..=1)? * u.int_in_range(0..=9)?;
         end = bit_offset + count * u16::from(width);
-        fields.push(Field { bit_offset, count, width, role });
+        fields.push(Field { bit_offset, count, width, role, run: u.int_in_range(0..=2)? });
     }
     let bytes = end.div_ceil(8) + u.int_in_range(0..=1)?;
     Ok(RecordLayout::new(bytes, order, fields).unwrap_or_else(|_| RecordLayout::opaque()))
@@ -39,12 +40,52 @@ pub type Tensor = (Dtype, Vec<u64>, Vec<u8>);
 
 /// A tensor of any dtype that has as much of `data` as fits rows of `row` elements.
 pub fn tensor(dtype: Dtype, row: u64, data: &[u8]) -> Tensor {
-    let rows = data.len() as u64 * 8 / (dtype.bits() * row);
-    // Half bytes can't be: an even number of rows has none, for no dtype has odd bits; F6 needs four.
-    let rows = if dtype.bits() < 8 { rows / 4 * 4 } else { rows };
+    // Rows are whole blocks.
+    let (elements, bytes) = dtype.block();
+    let row = row.next_multiple_of(elements);
+    let rows = data.len() as u64 / (row / elements * bytes);
     let bytes = dtype.bytes_of(&[rows, row]).expect("whole bytes");
     let bytes = usize::try_from(bytes).expect("no more than the data");
     (dtype, vec![rows, row], data[..bytes].to_vec())
+}
+
+/// A dtype that safetensors files may have.
+pub fn any_dtype(u: &mut Unstructured) -> Result<Dtype> {
+    let plain: Vec<Dtype> = Dtype::ALL.iter().copied().filter(|d| d.block().0 < 32).collect();
+    Ok(*u.choose(&plain)?)
+}
+
+/// The number that GGUF has for a dtype, if it has one.
+fn gguf_type(dtype: Dtype) -> Option<u32> {
+    match dtype {
+        Dtype::F32 => Some(0),
+        Dtype::F16 => Some(1),
+        Dtype::Bf16 => Some(30),
+        _ => u32::from(dtype.wire_id()).checked_sub(64),
+    }
+}
+
+/// A GGUF file of these tensors, with a key whose value is `text`.
+pub fn gguf(tensors: &[Tensor], text: &str) -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let (mut infos, mut data) = (Vec::new(), Vec::new());
+    let mut count = 0u64;
+    for (dtype, shape, bytes) in tensors {
+        let Some(number) = gguf_type(*dtype) else { continue };
+        infos.extend(string(&format!("blk.{count}")));
+        infos.extend((shape.len() as u32).to_le_bytes());
+        infos.extend(shape.iter().rev().flat_map(|dim| dim.to_le_bytes()));
+        infos.extend(number.to_le_bytes());
+        infos.extend((data.len() as u64).to_le_bytes());
+        data.extend(bytes);
+        data.resize(data.len().next_multiple_of(32), 0);
+        count += 1;
+    }
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend([count, 1].into_iter().flat_map(u64::to_le_bytes));
+    file.extend([string("key"), 8u32.to_le_bytes().to_vec(), string(text), infos].concat());
+    file.resize(file.len().next_multiple_of(32), 0);
+    [file, data].concat()
 }
 
 /// A safetensors file of tensors that follow one another; with `metadata`, if it isn't empty.

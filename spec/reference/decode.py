@@ -402,7 +402,7 @@ CONVERTIBLE = {16: FloatFormat(2, 5), 17: FloatFormat(2, 8), 18: FloatFormat(4, 
 def convertible_dtype(layout: "RecordLayout") -> int | None:
     """The dtype whose elements records are, if bases can be converted to it."""
     for dtype, floats in CONVERTIBLE.items():
-        field = Field(0, 1, 8 * floats.length, FLOAT, floats.exponent_bits)
+        field = Field(0, 1, 8 * floats.length, FLOAT, floats.exponent_bits, 0)
         if layout == RecordLayout(floats.length, "little", [field]):
             return dtype
     return None
@@ -453,7 +453,7 @@ def check_segment_length(head: SegmentHead, length: int, at: int) -> None:
 
 # --- Container: Record layout ---
 
-OPAQUE_ROLE, UNSIGNED, SIGNED, FLOAT = range(4)
+OPAQUE_ROLE, UNSIGNED, SIGNED, FLOAT, UPPER, EXPONENT = range(6)
 BYTE_ORDERS = ("little", "big")
 MAX_RECORD_LENGTH = 4096
 MAX_EXPONENT_BITS = 11
@@ -466,10 +466,16 @@ class Field:
     bits: int
     role: int
     exponent_bits: int
+    run: int
 
     @property
     def end_bit(self) -> int:
         return self.first_bit + self.count * self.bits
+
+    @property
+    def length(self) -> int:
+        """Bytes that its numbers take in a record."""
+        return self.count * self.bits // 8
 
 
 @dataclass
@@ -494,8 +500,8 @@ def parse_record_layout(payload: Reader) -> RecordLayout:
 
 def parse_field(payload: Reader) -> Field:
     start = payload.offset
-    field = Field(*(payload.uint(size) for size in (2, 2, 1, 1, 1)))
-    if field.role > FLOAT:
+    field = Field(*(payload.uint(size) for size in (2, 2, 1, 1, 1, 1)))
+    if field.role > EXPONENT:
         raise FormatError(INCOMPATIBLE, start + 5, f"unknown role {field.role}")
     require(field.count >= 1, start + 2, "a field of no numbers")
     require(1 <= field.bits <= 64, start + 4, f"a number of {field.bits} bits")
@@ -504,7 +510,10 @@ def parse_field(payload: Reader) -> Field:
         require(1 <= field.exponent_bits <= most, start + 6, "a float's exponent bits")
     else:
         require(field.exponent_bits == 0, start + 6, "exponent bits of what is not a float")
-    payload.zeros(1)
+    if field.run:
+        require(field.bits in (1, 2, 4), start + 7, "runs of numbers that are not small")
+        whole = field.first_bit % 8 == 0 and field.count * field.bits % (8 * field.run) == 0
+        require(whole, start + 7, "runs that are not whole")
     return field
 
 
@@ -559,7 +568,8 @@ PREAMBLE_LENGTH = 16
 MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
 LONGEST_WITHOUT_BASE = 240
-XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA = range(0x86, 0x8D)
+BYTES = 0x85
+XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS = range(0x86, 0x8E)
 NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA)
 
 
@@ -726,7 +736,7 @@ def parse_span(payload: Reader, name_before: bytes) -> Span:
     dtype = payload.uint(1)
     if dtype == OPAQUE_SPAN:
         return Span(length, None)
-    if dtype not in DTYPE_BITS:
+    if dtype not in DTYPE_BLOCKS:
         raise FormatError(INCOMPATIBLE, start, f"unknown dtype {dtype}")
     dimensions = payload.varint()
     require(dimensions <= MAX_DIMENSIONS, start, "a tensor of too many dimensions")
@@ -737,8 +747,9 @@ def parse_span(payload: Reader, name_before: bytes) -> Span:
     as_text(name[:shared], start)
     as_text(name, start)
     require(len(name) <= MAX_NAME_LENGTH, start, "a name too long")
-    bits = prod(shape) * DTYPE_BITS[dtype]
-    require(bits == 8 * length, start, "a tensor whose shape doesn't fill its bytes")
+    elements, size = DTYPE_BLOCKS[dtype]
+    fills = prod(shape) % elements == 0 and prod(shape) // elements * size == length
+    require(fills, start, "a tensor whose shape doesn't fill its bytes")
     return Span(length, Tensor(dtype, shape, name, payload.take(32)))
 
 
@@ -1406,20 +1417,32 @@ def ranks_of_symbols(
 
 def decode_bytes(block: Block, _contexts: Contexts) -> bytes:
     """Records of one byte as symbols of one table."""
+    require(block.layout.length == 1, block.body.offset, "bytes of larger records")
+    return decode_with_keys(block, None)
+
+
+def decode_with_keys(block: Block, keys: list[int] | None) -> bytes:
+    """Bytes as symbols, whose tables their keys choose."""
     parameters, body = block.parameters, block.body
-    base, last, width = (parameters.uint(1) for _ in range(3))
-    parameters.zeros(1)
+    base, last, width, more = (parameters.uint(1) for _ in range(4))
     escape_count = parameters.uint(4)
     parameters.zeros(4)
     carried = min(CARRIED_PER_LANE * LANES, block.records)
     coded = block.records - carried
     require(width <= MAX_ESCAPE_WIDTH, body.offset, "escape codes too wide")
-    require(block.layout.length == 1, body.offset, "bytes of larger records")
+    require(more <= (7 if keys else 0), body.offset, "more tables than keys can choose")
     require(escape_count <= coded, body.start, "more codes than symbols")
-    tables = [slots_of(shares_of(read_codes(body, last + 1, WEIGHT_CODE_WIDTH)))]
+    bounds = [body.uint(1) for _ in range(more)]
+    require(bounds == sorted(bounds), body.offset, "bounds that descend")
+    require(255 not in bounds, body.offset, "a bound that no key reaches")
+    body.zeros(padded(more) - more)
+    each = last + 1
+    codes = read_codes(body, (more + 1) * each, WEIGHT_CODE_WIDTH)
+    tables = [slots_of(shares_of(codes[at : at + each])) for at in range(0, len(codes), each)]
     states = [body.uint(4) for _ in range(LANES)]
     escapes = read_codes(body, escape_count, width)
-    symbols = decode_symbols(body, [0] * coded, tables, states)
+    numbers = [sum(bound <= key for bound in bounds) for key in keys or [0] * coded]
+    symbols = decode_symbols(body, numbers[:coded], tables, states)
     require(symbols.count(ESCAPE) == escape_count, body.offset, "other escapes than stated")
     codes = iter(escapes)
     ranks = (next(codes) if symbol == ESCAPE else symbol for symbol in symbols)
@@ -1588,7 +1611,7 @@ def take_step(base: int, step: int, floor: int, bits: int) -> int:
 
 # --- Codings: Sparse ---
 
-OPAQUE_BYTES = RecordLayout(1, "little", [Field(0, 1, 8, 0, 0)])
+OPAQUE_BYTES = RecordLayout(1, "little", [Field(0, 1, 8, 0, 0, 0)])
 GOES_ON = 255
 
 
@@ -1736,13 +1759,183 @@ def decode_inner(
     return decoded
 
 
+# --- Codings: Fields ---
+
+SYMBOLS = 1
+MIDDLE_KEY, LAST_KEY = 64, 254
+
+
+@dataclass
+class Numbers:
+    """Which fields the small numbers of records are in, and their scales."""
+
+    low: int
+    upper: int | None
+    scale: int | None
+    factor: int | None
+
+
+def numbers_of(fields: list[Field]) -> Numbers | None:
+    """The field of most small numbers, and those that belong to it."""
+    at = range(len(fields))
+    small = [i for i in at if fields[i].role in (UNSIGNED, SIGNED) and fields[i].bits in (1, 2, 4, 8)]
+    if not small:
+        return None
+    low = max(small, key=lambda i: (fields[i].count, -i))
+    count = fields[low].count
+    upper = next((i for i in at if fields[i].role == UPPER), None)
+    width = fields[low].bits
+    if upper is not None:
+        width += fields[upper].bits
+        if fields[upper].count != count or fields[upper].bits not in (1, 2, 4) or width > 8:
+            return None
+    is_scale = [f.role in (FLOAT, EXPONENT) and f.bits % 8 == 0 and count % f.count == 0 for f in fields]
+    scale = next((i for i in at if is_scale[i]), None)
+    factor = None
+    if scale is not None:
+        of_scale = fields[scale].count
+        is_factor = [
+            i != low and f.role == SIGNED and f.bits == 8 and count % f.count == 0 and f.count % of_scale == 0
+            for i, f in enumerate(fields)
+        ]
+        factor = next((i for i in at if is_factor[i]), None)
+    return Numbers(low, upper, scale, factor) if width > 1 else None
+
+
+def decode_fields(block: Block, _contexts: Contexts) -> bytes:
+    """Records of several fields, each field of all records on its own."""
+    parameters, body, fields = block.parameters, block.body, block.layout.fields
+    ends = [0, *(field.end_bit for field in fields)]
+    tiled = all(field.first_bit == end for field, end in zip(fields, ends)) and all(e % 8 == 0 for e in ends)
+    require(len(fields) > 1 and tiled, body.start, "fields of records that have one, or not whole bytes")
+    require(ends[-1] == 8 * block.layout.length, body.start, "fields that don't fill their records")
+    flags = parameters.uint(1)
+    parameters.zeros(3)
+    row = parameters.uint(4)
+    parameters.zeros(4)
+    require(flags <= SYMBOLS, body.start, "unknown flags")
+    numbers = numbers_of(fields) if flags else None
+    require(not flags or numbers is not None, body.start, "symbols of fields that have none")
+    entries = []
+    for _ in fields:
+        entries.append((body.uint(4), body.uint(1)))
+        body.zeros(3)
+    columns, symbols = [b""] * len(fields), b""
+    for at, (length, coding) in enumerate(entries):
+        if numbers and at == numbers.upper:
+            require((length, coding) == (0, 0), body.start, "a column beside its symbols")
+            continue
+        used = body.offset - body.start
+        body.zeros(padded(used) - used)
+        payload = body.take(length)
+        if numbers and at == numbers.low:
+            require(coding == BYTES, body.start, "symbols of another coding")
+            symbols = payload
+        else:
+            columns[at] = decode_column(coding, payload, fields[at], block)
+    if numbers:
+        unpack_symbols(symbols, numbers, row, columns, block)
+    records = range(block.records)
+    return b"".join(
+        column[record * field.length : (record + 1) * field.length]
+        for record in records
+        for field, column in zip(fields, columns)
+    )
+
+
+def decode_column(coding: int, payload: bytes, field: Field, block: Block) -> bytes:
+    require(coding != FIELDS and coding not in NEED_BASE, block.body.start, "a column that columns can't have")
+    if field.role in (UNSIGNED, SIGNED, FLOAT) and field.bits % 8 == 0:
+        one = Field(0, 1, field.bits, field.role, field.exponent_bits, 0)
+    else:
+        one = Field(0, 1, 8, OPAQUE_ROLE, 0, 0)
+    layout = RecordLayout(one.length, block.layout.byte_order, [one])
+    column = decode_inner(coding, payload, layout, block, of_bytes=True)
+    require(len(column) == field.length * block.records, block.body.start, "a column of another length")
+    return column
+
+
+def unpack_symbols(
+    payload: bytes, numbers: Numbers, row: int, columns: list[bytes], block: Block
+) -> None:
+    """Turns symbols into the columns of the small numbers and their upper bits."""
+    fields, at = block.layout.fields, block.body.start
+    low = fields[numbers.low]
+    count = low.count * block.records
+    require(len(payload) >= PREAMBLE_LENGTH, at, "symbols without a preamble")
+    require(int.from_bytes(payload[:4], "little") == count, at, "another number of symbols")
+    keys = keys_of(numbers, row, columns, block.layout)
+    keys_each = [key for key in keys for _ in range(count // len(keys))] if keys else None
+    inner = Block(count, block.layout, Reader(payload[4:PREAMBLE_LENGTH]), Reader(payload[PREAMBLE_LENGTH:]))
+    symbols = decode_with_keys(inner, keys_each)
+    inner.parameters.finish()
+    inner.body.finish()
+    width = low.bits
+    columns[numbers.low] = pack_numbers([symbol % 2**width for symbol in symbols], low)
+    above = [symbol >> width for symbol in symbols]
+    if numbers.upper is None:
+        require(not any(above), at, "a symbol too large")
+    else:
+        upper = fields[numbers.upper]
+        require(max(above, default=0) < 2**upper.bits, at, "a symbol too large")
+        columns[numbers.upper] = pack_numbers(above, upper)
+
+
+def pack_numbers(values: list[int], field: Field) -> bytes:
+    """Small numbers in runs: first the lowest bits of each byte of a run, then those above."""
+    run, per_byte = max(field.run, 1), 8 // field.bits
+    packed = bytearray(len(values) // per_byte)
+    for i, value in enumerate(values):
+        which, within = divmod(i, run * per_byte)
+        slot, byte = divmod(within, run)
+        packed[which * run + byte] |= value << slot * field.bits
+    return bytes(packed)
+
+
+def keys_of(numbers: Numbers, row: int, columns: list[bytes], layout: RecordLayout) -> list[int]:
+    """How much larger each scale is than the mean of its row's."""
+    if numbers.scale is None:
+        return []
+    field = layout.fields[numbers.scale]
+    length, each = field.bits // 8, field.count
+    column = columns[numbers.scale]
+    values = [
+        int.from_bytes(column[at : at + length], layout.byte_order) for at in range(0, len(column), length)
+    ]
+    if field.role == FLOAT:
+        mantissa_bits = field.bits - 1 - field.exponent_bits
+        tops = [(value % 2 ** (field.bits - 1) << 2) >> mantissa_bits for value in values]
+    else:
+        tops = [value << 2 for value in values]
+    if numbers.factor is not None:
+        factor = layout.fields[numbers.factor]
+        repeat = factor.count // each
+        tops = [top for top in tops for _ in range(repeat)]
+        tops = [top + size_of(byte) for top, byte in zip(tops, columns[numbers.factor])]
+        each *= repeat
+    row = row * each or len(tops)
+    keys = []
+    for start in range(0, len(tops), row):
+        part = tops[start : start + row]
+        mean = (sum(part) + len(part) // 2) // len(part)
+        keys += [min(max(top - mean + MIDDLE_KEY, 0), LAST_KEY) for top in part]
+    return keys
+
+
+def size_of(byte: int) -> int:
+    """How large a signed factor is, in quarters of an octave."""
+    magnitude = 256 - byte if byte >= 128 else byte
+    octave = max(magnitude.bit_length() - 1, 0)
+    return 4 * octave + ((magnitude << 2) >> octave & 3)
+
+
 CODINGS = {
     0x80: decode_raw,
     0x81: decode_constant,
     0x82: decode_zstd,
     0x83: decode_planes,
     0x84: decode_ranges,
-    0x85: decode_bytes,
+    BYTES: decode_bytes,
     XOR: decode_xor,
     DIFFERENCE: decode_difference,
     STEPS: decode_steps,
@@ -1750,6 +1943,7 @@ CODINGS = {
     RANKS: decode_ranks,
     FIXED: decode_fixed,
     FIXED_DELTA: decode_fixed,
+    FIELDS: decode_fields,
 }
 
 
@@ -2034,11 +2228,17 @@ def read_block_at(
 # --- Appendix: Dtypes ---
 
 # Bits of an element. What else the dtypes mean doesn't affect decoding.
-DTYPE_BITS = {
-    **{1: 8, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 32, 8: 64, 9: 64},
-    **{16: 16, 17: 16, 18: 32, 19: 64, 20: 64},
-    **{24: 8, 25: 8, 26: 8, 27: 8, 28: 8},
-    **{32: 6, 33: 6, 34: 4},
+# Elements that are stored together, and their bytes.
+DTYPE_BLOCKS = {
+    **{1: (1, 1), 2: (1, 1), 3: (1, 1), 4: (1, 2), 5: (1, 2), 6: (1, 4), 7: (1, 4), 8: (1, 8), 9: (1, 8)},
+    **{16: (1, 2), 17: (1, 2), 18: (1, 4), 19: (1, 8), 20: (1, 8)},
+    **{24: (1, 1), 25: (1, 1), 26: (1, 1), 27: (1, 1), 28: (1, 1)},
+    **{32: (4, 3), 33: (4, 3), 34: (2, 1)},
+    **{66: (32, 18), 67: (32, 20), 70: (32, 22), 71: (32, 24), 72: (32, 34), 73: (32, 40)},
+    **{74: (256, 84), 75: (256, 110), 76: (256, 144), 77: (256, 176), 78: (256, 210), 79: (256, 292)},
+    **{80: (256, 66), 81: (256, 74), 82: (256, 98), 83: (256, 50), 84: (32, 18), 85: (256, 110)},
+    **{86: (256, 82), 87: (256, 136), 93: (256, 56), 98: (256, 54), 99: (256, 66)},
+    **{103: (32, 17), 104: (64, 36), 105: (128, 18)},
 }
 
 

@@ -73,7 +73,8 @@ impl Segment {
     fn tensor(span: &Span, layout: RecordLayout, shape: &[u64], level: Level) -> Self {
         let bytes = span.range.end - span.range.start;
         let records = bytes / u64::from(layout.bytes());
-        let row = if layout.is_opaque() { 0 } else { row_of(shape) };
+        let row = span.tensor.as_ref().map_or(0, |tensor| row_of(shape, tensor.dtype.block().0));
+        let row = if layout.is_opaque() { 0 } else { row };
         let block = block_records(&layout, row, records, level);
         let (spans, bytes) = (vec![span.clone()], Some(bytes));
         Self { layout, row, block, level, spans, bytes, base: Vec::new(), rounding: Vec::new() }
@@ -180,9 +181,9 @@ pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64, level
     rows.div_ceil(parts(records)).max(1) * row.max(1)
 }
 
-/// Records per row: the most inner dimensions that together have at most 128 Ki elements, but at
-/// least the last one; the first dimension counts the rows.
-fn row_of(shape: &[u64]) -> u64 {
+/// Records of so many elements per row: the most inner dimensions that together have at most 128 Ki
+/// elements, but at least the last one; the first dimension counts the rows.
+fn row_of(shape: &[u64], elements: u64) -> u64 {
     let Some((&last, outer)) = shape.get(1..).and_then(<[u64]>::split_last) else {
         return 0;
     };
@@ -191,6 +192,7 @@ fn row_of(shape: &[u64]) -> u64 {
         .rev()
         .try_fold(last, |row, &dim| row.checked_mul(dim).filter(|&r| r <= BLOCK_RECORDS).ok_or(row))
         .unwrap_or_else(|row| row)
+        / elements
 }
 
 /// The segments of a file with these spans; what follows them is for the caller to add.
@@ -199,7 +201,10 @@ pub(crate) fn segments(spans: &[Span], level: Level) -> Vec<Segment> {
     for span in spans {
         let bytes = span.range.end - span.range.start;
         let segment = match &span.tensor {
-            None => Segment::opaque(Some(bytes)),
+            None => match &span.records {
+                Some(records) => Segment::tensor(span, records.clone(), &[], level),
+                None => Segment::opaque(Some(bytes)),
+            },
             Some(tensor) => {
                 Segment::tensor(span, tensor.dtype.record_layout(), &tensor.shape, level)
             }
@@ -236,7 +241,7 @@ mod tests {
             at += dtype.bytes_of(shape).unwrap();
             let tensor =
                 TensorInfo { name: start.to_string(), dtype: *dtype, shape: shape.to_vec() };
-            Span { range: start..at, tensor: Some(tensor) }
+            Span::tensor(start..at, tensor)
         };
         tensors.iter().map(span).collect()
     }
@@ -278,12 +283,12 @@ mod tests {
 
     #[test]
     fn rows_are_inner_dimensions_of_a_block_at_most() {
-        assert_eq!(row_of(&[]), 0);
-        assert_eq!(row_of(&[7]), 0);
-        assert_eq!(row_of(&[64, 128, 3, 3]), 128 * 9);
-        assert_eq!(row_of(&[8, 4096, 1024]), 1024);
-        assert_eq!(row_of(&[4, 100_000]), 100_000);
-        assert_eq!(row_of(&[4, u64::MAX, 2]), 2);
+        assert_eq!(row_of(&[], 1), 0);
+        assert_eq!(row_of(&[7], 1), 0);
+        assert_eq!(row_of(&[64, 128, 3, 3], 1), 128 * 9);
+        assert_eq!(row_of(&[8, 4096, 1024], 1), 1024);
+        assert_eq!(row_of(&[4, 100_000], 1), 100_000);
+        assert_eq!(row_of(&[4, u64::MAX, 2], 1), 2);
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub enum Role {
         /// Bits of the exponent; the mantissa has `width - 1 - exponent_bits`.
         exponent_bits: u8,
     },
+    /// The upper bits of the numbers in the field of small numbers.
+    Upper,
+    /// The exponent of a power of two.
+    Exponent,
 }
 
 /// Byte order of a record's numbers.
@@ -39,11 +43,14 @@ pub struct Field {
     pub width: u8,
     /// What they mean.
     pub role: Role,
+    /// How numbers of less than a byte are laid out: 0 in the order of their bits; else in runs of so many
+    /// bytes, first the lowest bits of each byte of a run, then the bits above these, and so on.
+    pub run: u8,
 }
 
 impl Field {
     const fn one(width: u8, role: Role) -> Self {
-        Self { bit_offset: 0, count: 1, width, role }
+        Self { bit_offset: 0, count: 1, width, role, run: 0 }
     }
     /// One unsigned integer of `width` bits.
     pub const fn unsigned(width: u8) -> Self {
@@ -61,6 +68,28 @@ impl Field {
     #[must_use]
     pub const fn times(self, count: u16) -> Self {
         Self { count, ..self }
+    }
+    /// The same, in runs of so many bytes.
+    #[must_use]
+    pub const fn in_runs(self, run: u8) -> Self {
+        Self { run, ..self }
+    }
+    /// Bytes without structure.
+    pub const fn opaque(bytes: u16) -> Self {
+        Self::one(8, Role::Opaque).times(bytes)
+    }
+    /// One number whose bits are above those of a number of the field of small numbers.
+    pub const fn upper(width: u8) -> Self {
+        Self::one(width, Role::Upper)
+    }
+    /// The exponent of a power of two.
+    pub const fn exponent() -> Self {
+        Self::one(8, Role::Exponent)
+    }
+
+    /// Bits that all its numbers take.
+    pub(crate) fn bits(&self) -> u32 {
+        u32::from(self.width) * u32::from(self.count)
     }
 }
 
@@ -89,12 +118,30 @@ impl RecordLayout {
         Self { bytes, order: ByteOrder::Little, fields: vec![field] }
     }
 
+    /// A little-endian record of these fields, one behind the other, that fills whole bytes.
+    pub(crate) fn of_fields(fields: &[Field]) -> Self {
+        let mut bits = 0u16;
+        let place = |&field: &Field| {
+            let bit_offset = bits;
+            bits = bits.saturating_add(u16::try_from(field.bits()).unwrap_or(u16::MAX));
+            Field { bit_offset, ..field }
+        };
+        let fields = fields.iter().map(place).collect();
+        Self { bytes: bits / 8, order: ByteOrder::Little, fields }
+    }
+
+    /// The same records in this byte order.
+    #[must_use]
+    pub(crate) fn ordered(self, order: ByteOrder) -> Self {
+        Self { order, ..self }
+    }
+
     /// A record of `bytes` bytes.
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) unless `bytes` is 1 to 4096, there are 1 to 255 fields in order of their
-    /// offset, none overlaps or leaves the record, widths are 1 to 64 bits, and a float has room
-    /// for its exponent (1 to 11 bits).
+    /// offset, none overlaps or leaves the record, widths are 1 to 64 bits, a float has room
+    /// for its exponent (1 to 11 bits), and only numbers of 1, 2 or 4 bits that fill whole runs are in runs.
     ///
     /// ```
     /// use weightzip::{ByteOrder, Field, RecordLayout};
@@ -120,10 +167,18 @@ impl RecordLayout {
             {
                 return bad("a float's exponent has 1 to 11 bits and leaves room for the sign");
             }
+            let bytes = f.bits() / 8;
+            let runs = matches!(f.width, 1 | 2 | 4)
+                && f.bit_offset.is_multiple_of(8)
+                && f.bits().is_multiple_of(8)
+                && bytes.is_multiple_of(f.run.into());
+            if f.run > 0 && !runs {
+                return bad("only numbers of 1, 2 or 4 bits that fill whole runs are in runs");
+            }
             if u32::from(f.bit_offset) < end {
                 return bad("fields overlap or are out of order");
             }
-            end = u32::from(f.bit_offset) + u32::from(f.width) * u32::from(f.count);
+            end = u32::from(f.bit_offset) + f.bits();
         }
         if end > u32::from(bytes) * 8 {
             return bad("a field leaves the record");
@@ -153,7 +208,7 @@ impl RecordLayout {
 
     /// If the record is floats of one kind and nothing else: that kind.
     pub(crate) fn floats(&self) -> Option<Float> {
-        let [Field { bit_offset: 0, count, width, role: Role::Float { exponent_bits } }] =
+        let [Field { bit_offset: 0, count, width, role: Role::Float { exponent_bits }, .. }] =
             self.fields[..]
         else {
             return None;

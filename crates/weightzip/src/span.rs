@@ -1,6 +1,7 @@
 //! What a span finder returns: byte ranges and names, never values.
 
 use crate::dtype::Dtype;
+use crate::record::RecordLayout;
 use std::ops::Range;
 
 /// A tensor's name, dtype and shape as its file states them.
@@ -21,4 +22,23 @@ pub struct Span {
     pub range: Range<u64>,
     /// The tensor whose data these are.
     pub tensor: Option<TensorInfo>,
+    /// Of bytes that are no tensor's: how the codec sees them, if not as bytes.
+    pub records: Option<RecordLayout>,
+}
+
+impl Span {
+    /// Bytes of which nothing is known.
+    pub fn opaque(range: Range<u64>) -> Self {
+        Self { range, tensor: None, records: None }
+    }
+
+    /// A tensor's data.
+    pub fn tensor(range: Range<u64>, tensor: TensorInfo) -> Self {
+        Self { range, tensor: Some(tensor), records: None }
+    }
+
+    /// Bytes that are no tensor's, but records.
+    pub fn records(range: Range<u64>, records: RecordLayout) -> Self {
+        Self { range, tensor: None, records: Some(records) }
+    }
 }

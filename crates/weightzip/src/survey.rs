@@ -143,7 +143,7 @@ pub fn byte_groups<S: Source + ?Sized>(source: &S, spans: &[Span]) -> Result<Vec
     for &dtype in Dtype::ALL {
         let of_dtype = |s: &Span| s.tensor.as_ref().is_some_and(|t| t.dtype == dtype);
         let bytes: u64 = spans.iter().filter(|s| of_dtype(s)).map(length).sum();
-        if bytes == 0 || !dtype.bits().is_multiple_of(8) {
+        if bytes == 0 || dtype.block().0 > 1 {
             continue;
         }
         let mut data = Vec::new();
@@ -252,11 +252,11 @@ fn scale(bytes: u64, coded: u64, sampled: u64) -> u64 {
 /// Bytes of one number: half an element of a complex dtype.
 fn number_bytes(dtype: Dtype) -> Result<usize> {
     let layout = dtype.record_layout();
-    let bits = match layout.fields() {
-        [field] if matches!(field.role, Role::Float { .. }) => u64::from(field.width),
-        _ => dtype.bits(),
+    let bytes = match layout.fields() {
+        [field] if matches!(field.role, Role::Float { .. }) => u64::from(field.width / 8),
+        _ => dtype.block().1,
     };
-    usize::try_from(bits / 8)
+    usize::try_from(bytes)
         .map_err(|_| Error::new(crate::Kind::InvalidArgument, "element too large"))
 }
 
@@ -308,9 +308,10 @@ mod tests {
     }
 
     fn tensor(dtype: Dtype, bytes: usize) -> Vec<Span> {
-        let count = bytes as u64 * 8 / dtype.bits();
+        let (elements, size) = dtype.block();
+        let count = bytes as u64 / size * elements;
         let info = TensorInfo { name: "t".into(), dtype, shape: vec![count] };
-        vec![Span { range: 0..bytes as u64, tensor: Some(info) }]
+        vec![Span::tensor(0..bytes as u64, info)]
     }
 
     fn group(dtype: Dtype, data: &[u8]) -> ByteGroups {
@@ -361,7 +362,7 @@ mod tests {
                 dtype: Dtype::F32,
                 shape: vec![(range.end - range.start) / 4096, 1024],
             };
-            Span { range, tensor: Some(info) }
+            Span::tensor(range, info)
         };
         let spans: Vec<_> = (0..10_000u64).map(|i| tensor(i << 30..(i + 1) << 30)).collect();
         let sample = Sample::plan(&spans);
@@ -389,7 +390,7 @@ mod tests {
         let data = numbers(2, 0);
         let mut spans = tensor(Dtype::Bf16, data.len());
         let end = data.len() as u64;
-        spans.push(Span { range: end..end, tensor: None });
+        spans.push(Span::opaque(end..end));
         let estimates = estimate(data.as_slice(), &spans).unwrap();
         let ratio = estimates[0].bytes as f64 / data.len() as f64;
         assert!((0.6..0.8).contains(&ratio), "{ratio}");

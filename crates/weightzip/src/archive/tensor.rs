@@ -76,11 +76,12 @@ impl<'a, S: Source> Tensor<'a, S> {
         if rows.start > rows.end || rows.end > all {
             return Err(bad(format!("rows {}:{} are not in 0:{all}", rows.start, rows.end)));
         }
-        // A row's bits may overflow only if there are no rows.
-        let row_bits = inner.iter().fold(info.dtype.bits(), |bits, &dim| bits.saturating_mul(dim));
-        let byte = |row: u64| {
-            let bits = row.saturating_mul(row_bits);
-            bits.is_multiple_of(8).then_some(self.range.start + bits / 8)
+        // A row's elements may overflow only if there are no rows.
+        let row = inner.iter().fold(1u64, |row, &dim| row.saturating_mul(dim));
+        let (elements, bytes) = info.dtype.block();
+        let byte = |rows: u64| {
+            let all = rows.saturating_mul(row);
+            all.is_multiple_of(elements).then_some(self.range.start + all / elements * bytes)
         };
         let range = byte(rows.start).zip(byte(rows.end)).map(|(start, end)| start..end);
         let range = range.ok_or_else(|| bad("these rows are not whole bytes".to_owned()))?;

@@ -190,7 +190,7 @@ mod tests {
             }
             _ => values.iter().map(|v| (v * 30.0) as i8 as u8).collect(),
         };
-        let shape = vec![bytes.len() as u64 * 8 / dtype.bits()];
+        let shape = vec![bytes.len() as u64 / dtype.block().1];
         let info = TensorInfo { name: String::new(), dtype, shape };
         Sketch::read(&bytes, 0, &info).unwrap()
     }

@@ -7,6 +7,7 @@ mod base;
 mod constant;
 mod context;
 mod escapes;
+mod fields;
 mod fixed;
 mod log2;
 mod narrow;
@@ -33,6 +34,7 @@ use crate::container::MAX_BLOCK_BYTES;
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
+use ranges::bytes::Keys;
 use weightzip_kernels::field::Float;
 use weightzip_kernels::level::level;
 use weightzip_kernels::xxh3::{Running, xxh3_64};
@@ -67,6 +69,8 @@ pub enum Coding {
     Fixed,
     /// The same, from a base.
     FixedDelta,
+    /// Records of several fields: each field of all records on its own.
+    Fields,
 }
 
 impl Coding {
@@ -85,6 +89,7 @@ impl Coding {
         Self::Ranks,
         Self::Fixed,
         Self::FixedDelta,
+        Self::Fields,
     ];
 
     /// The name that `wz inspect` shows.
@@ -103,6 +108,7 @@ impl Coding {
             Self::Ranks => "ranks",
             Self::Fixed => "fixed",
             Self::FixedDelta => "fixed-delta",
+            Self::Fields => "fields",
         }
     }
 
@@ -126,6 +132,7 @@ impl Coding {
             Self::Ranks => 0x8A,
             Self::Fixed => 0x8B,
             Self::FixedDelta => 0x8C,
+            Self::Fields => 0x8D,
         }
     }
 
@@ -219,8 +226,8 @@ pub fn encode_block<'a, 'g>(
     Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
-/// Equal records are constant; floats that are on a grid are fixed; others try planes, everything else zstd; what doesn't get smaller
-/// stays raw. At level max floats try ranges first, and planes only where these are not smaller
+/// Equal records are constant; floats that are on a grid are fixed; others try planes, records of several fields
+/// are coded by field, everything else tries zstd; what doesn't get smaller stays raw. At level max floats try ranges first, and planes only where these are not smaller
 /// than the records, or the block is small; other records of one byte try bytes too. Returns where
 /// the block's payload starts in `payload`.
 fn smallest(
@@ -265,13 +272,19 @@ fn smallest(
         if let Some(start) = start.filter(|_| as_planes < raw) {
             return Ok((Coding::Planes, start));
         }
+    } else if let Some(columns) = fields::Columns::of(layout) {
+        begin(records, payload);
+        columns.encode(hints, layout.bytes().into(), data, payload)?;
+        if payload.len() < PREAMBLE + data.len() {
+            return Ok((Coding::Fields, 0));
+        }
     } else {
         begin(records, payload);
         zstd::encode(layout, data, payload)?;
         if hints.level == Level::Max && layout.bytes() == 1 {
             let mut as_bytes = Vec::new();
             begin(records, &mut as_bytes);
-            let smaller = ranges::bytes::encode(data, &mut as_bytes);
+            let smaller = ranges::bytes::encode(data, Keys::default(), &mut as_bytes);
             if smaller.is_some() && as_bytes.len() < payload.len() {
                 *payload = as_bytes;
                 return Ok((Coding::Bytes, 0));
@@ -372,7 +385,9 @@ fn decode(
             Some(floats) => ranges::decode(floats, columns_of(context), preamble, body, out),
             None => Err(Error::corrupt("range coding of records that are not floats")),
         },
-        Coding::Bytes if layout.bytes() == 1 => ranges::bytes::decode(preamble, body, out),
+        Coding::Bytes if layout.bytes() == 1 => {
+            ranges::bytes::decode(preamble, Keys::default(), body, out)
+        }
         Coding::Bytes => Err(Error::corrupt("byte coding of records of more than a byte")),
         Coding::Ranks if layout.bytes() == 1 => ranked::decode(preamble, body, out),
         Coding::Ranks => Err(Error::corrupt("rank coding of records of more than a byte")),
@@ -386,6 +401,10 @@ fn decode(
             };
             fixed::decode(floats, base, preamble, body, out)
         }
+        Coding::Fields => match fields::Columns::of(layout) {
+            Some(columns) => columns.decode(layout.bytes().into(), preamble, body, out),
+            None => Err(Error::corrupt("fields of records that have one, or not whole bytes")),
+        },
         Coding::Xor => {
             let base = base::checked(base, out.len(), &mut body)?;
             xor::decode(layout, base, preamble, body, out)

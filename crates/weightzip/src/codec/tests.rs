@@ -17,7 +17,7 @@ fn any_layout(u: &mut Unstructured) -> Arbitrary<RecordLayout> {
     let role =
         *u.choose(&[Role::Opaque, Role::Unsigned, Role::Signed, Role::Float { exponent_bits }])?;
     let count = u.int_in_range(1..=4)?;
-    let field = Field { bit_offset: 0, count, width, role };
+    let field = Field { bit_offset: 0, count, width, role, run: 0 };
     let bytes = u16::from(width / 8) * count + u.int_in_range(0..=1)?;
     Ok(RecordLayout::new(bytes, order, vec![field]).unwrap())
 }
@@ -182,12 +182,14 @@ fn every_pattern_of_short_floats_and_the_extremes_of_long_ones_come_back() {
     let f64s = signs(&f64s.iter().flat_map(|b| b.to_le_bytes()).collect::<Vec<_>>(), 8);
     for dtype in Dtype::ALL {
         let layout = dtype.record_layout();
-        for data in [&all, &f32s, &f64s] {
+        for (data, &level) in [&all, &f32s, &f64s].into_iter().zip(Level::ALL.iter().cycle()) {
+            let whole = data.len() - data.len() % usize::from(layout.bytes());
+            let (data, hints) = (&data[..whole], Hints { level, row: 0 });
             let mut payload = Vec::new();
-            let block = encode_block(&layout, None, Hints::default(), data, &mut payload).unwrap();
+            let block = encode_block(&layout, None, hints, data, &mut payload).unwrap();
             let mut out = vec![0x55; data.len()];
             decode_block_into(&layout, None, &block, &mut out).unwrap();
-            assert!(out == **data, "{dtype:?}");
+            assert!(out == data, "{dtype:?}");
         }
     }
 }
@@ -209,6 +211,42 @@ fn structure_has_its_coding() {
     assert!((default.0, max.0) == (Coding::Zstd, Coding::Bytes) && max.1 < default.1);
     let noise: Vec<u8> = uniform().map(|n| n.to_be_bytes()[0]).take(4096).collect();
     assert_eq!(ratio(Dtype::U8, &noise).0, Coding::Raw);
+}
+
+/// Blocks of quantised numbers: scales that differ from row to row, and numbers that are wider where
+/// these are small.
+#[test]
+fn fields_are_coded_apart_and_symbols_know_their_scale() {
+    let (mut noise, row) = (noise(7), 12);
+    let mut random = || noise() >> 16;
+    for (dtype, bytes) in
+        [(Dtype::Q4_0, 16), (Dtype::Q8_0, 32), (Dtype::Q5_0, 20), (Dtype::Mxfp4, 16)]
+    {
+        let layout = dtype.record_layout();
+        let scale = usize::from(layout.bytes()) - bytes;
+        let mut data = Vec::new();
+        for record in 0..6000u32 {
+            let wide = random() % 2;
+            let top = 20 + (record / row % 5) as u8 - 2 * wide as u8;
+            data.extend([0x40, top].iter().skip(2 - scale));
+            let mut nibble = || {
+                let sum = random() % 8 + random() % 8;
+                ((if wide > 0 { sum } else { sum / 2 + 4 }) & 15) as u8
+            };
+            data.extend((0..bytes).map(|_| nibble() | nibble() << 4));
+        }
+        let coded = |level| {
+            let (mut payload, hints) = (Vec::new(), Hints { level, row: row as usize });
+            let block = encode_block(&layout, None, hints, &data, &mut payload).unwrap();
+            assert_eq!(block.coding, Coding::Fields);
+            let mut out = vec![0x55; data.len()];
+            decode_block_into(&layout, None, &block, &mut out).unwrap();
+            assert!(out == data, "{dtype:?}");
+            block.payload.len() as f64 / data.len() as f64
+        };
+        let (default, max) = (coded(Level::Default), coded(Level::Max));
+        assert!(max < default, "{dtype:?}: {default} {max}");
+    }
 }
 
 /// Numbers that look random.

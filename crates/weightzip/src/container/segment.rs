@@ -99,10 +99,12 @@ impl Segment {
                 Role::Unsigned => (1, 0),
                 Role::Signed => (2, 0),
                 Role::Float { exponent_bits } => (3, exponent_bits),
+                Role::Upper => (4, 0),
+                Role::Exponent => (5, 0),
             };
             out.extend(field.bit_offset.to_le_bytes());
             out.extend(field.count.to_le_bytes());
-            out.extend([field.width, role, exponent_bits, 0]);
+            out.extend([field.width, role, exponent_bits, field.run]);
         }
         put_varint(out, self.spans.len() as u64);
         self.spans.iter().for_each(|&len| put_varint(out, len));
@@ -217,13 +219,15 @@ impl Segment {
 }
 
 fn read_field(from: &mut Fields<'_>) -> Result<Field> {
-    let (bit_offset, count, [width, role, exponent_bits, zero]) =
+    let (bit_offset, count, [width, role, exponent_bits, run]) =
         (from.u16()?, from.u16()?, from.array()?);
     let role = match role {
         0 => Role::Opaque,
         1 => Role::Unsigned,
         2 => Role::Signed,
         3 => Role::Float { exponent_bits },
+        4 => Role::Upper,
+        5 => Role::Exponent,
         role => {
             return Err(Error::incompatible(format!(
                 "field role {role} is unknown; a newer weightzip may know it"
@@ -233,8 +237,5 @@ fn read_field(from: &mut Fields<'_>) -> Result<Field> {
     if role != (Role::Float { exponent_bits }) && exponent_bits != 0 {
         return Err(from.bad("has exponent bits in a field that is no float"));
     }
-    if zero != 0 {
-        return Err(from.bad("has a field with unknown bits"));
-    }
-    Ok(Field { bit_offset, count, width, role })
+    Ok(Field { bit_offset, count, width, role, run })
 }

@@ -4,6 +4,7 @@
 //! what it doesn't claim is opaque. It never learns the file's length, so that a pipe and a file
 //! give the same plan; [`Layout::fit`] tells afterwards what is missing or left over.
 
+mod gguf;
 mod safetensors;
 
 use crate::error::{Error, Result};
@@ -18,6 +19,8 @@ pub enum Format {
     Opaque,
     /// A safetensors file.
     Safetensors,
+    /// A GGUF file.
+    Gguf,
 }
 
 impl Format {
@@ -26,6 +29,7 @@ impl Format {
         match self {
             Self::Opaque => "opaque",
             Self::Safetensors => "safetensors",
+            Self::Gguf => "gguf",
         }
     }
 
@@ -33,12 +37,17 @@ impl Format {
         match self {
             Self::Opaque => 0,
             Self::Safetensors => 1,
+            Self::Gguf => 2,
         }
     }
 
     /// The format is a hint: one that this version doesn't know is shown as opaque.
     pub(crate) fn from_wire_id(id: u8) -> Self {
-        if id == 1 { Self::Safetensors } else { Self::Opaque }
+        match id {
+            1 => Self::Safetensors,
+            2 => Self::Gguf,
+            _ => Self::Opaque,
+        }
     }
 }
 
@@ -71,8 +80,7 @@ impl Layout {
         if size < end {
             self.spans.retain(|s| s.range.end <= size || s.range.start < size);
             if let Some(cut) = self.spans.last_mut().filter(|s| s.range.end > size) {
-                cut.range.end = size;
-                cut.tensor = None;
+                *cut = Span::opaque(cut.range.start..size);
             }
             self.warnings.push(format!(
                 "the file ends early: it has {size} bytes, its header tells of {end}"
@@ -81,7 +89,7 @@ impl Layout {
             if self.format != Format::Opaque {
                 self.warnings.push(format!("{} bytes follow the last tensor", size - end));
             }
-            self.spans.push(Span { range: end..size, tensor: None });
+            self.spans.push(Span::opaque(end..size));
         }
         self
     }
@@ -97,7 +105,10 @@ pub(crate) enum Scan {
 
 /// Looks at the first bytes of a file; `ended` if there are no more.
 pub(crate) fn scan_prefix(prefix: &[u8], ended: bool) -> Scan {
-    safetensors::scan(prefix, ended)
+    match gguf::is_meant(prefix) {
+        true => gguf::scan(prefix, ended),
+        false => safetensors::scan(prefix, ended),
+    }
 }
 
 /// Finds the spans of a file. Reads its header only.

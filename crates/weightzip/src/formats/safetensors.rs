@@ -54,7 +54,7 @@ fn spans(json: &[u8]) -> Result<Vec<Span>, String> {
     let Header(mut tensors) = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     tensors.sort_by_key(|(_, t)| t.data_offsets);
     let data = (LENGTH + json.len()) as u64;
-    let mut spans = vec![Span { range: 0..data, tensor: None }];
+    let mut spans = vec![Span::opaque(0..data)];
     let mut at = 0;
     for (name, entry) in tensors {
         if name.len() as u64 > MAX_STRING || entry.shape.len() > MAX_DIMS {
@@ -62,6 +62,7 @@ fn spans(json: &[u8]) -> Result<Vec<Span>, String> {
                 .to_owned());
         }
         let dtype = Dtype::from_name(&entry.dtype)
+            .filter(|dtype| dtype.is_in_safetensors())
             .ok_or_else(|| format!("tensor {name:?} has unknown dtype {:?}", entry.dtype))?;
         let bytes = dtype
             .bytes_of(&entry.shape)
@@ -76,7 +77,7 @@ fn spans(json: &[u8]) -> Result<Vec<Span>, String> {
         let range = data + start
             ..data.checked_add(end).ok_or_else(|| format!("tensor {name:?} ends beyond 2^64"))?;
         at = end;
-        spans.push(Span { range, tensor: Some(TensorInfo { name, dtype, shape: entry.shape }) });
+        spans.push(Span::tensor(range, TensorInfo { name, dtype, shape: entry.shape }));
     }
     Ok(spans)
 }
@@ -195,6 +196,8 @@ mod tests {
             warning(&one(r#"{"dtype":"U9","shape":[4],"data_offsets":[0,4]}"#), 4)
                 .contains("unknown dtype")
         );
+        let blocks = r#"{"dtype":"Q4_0","shape":[32],"data_offsets":[0,18]}"#;
+        assert!(warning(&one(blocks), 18).contains("unknown dtype"));
         assert!(
             warning(&one(r#"{"dtype":"U8","shape":[-4],"data_offsets":[0,4]}"#), 4)
                 .contains("invalid value")
@@ -225,7 +228,7 @@ mod tests {
 
     #[test]
     fn other_files_are_opaque_without_a_word() {
-        for file in [b"".as_slice(), b"short", b"GGUF\x03\0\0\0\0\0\0\0", &[0xFF; 40]] {
+        for file in [b"".as_slice(), b"short", b"GGML\x03\0\0\0\0\0\0\0", &[0xFF; 40]] {
             let layout = scan(file).unwrap();
             assert_eq!((layout.format, layout.warnings.len()), (Format::Opaque, 0));
             assert_eq!(layout.spans.len(), usize::from(!file.is_empty()));

@@ -5,6 +5,7 @@
 
 mod bases;
 mod error;
+mod fields;
 mod fixed;
 mod frames;
 mod losses;
@@ -118,6 +119,7 @@ fn golden_vectors_are_restored_or_refused() {
         steps::ok(),
         losses::ok(),
         fixed::ok(),
+        fields::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
@@ -126,6 +128,7 @@ fn golden_vectors_are_restored_or_refused() {
         steps::errors(),
         losses::errors(),
         fixed::errors(),
+        fields::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);

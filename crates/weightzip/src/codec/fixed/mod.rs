@@ -112,7 +112,7 @@ fn code_symbols(
     if level == Level::Max {
         let symbols = &scratch.escapes.ranks.room_for(elements)[..elements];
         begin(records, &mut coded);
-        if ranges::bytes::encode(symbols, &mut coded).is_some() {
+        if ranges::bytes::encode(symbols, ranges::bytes::Keys::default(), &mut coded).is_some() {
             payload.extend(coded);
             return Some(Coding::Bytes);
         }

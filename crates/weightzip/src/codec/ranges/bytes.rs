@@ -1,19 +1,20 @@
 //! Coding `bytes` (spec: "Bytes"): records of one byte, such as 8-bit integers, as range-coded
 //! symbols. Where such integers are in their matrix says next to nothing of them, so there is one
-//! table and no scale.
+//! table; the numbers of *fields* have scales beside them, which choose one of up to eight.
 
-use super::decode::SLOTS_OF_THREAD;
+use super::buckets;
+use super::decode::EIGHT_OF_THREAD;
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
 use super::{CARRIED, STILL, bad, carried, states_with, symbols};
-use crate::codec::PREAMBLE;
+use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::CHUNK;
-use weightzip_kernels::rans::{self, Shares, Tables};
+use weightzip_kernels::rans::{self, MAX_TABLES, Shares, Tables};
 use weightzip_kernels::scale;
-use weightzip_kernels::strip::plane_len;
+use weightzip_kernels::strip::{ALIGN, plane_len};
 
 /// The bytes that have symbols: those with ranks from 1 to `last`, as much above `base` (modulo 256).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ struct Window {
 
 impl Window {
     /// All that occur often enough, outside of the longest stretch of others; `None` if none do.
-    fn of(counts: &[u32; 256]) -> Option<Self> {
-        let few = symbols::few(counts.iter().map(|&n| u64::from(n)).sum(), 1);
+    fn of(counts: &[u32; 256], tables: usize) -> Option<Self> {
+        let few = symbols::few(counts.iter().map(|&n| u64::from(n)).sum(), tables);
         let rare = |at: u8| u64::from(counts[usize::from(at)]) <= few;
         let stretch =
             |end: u8| (0..=u8::MAX).take_while(|&back| rare(end.wrapping_sub(back))).count();
@@ -35,19 +36,79 @@ impl Window {
         let last = (1..=u8::MAX).rfind(|&rank| !rare(base.wrapping_add(rank)))?;
         Some(Self { base, last })
     }
+
+    /// Turns how often bytes occur into how often their ranks do; those without one are escapes.
+    fn apply(self, counts: &mut [u32; 256]) {
+        counts.rotate_left(self.base.into());
+        let (ranks, others) = counts.split_at_mut(usize::from(self.last) + 1);
+        ranks[0] += others.iter().sum::<u32>();
+        others.fill(0);
+    }
+}
+
+/// What chooses the table of a symbol: a key for each run of as many symbols. Without keys there is one
+/// table.
+#[derive(Clone, Copy, Default)]
+pub(in crate::codec) struct Keys<'a> {
+    pub(in crate::codec) keys: &'a [u8],
+    pub(in crate::codec) run: usize,
+}
+
+impl Keys<'_> {
+    /// How often each symbol occurs with each key.
+    fn count(&self, data: &[u8]) -> Vec<[u32; 256]> {
+        let mut counts = vec![[0; 256]; 256];
+        if self.keys.is_empty() {
+            let [all, ..] = symbols::occurrences(data, &vec![0; data.len()]);
+            counts[0] = all;
+        }
+        for (&key, run) in self.keys.iter().zip(data.chunks(self.run.max(1))) {
+            let counts = &mut counts[usize::from(key)];
+            run.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+        }
+        counts
+    }
+
+    /// Fills `contexts` with the tables of the symbols from `start` on.
+    fn contexts(&self, tables: &[u8; 256], start: usize, contexts: &mut [u8]) {
+        contexts.fill(tables[0]);
+        let Some(first) = start.checked_div(self.run) else { return };
+        let mut rest = contexts;
+        let mut len = self.run - start % self.run;
+        for &key in self.keys.get(first..).unwrap_or(&[]) {
+            let (run, more) = rest.split_at_mut(len.min(rest.len()));
+            run.fill(tables[usize::from(key)]);
+            (rest, len) = (more, self.run);
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
 }
 
 /// Appends the coded bytes to a payload that has its preamble; `None` if they wouldn't get smaller.
-pub(in crate::codec) fn encode(data: &[u8], payload: &mut Vec<u8>) -> Option<()> {
-    let whole = PREAMBLE + data.len();
+pub(in crate::codec) fn encode(data: &[u8], keys: Keys<'_>, payload: &mut Vec<u8>) -> Option<()> {
+    let preamble = payload.len() - PREAMBLE;
+    let whole = payload.len() + data.len();
     let (data, carried) = data.split_at(data.len().saturating_sub(CARRIED));
     let (level, len) = (weightzip_kernels::level(), plane_len(data.len()));
-    let no_scales = vec![0; len];
-    let [by_byte, ..] = symbols::occurrences(data, &no_scales);
-    let window = Window::of(&by_byte)?;
+    let by_key = keys.count(data);
+    let bounds = buckets::bounds(&by_key);
+    let tables = buckets::tables(&bounds);
+    let mut by_table = [[0u32; 256]; MAX_TABLES];
+    for (&table, counts) in tables.iter().zip(&by_key) {
+        let all = by_table[usize::from(table)].iter_mut().zip(counts);
+        all.for_each(|(all, n)| *all += n);
+    }
+    let by_table = &mut by_table[..buckets::count(&bounds)];
+    let mut by_byte = [0u32; 256];
+    for counts in by_table.iter() {
+        by_byte.iter_mut().zip(counts).for_each(|(all, n)| *all += n);
+    }
+    let window = Window::of(&by_byte, by_table.len())?;
     let mut ranks: Vec<u8> = data.iter().map(|byte| byte.wrapping_sub(window.base)).collect();
     ranks.resize(len, 0);
-    let mut escapes = vec![0; data.len() + SLACK];
+    let (no_scales, mut escapes) = (vec![0; len], vec![0; data.len() + SLACK]);
     let escaped = scale::lower(
         level,
         STILL,
@@ -59,23 +120,33 @@ pub(in crate::codec) fn encode(data: &[u8], payload: &mut Vec<u8>) -> Option<()>
         &mut escapes,
     );
     let escapes = &escapes[..escaped];
-    let mut counts = [0; 256];
-    for rank in 1..=window.last {
-        counts[usize::from(rank)] = by_byte[usize::from(window.base.wrapping_add(rank))];
+    for counts in by_table.iter_mut() {
+        window.apply(counts);
     }
-    counts[0] = u32::try_from(escaped).ok()?;
-    let mut shares = Shares::new(Tables::Four);
-    let weights = symbols::weights(&[counts], &mut shares)?;
-    // What fills the last group is any symbol.
-    let filler = weights.iter().position(|&code| code > 0)?;
+    let mut shares = Shares::new(Tables::Eight);
+    let weights = symbols::weights(by_table, &mut shares)?;
+    let mut contexts = no_scales;
+    keys.contexts(&tables, 0, &mut contexts);
+    // What fills the last group is any symbol of its table.
+    let used = weights.len() / by_table.len();
+    contexts[data.len()..].fill(0);
+    let filler = weights[..used].iter().position(|&code| code > 0).unwrap_or(0);
     ranks[data.len()..].fill(u8::try_from(filler).ok()?);
     let (mut words, mut states) = (vec![0; 2 * (len + GROUP)], states_with(carried));
     let end = words.len();
-    let at = rans::push(level, &shares, &no_scales, &ranks, &mut states, &mut words, end);
+    let at = rans::push(level, &shares, &contexts, &ranks, &mut states, &mut words, end);
 
-    let escape_width = width(escapes);
-    payload[4..7].copy_from_slice(&[window.base, window.last, escape_width.to_le_bytes()[0]]);
-    payload[8..12].copy_from_slice(&counts[0].to_le_bytes());
+    let (escape_width, more) = (width(escapes), by_table.len() - 1);
+    let last = u8::try_from(used.checked_sub(1)?).ok()?;
+    payload[preamble + 4..][..4].copy_from_slice(&[
+        window.base,
+        last,
+        escape_width.to_le_bytes()[0],
+        more.to_le_bytes()[0],
+    ]);
+    payload[preamble + 8..][..4].copy_from_slice(&u32::try_from(escaped).ok()?.to_le_bytes());
+    payload.extend(&bounds[..more]);
+    payload.resize(payload.len() + more.next_multiple_of(ALIGN) - more, 0);
     put(level, &weights, CODE_BITS, payload);
     states.iter().for_each(|state| payload.extend(state.to_le_bytes()));
     put(level, escapes, escape_width, payload);
@@ -85,12 +156,14 @@ pub(in crate::codec) fn encode(data: &[u8], payload: &mut Vec<u8>) -> Option<()>
 
 pub(in crate::codec) fn decode(
     preamble: &[u8; PREAMBLE],
+    keys: Keys<'_>,
     mut body: &[u8],
     out: &mut [u8],
 ) -> Result<()> {
     let level = weightzip_kernels::level();
-    let [_, _, _, _, base, last, width, unknown, c0, c1, c2, c3, more @ ..] = *preamble;
-    if width > 8 || unknown != 0 || more != [0; 4] {
+    let [_, _, _, _, base, last, width, more, c0, c1, c2, c3, unknown @ ..] = *preamble;
+    let more = usize::from(more);
+    if width > 8 || unknown != [0; 4] || more > if keys.keys.is_empty() { 0 } else { 7 } {
         return Err(bad("has unknown bits in its preamble"));
     }
     let (out, from_states) = out.split_at_mut(out.len().saturating_sub(CARRIED));
@@ -98,16 +171,31 @@ pub(in crate::codec) fn decode(
     if count > out.len() {
         return Err(bad("has more escapes than elements"));
     }
-    let weights = get(level, &mut body, usize::from(last) + 1, CODE_BITS)?;
+    let mut bounds = [u8::MAX; 7];
+    bounds[..more].copy_from_slice(take(&mut body, more)?);
+    let padding = take(&mut body, more.next_multiple_of(ALIGN) - more)?;
+    if !bounds.is_sorted() || buckets::count(&bounds) != more + 1 || padding.iter().any(|&b| b != 0)
+    {
+        return Err(bad("has impossible tables"));
+    }
+    let tables = buckets::tables(&bounds);
+    let used = usize::from(last) + 1;
+    let weights = get(level, &mut body, used * (more + 1), CODE_BITS)?;
     let mut states = get_states(&mut body)?;
     let mut escapes = get(level, &mut body, count, width.into())?;
     escapes.resize(count + SLACK, 0);
-    SLOTS_OF_THREAD.with_borrow_mut(|slots| {
-        slots.set(0, &shares::shares(&weights));
-        let (mut ranks, mut escaped) = ([0; CHUNK], 0);
-        for out in out.chunks_mut(CHUNK) {
+    EIGHT_OF_THREAD.with_borrow_mut(|slots| {
+        for (table, codes) in weights.chunks_exact(used).enumerate() {
+            slots.set(table, &shares::shares(codes));
+        }
+        let (mut ranks, mut contexts, mut escaped) = ([0; CHUNK], [0; CHUNK], 0);
+        for (chunk, out) in out.chunks_mut(CHUNK).enumerate() {
             let ranks = &mut ranks[..plane_len(out.len())];
-            let taken = rans::pop(level, slots, &[0; CHUNK], &mut states, body, ranks);
+            if more > 0 {
+                keys.contexts(&tables, chunk * CHUNK, &mut contexts[..out.len()]);
+                contexts[out.len()..].fill(0);
+            }
+            let taken = rans::pop(level, slots, &contexts, &mut states, body, ranks);
             body = &body[taken.ok_or_else(|| bad("has too few words"))?..];
             // What fills the last group doesn't escape.
             ranks[out.len()..].fill(1);
@@ -141,17 +229,21 @@ mod tests {
             // The smallest of three: the lower, the more frequent.
             let mut byte = || base.wrapping_add(random().min(random()).min(random()) as u8);
             let mut data: Vec<u8> = (0..u.int_in_range(1..=9000)?).map(|_| byte()).collect();
+            let few: Vec<u8> = data.iter().map(|byte| byte >> 5).collect();
             for _ in 0..u.int_in_range(0..=9)? {
                 let at = u.choose_index(data.len())?;
                 data[at] = u.arbitrary()?;
             }
+            let keys = |run: usize| Keys { keys: &few[..data.len().div_ceil(run)], run };
+            let keys =
+                if u.arbitrary()? { keys(u.int_in_range(1..=300)?) } else { Keys::default() };
             let mut payload = vec![0; PREAMBLE];
-            if encode(&data, &mut payload).is_none() {
+            if encode(&data, keys, &mut payload).is_none() {
                 return Ok(());
             }
             let (preamble, body) = payload.split_first_chunk().unwrap();
             let mut out = vec![0x55; data.len()];
-            decode(preamble, body, &mut out).unwrap();
+            decode(preamble, keys, body, &mut out).unwrap();
             assert!(out == data);
             // Not more than a fiftieth beyond the entropy, and what each payload has.
             let mut counts = [0u32; 256];
@@ -168,9 +260,9 @@ mod tests {
         let counts = |often: &dyn Fn(usize) -> u32| std::array::from_fn(often);
         // Integers near zero, of both signs: the stretch of others is in the middle.
         let near_zero = counts(&|i| if !(20..=240).contains(&i) { 1000 } else { 1 });
-        assert_eq!(Window::of(&near_zero), Some(Window { base: 240, last: 35 }));
+        assert_eq!(Window::of(&near_zero, 1), Some(Window { base: 240, last: 35 }));
         let all = counts(&|i| if i == 77 { 900 } else { 1000 });
-        assert_eq!(Window::of(&all), Some(Window { base: 77, last: 255 }));
-        assert_eq!(Window::of(&counts(&|i| u32::from(i < 9))), None);
+        assert_eq!(Window::of(&all, 1), Some(Window { base: 77, last: 255 }));
+        assert_eq!(Window::of(&counts(&|i| u32::from(i < 9)), 1), None);
     }
 }

@@ -10,7 +10,7 @@ const DTYPES: [Dtype; 5] = [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F8E4M3, 
 
 /// Bits of the dtypes that say what a float is not.
 fn stray(dtype: Dtype, u: &mut Unstructured) -> Result<u32> {
-    let bits = u32::try_from(dtype.bits()).unwrap();
+    let bits = u32::try_from(dtype.block().1 * 8).unwrap();
     let any = *u.choose(&[0, 1, 1 << (bits - 1), u32::MAX, u32::MAX >> 1, 0x7F80_0000])?;
     Ok(any & (u32::MAX >> (32 - bits)))
 }
@@ -46,7 +46,7 @@ fn matrix(dtype: Dtype, rows: usize, row: usize, u: &mut Unstructured) -> Result
         let at = u.choose_index(bits.len())?;
         bits[at] = stray(dtype, u)?;
     }
-    let bytes = usize::try_from(dtype.bits() / 8).unwrap();
+    let bytes = usize::try_from(dtype.block().1).unwrap();
     Ok(bits.iter().flat_map(|bits| bits.to_le_bytes()[..bytes].to_vec()).collect())
 }
 

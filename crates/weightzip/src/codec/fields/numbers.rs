@@ -1,0 +1,238 @@
+//! The small numbers of a record as symbols, and what the scales beside them say of each.
+
+use super::super::ranges::bytes::Keys;
+use super::bad;
+use crate::error::Result;
+use crate::record::{ByteOrder, Field, RecordLayout, Role};
+
+/// The key of numbers whose scale is the mean of its row's.
+const MIDDLE: i64 = 64;
+
+/// The last key.
+const LAST: i64 = 254;
+
+/// Small numbers: the field that has most of them, the one with their upper bits, and their scales.
+pub(super) struct Numbers {
+    low: Place,
+    upper: Option<Place>,
+    scale: Option<Place>,
+    /// What the scale is multiplied with.
+    factor: Option<Place>,
+    order: ByteOrder,
+}
+
+/// A field, and which one it is.
+type Place = (usize, Field);
+
+impl Numbers {
+    pub(super) fn of(layout: &RecordLayout) -> Option<Self> {
+        let fields = || layout.fields().iter().copied().enumerate();
+        let small = |f: &Field| {
+            matches!(f.role, Role::Unsigned | Role::Signed) && matches!(f.width, 1 | 2 | 4 | 8)
+        };
+        let of_most = |a: &Place, b: &Place| a.1.count.cmp(&b.1.count).then(b.0.cmp(&a.0));
+        let low = fields().filter(|(_, f)| small(f)).max_by(of_most)?;
+        let upper = fields().find(|(_, f)| f.role == Role::Upper);
+        let fits = |(_, f): &Place| {
+            f.count == low.1.count && matches!(f.width, 1 | 2 | 4) && f.width + low.1.width <= 8
+        };
+        if upper.is_some_and(|upper| !fits(&upper)) {
+            return None;
+        }
+        let width = low.1.width + upper.map_or(0, |(_, f)| f.width);
+        let shared = |f: &Field| low.1.count.is_multiple_of(f.count);
+        let scale = fields().find(|(_, f)| {
+            matches!(f.role, Role::Float { .. } | Role::Exponent) && f.width % 8 == 0 && shared(f)
+        });
+        let factor = scale.and_then(|(_, scale)| {
+            fields().find(|(at, f)| {
+                let finer = shared(f) && f.count.is_multiple_of(scale.count);
+                *at != low.0 && f.role == Role::Signed && f.width == 8 && finer
+            })
+        });
+        // Single bits have nothing to tell.
+        (width > 1).then_some(Self { low, upper, scale, factor, order: layout.order() })
+    }
+
+    /// Which field's place the symbols take.
+    pub(super) fn place(&self) -> usize {
+        self.low.0
+    }
+
+    /// Whether a field's numbers are in the symbols.
+    pub(super) fn has(&self, field: usize) -> bool {
+        field == self.low.0 || self.upper.is_some_and(|(upper, _)| field == upper)
+    }
+
+    /// Symbols of a record.
+    pub(super) fn count(&self) -> usize {
+        self.low.1.count.into()
+    }
+
+    /// The symbols of all records: each number with its upper bits.
+    pub(super) fn unpack(&self, columns: &[Vec<u8>]) -> Vec<u8> {
+        let (at, field) = self.low;
+        let column = &columns[at];
+        let mut symbols = vec![0; column.len() * 8 / usize::from(field.width)];
+        spread(&field, column, 0, &mut symbols);
+        if let Some((at, upper)) = self.upper {
+            spread(&upper, &columns[at], field.width, &mut symbols);
+        }
+        symbols
+    }
+
+    /// Undoes [`unpack`](Self::unpack).
+    pub(super) fn pack(&self, symbols: &[u8], columns: &mut [Vec<u8>]) -> Result<()> {
+        let (at, field) = self.low;
+        let width = field.width + self.upper.map_or(0, |(_, f)| f.width);
+        let too_large = symbols.iter().fold(0, |all, s| all | s).checked_shr(width.into());
+        if too_large.unwrap_or(0) != 0 {
+            return Err(bad("has a symbol that its fields have no room for"));
+        }
+        columns[at] = collect(&field, symbols, 0);
+        if let Some((at, upper)) = self.upper {
+            columns[at] = collect(&upper, symbols, field.width);
+        }
+        Ok(())
+    }
+
+    /// A key for each run of symbols that has a scale of its own: how much larger it is than the mean
+    /// of its row, in quarters of an octave.
+    pub(super) fn keys(&self, row: usize, columns: &[Vec<u8>]) -> Vec<u8> {
+        let Some((at, field)) = self.scale else { return Vec::new() };
+        let mut tops = tops(&field, self.order, &columns[at]);
+        let mut each = usize::from(field.count);
+        if let Some((at, factor)) = self.factor {
+            let repeat = usize::from(factor.count) / each;
+            let scales = tops.iter().flat_map(|&top| std::iter::repeat_n(top, repeat));
+            tops = scales.zip(&columns[at]).map(|(top, &byte)| top + size(byte)).collect();
+            each *= repeat;
+        }
+        let row = if row == 0 { tops.len() } else { row.saturating_mul(each) };
+        let key = |tops: &[i64]| {
+            let (sum, count) = (tops.iter().sum::<i64>(), tops.len() as i64);
+            let mean = (sum + count / 2) / count.max(1);
+            let key = move |&top: &i64| (top - mean + MIDDLE).clamp(0, LAST).to_le_bytes()[0];
+            tops.iter().map(key).collect::<Vec<u8>>()
+        };
+        tops.chunks(row.max(1)).flat_map(key).collect()
+    }
+
+    /// The keys, for as many symbols each.
+    pub(super) fn by<'a>(&self, keys: &'a [u8]) -> Keys<'a> {
+        let finest = self.factor.or(self.scale).map_or(1, |(_, f)| f.count);
+        Keys { keys, run: self.count() / usize::from(finest) }
+    }
+}
+
+/// Numbers in a byte.
+fn per_byte(field: &Field) -> usize {
+    8 / usize::from(field.width)
+}
+
+/// Adds a field's numbers, `shift` bits up, to the symbols.
+fn spread(field: &Field, column: &[u8], shift: u8, symbols: &mut [u8]) {
+    let (run, mask) = (usize::from(field.run.max(1)), u8::MAX >> (8 - field.width));
+    let runs = column.chunks_exact(run).zip(symbols.chunks_exact_mut(run * per_byte(field)));
+    for (bytes, symbols) in runs {
+        for (slot, symbols) in (0..).zip(symbols.chunks_exact_mut(run)) {
+            let low = slot * field.width;
+            symbols.iter_mut().zip(bytes).for_each(|(s, &b)| *s |= (b >> low & mask) << shift);
+        }
+    }
+}
+
+/// Undoes [`spread`].
+fn collect(field: &Field, symbols: &[u8], shift: u8) -> Vec<u8> {
+    let (run, mask) = (usize::from(field.run.max(1)), u8::MAX >> (8 - field.width));
+    let mut column = vec![0; symbols.len() / per_byte(field)];
+    let runs = column.chunks_exact_mut(run).zip(symbols.chunks_exact(run * per_byte(field)));
+    for (bytes, symbols) in runs {
+        for (slot, symbols) in (0..).zip(symbols.chunks_exact(run)) {
+            let low = slot * field.width;
+            bytes.iter_mut().zip(symbols).for_each(|(b, &s)| *b |= (s >> shift & mask) << low);
+        }
+    }
+    column
+}
+
+/// How large scales are, in quarters of an octave: a float's exponent and two bits of its mantissa.
+fn tops(field: &Field, order: ByteOrder, column: &[u8]) -> Vec<i64> {
+    let bytes = usize::from(field.width / 8);
+    let value = |number: &[u8]| {
+        let add = |n: u64, &byte: &u8| n << 8 | u64::from(byte);
+        match order {
+            ByteOrder::Little => number.iter().rev().fold(0, add),
+            ByteOrder::Big => number.iter().fold(0, add),
+        }
+    };
+    let top = |number: &[u8]| {
+        let bits = value(number);
+        let top = match field.role {
+            Role::Float { exponent_bits } => {
+                let magnitude = bits & (u64::MAX >> (64 - u32::from(field.width) + 1));
+                let mantissa = field.width - 1 - exponent_bits;
+                magnitude << 2 >> mantissa
+            }
+            _ => bits << 2,
+        };
+        i64::try_from(top).unwrap_or(i64::MAX)
+    };
+    column.chunks_exact(bytes).map(top).collect()
+}
+
+/// How large a factor is, in quarters of an octave.
+fn size(byte: u8) -> i64 {
+    let magnitude = u32::from(byte.cast_signed().unsigned_abs());
+    let octave = magnitude.checked_ilog2().unwrap_or(0);
+    i64::from(4 * octave + (magnitude << 2 >> octave & 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_in_the_order_of_the_weights() {
+        // Q5_0: a fifth bit each in order; low bits of the first half, then of the second.
+        let fields = [
+            Field::float(16, 5),
+            Field::upper(1).times(32),
+            Field::unsigned(4).times(32).in_runs(16),
+        ];
+        let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
+        let mut columns = vec![vec![0, 0x3C], vec![0x02, 0, 0, 0x80], vec![0; 16]];
+        (columns[2][1], columns[2][15]) = (0x37, 0x90);
+        let symbols = numbers.unpack(&columns);
+        let set: Vec<_> = symbols.iter().enumerate().filter(|(_, s)| **s != 0).collect();
+        assert_eq!(set, [(1, &23), (17, &3), (31, &25)]);
+        let mut back = vec![columns[0].clone(), Vec::new(), Vec::new()];
+        numbers.pack(&symbols, &mut back).unwrap();
+        assert_eq!(back, columns);
+        assert!(numbers.pack(&[32; 32], &mut back).is_err());
+    }
+
+    #[test]
+    fn keys_are_quarters_of_an_octave_from_the_mean() {
+        let fields = [Field::float(16, 5), Field::signed(8).times(32)];
+        let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
+        let halves = |tops: &[u16]| tops.iter().flat_map(|t| (t << 8).to_le_bytes()).collect();
+        let columns = [halves(&[0x3C, 0x3D, 0x3E, 0x3F]), Vec::new()];
+        assert_eq!(numbers.keys(0, &columns), [62, 63, 64, 65]);
+        assert_eq!(numbers.keys(2, &columns), [63, 64, 63, 64]);
+        // Far apart, and a factor beside the scale.
+        assert_eq!(numbers.keys(0, &[halves(&[0; 199]), Vec::new()])[0], 64);
+        assert_eq!([0, 1, 2, 3, 6, 0x80, 0xFF].map(size), [0, 0, 4, 6, 10, 28, 0]);
+        let fields = [
+            Field::unsigned(4).times(128).in_runs(64),
+            Field::upper(2).times(128).in_runs(32),
+            Field::signed(8).times(8),
+            Field::float(16, 5),
+        ];
+        let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
+        let factors = vec![1, 2, 4, 8, 0xFF, 0xFE, 0xFC, 0xF8];
+        let columns = [Vec::new(), Vec::new(), factors, halves(&[0x3C])];
+        assert_eq!(numbers.keys(0, &columns), [58, 62, 66, 70, 58, 62, 66, 70]);
+        assert_eq!(numbers.by(&[0; 8]).run, 16);
+    }
+}
