@@ -569,7 +569,7 @@ MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
 LONGEST_WITHOUT_BASE = 240
 BYTES = 0x85
-XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS = range(0x86, 0x8E)
+XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS = range(0x86, 0x8F)
 NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA)
 
 
@@ -1818,21 +1818,23 @@ def decode_fields(block: Block, _contexts: Contexts) -> bytes:
     require(not flags or numbers is not None, body.start, "symbols of fields that have none")
     entries = []
     for _ in fields:
-        entries.append((body.uint(4), body.uint(1)))
-        body.zeros(3)
+        entries.append(tuple(body.uint(size) for size in (4, 1, 1, 2)))
     columns, symbols = [b""] * len(fields), b""
-    for at, (length, coding) in enumerate(entries):
+    for at, entry in enumerate(entries):
+        length, coding, how, offset = entry
         if numbers and at == numbers.upper:
-            require((length, coding) == (0, 0), body.start, "a column beside its symbols")
+            require(entry == (0, 0, 0, 0), body.start, "a column beside its symbols")
             continue
+        require(how in (0, 1, 3) and (how or not offset), body.start, "unknown bits in a column")
         used = body.offset - body.start
         body.zeros(padded(used) - used)
         payload = body.take(length)
         if numbers and at == numbers.low:
-            require(coding == BYTES, body.start, "symbols of another coding")
+            require((coding, how) == (BYTES, 0), body.start, "symbols of another coding")
             symbols = payload
         else:
-            columns[at] = decode_column(coding, payload, fields[at], block)
+            base = base_of_column(at, offset, how == 3, columns, block) if how else None
+            columns[at] = decode_column(coding, payload, fields[at], block, base)
     if numbers:
         unpack_symbols(symbols, numbers, row, columns, block)
     records = range(block.records)
@@ -1843,14 +1845,32 @@ def decode_fields(block: Block, _contexts: Contexts) -> bytes:
     )
 
 
-def decode_column(coding: int, payload: bytes, field: Field, block: Block) -> bytes:
-    require(coding != FIELDS and coding not in NEED_BASE, block.body.start, "a column that columns can't have")
+def base_of_column(at: int, offset: int, negative: bool, columns: list[bytes], block: Block) -> bytes:
+    """What a column of floats is coded against: an earlier one, moved by an offset and with one sign."""
+    fields, order = block.layout.fields, block.layout.byte_order
+    kind = [(f.role, f.bits, f.exponent_bits, f.count) for f in fields]
+    first = kind.index(kind[at])
+    bits = fields[at].bits
+    suits = fields[at].role == FLOAT and bits in (8, 16, 32, 64) and first < at
+    require(suits, block.body.start, "a column beside none")
+    length = bits // 8
+    moved = (offset - 2**16 if offset >= 2**15 else offset) << max(bits - 16, 0)
+    base = b""
+    for start in range(0, len(columns[first]), length):
+        number = int.from_bytes(columns[first][start : start + length], order) + moved
+        base += (number % 2 ** (bits - 1) | negative << (bits - 1)).to_bytes(length, order)
+    return base
+
+
+def decode_column(coding: int, payload: bytes, field: Field, block: Block, base: bytes | None) -> bytes:
+    fits = coding != FIELDS and (coding in NEED_BASE) == (base is not None)
+    require(fits, block.body.start, "a column of a coding that it can't have")
     if field.role in (UNSIGNED, SIGNED, FLOAT) and field.bits % 8 == 0:
         one = Field(0, 1, field.bits, field.role, field.exponent_bits, 0)
     else:
         one = Field(0, 1, 8, OPAQUE_ROLE, 0, 0)
     layout = RecordLayout(one.length, block.layout.byte_order, [one])
-    column = decode_inner(coding, payload, layout, block, of_bytes=True)
+    column = decode_inner(coding, payload, layout, block, base, of_bytes=True)
     require(len(column) == field.length * block.records, block.body.start, "a column of another length")
     return column
 
@@ -1929,6 +1949,34 @@ def size_of(byte: int) -> int:
     return 4 * octave + ((magnitude << 2) >> octave & 3)
 
 
+# --- Codings: Guess ---
+
+# The bits of floats, and those of their exponents, by dtype.
+GUESSED = {16: (16, 5), 17: (16, 8), 18: (32, 8), 19: (64, 11)}
+
+
+def decode_guess(block: Block, _contexts: Contexts) -> bytes:
+    """Opaque bytes with floats in them."""
+    parameters, body, layout = block.parameters, block.body, block.layout
+    opaque = layout.length == 1 and [(f.role, f.bits, f.count) for f in layout.fields] == [(OPAQUE_ROLE, 8, 1)]
+    require(opaque, body.start, "a guess of records that are not opaque bytes")
+    coding, dtype, before = (parameters.uint(1) for _ in range(3))
+    parameters.zeros(9)
+    require(coding not in NEED_BASE, body.start, "floats that need a base")
+    require(dtype in GUESSED, body.start, "a guess of other numbers")
+    bits, exponent_bits = GUESSED[dtype]
+    length = bits // 8
+    count = (block.decoded_length - before) // length
+    require(before < length and count >= 1, body.start, "a guess without floats")
+    behind = block.decoded_length - before - count * length
+    head, tail = body.take(before), body.take(behind)
+    body.zeros(padded(before + behind) - before - behind)
+    floats = RecordLayout(length, "little", [Field(0, 1, bits, FLOAT, exponent_bits, 0)])
+    decoded = decode_inner(coding, body.take(body.left), floats, block, of_bytes=True)
+    require(len(decoded) == count * length, body.start, "another number of floats")
+    return head + decoded + tail
+
+
 CODINGS = {
     0x80: decode_raw,
     0x81: decode_constant,
@@ -1944,6 +1992,7 @@ CODINGS = {
     FIXED: decode_fixed,
     FIXED_DELTA: decode_fixed,
     FIELDS: decode_fields,
+    GUESS: decode_guess,
 }
 
 

@@ -128,7 +128,7 @@ fn look_at_archive(file: &File, base: Base) -> Result<Inspection> {
     let losses = archive.info().losses.clone();
     for (tensor, number) in archive.tensors().zip(0..) {
         let stored = tensor.stored()?;
-        let span = Span { range: tensor.range(), tensor: Some(tensor.info().clone()) };
+        let span = Span::tensor(tensor.range(), tensor.info().clone());
         let loss = losses.as_ref().and_then(|losses| losses.of(number)).map(LossRow::new);
         let row = TensorRow::new(&span, stored.bytes, &stored.codings);
         tensors.extend(row.map(|row| TensorRow { loss, ..row }));

@@ -56,12 +56,12 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Opaque bytes; `None`: to the end of the file.
-    pub(crate) fn opaque(bytes: Option<u64>) -> Self {
+    pub(crate) fn opaque(bytes: Option<u64>, level: Level) -> Self {
         Self {
             layout: RecordLayout::opaque(),
             row: 0,
             block: OPAQUE_BLOCK,
-            level: Level::Default,
+            level,
             spans: Vec::new(),
             bytes,
             base: Vec::new(),
@@ -203,7 +203,7 @@ pub(crate) fn segments(spans: &[Span], level: Level) -> Vec<Segment> {
         let segment = match &span.tensor {
             None => match &span.records {
                 Some(records) => Segment::tensor(span, records.clone(), &[], level),
-                None => Segment::opaque(Some(bytes)),
+                None => Segment::opaque(Some(bytes), level),
             },
             Some(tensor) => {
                 Segment::tensor(span, tensor.dtype.record_layout(), &tensor.shape, level)
@@ -214,7 +214,7 @@ pub(crate) fn segments(spans: &[Span], level: Level) -> Vec<Segment> {
     let mut joined = Vec::new();
     for mut segment in same_dtype {
         if segment.len() < TINY_BYTES && !segment.spans.is_empty() {
-            segment = Segment { spans: segment.spans, ..Segment::opaque(segment.bytes) };
+            segment = Segment { spans: segment.spans, ..Segment::opaque(segment.bytes, level) };
         }
         join_or_push(&mut joined, segment);
     }
@@ -315,6 +315,6 @@ mod tests {
         let long =
             |rows| segments(&spans(&[(Dtype::F32, &[rows, 131_072])]), Level::Default)[0].is_long();
         assert_eq!([1, 2, 3, 4, 5].map(long), [false, false, false, true, true]);
-        assert!(!Segment::opaque(None).is_long());
+        assert!(!Segment::opaque(None, Level::Max).is_long());
     }
 }

@@ -9,6 +9,7 @@ mod context;
 mod escapes;
 mod fields;
 mod fixed;
+mod guess;
 mod log2;
 mod narrow;
 mod planes;
@@ -34,6 +35,7 @@ use crate::container::MAX_BLOCK_BYTES;
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
+use guess::Guess;
 use ranges::bytes::Keys;
 use weightzip_kernels::field::Float;
 use weightzip_kernels::level::level;
@@ -71,6 +73,8 @@ pub enum Coding {
     FixedDelta,
     /// Records of several fields: each field of all records on its own.
     Fields,
+    /// Opaque bytes that look like floats: these, and what is before and behind them.
+    Guess,
 }
 
 impl Coding {
@@ -90,6 +94,7 @@ impl Coding {
         Self::Fixed,
         Self::FixedDelta,
         Self::Fields,
+        Self::Guess,
     ];
 
     /// The name that `wz inspect` shows.
@@ -109,6 +114,7 @@ impl Coding {
             Self::Fixed => "fixed",
             Self::FixedDelta => "fixed-delta",
             Self::Fields => "fields",
+            Self::Guess => "guess",
         }
     }
 
@@ -133,6 +139,7 @@ impl Coding {
             Self::Fixed => 0x8B,
             Self::FixedDelta => 0x8C,
             Self::Fields => 0x8D,
+            Self::Guess => 0x8E,
         }
     }
 
@@ -227,7 +234,8 @@ pub fn encode_block<'a, 'g>(
 }
 
 /// Equal records are constant; floats that are on a grid are fixed; others try planes, records of several fields
-/// are coded by field, everything else tries zstd; what doesn't get smaller stays raw. At level max floats try ranges first, and planes only where these are not smaller
+/// are coded by field, everything else tries zstd, and opaque bytes as the floats that they look like; what doesn't get smaller
+/// stays raw. At level max floats try ranges first, and planes only where these are not smaller
 /// than the records, or the block is small; other records of one byte try bytes too. Returns where
 /// the block's payload starts in `payload`.
 fn smallest(
@@ -281,14 +289,27 @@ fn smallest(
     } else {
         begin(records, payload);
         zstd::encode(layout, data, payload)?;
+        let mut is_bytes = false;
         if hints.level == Level::Max && layout.bytes() == 1 {
             let mut as_bytes = Vec::new();
             begin(records, &mut as_bytes);
             let smaller = ranges::bytes::encode(data, Keys::default(), &mut as_bytes);
-            if smaller.is_some() && as_bytes.len() < payload.len() {
+            is_bytes = smaller.is_some() && as_bytes.len() < payload.len();
+            if is_bytes {
                 *payload = as_bytes;
-                return Ok((Coding::Bytes, 0));
             }
+        }
+        if let Some(guess) = Guess::of(data).filter(|_| *layout == RecordLayout::opaque()) {
+            let mut as_floats = Vec::new();
+            begin(records, &mut as_floats);
+            guess::encode(guess, hints, data, &mut as_floats)?;
+            if as_floats.len() < payload.len().min(PREAMBLE + data.len()) {
+                *payload = as_floats;
+                return Ok((Coding::Guess, 0));
+            }
+        }
+        if is_bytes {
+            return Ok((Coding::Bytes, 0));
         }
         if payload.len() < PREAMBLE + data.len() {
             return Ok((Coding::Zstd, 0));
@@ -405,6 +426,8 @@ fn decode(
             Some(columns) => columns.decode(layout.bytes().into(), preamble, body, out),
             None => Err(Error::corrupt("fields of records that have one, or not whole bytes")),
         },
+        Coding::Guess if *layout == RecordLayout::opaque() => guess::decode(preamble, body, out),
+        Coding::Guess => Err(Error::corrupt("a guess of records that are not opaque bytes")),
         Coding::Xor => {
             let base = base::checked(base, out.len(), &mut body)?;
             xor::decode(layout, base, preamble, body, out)

@@ -63,7 +63,7 @@ pub fn compress<R: Read, W: Write>(mut reader: R, writer: W, options: &Options) 
         false => Some(writer.bases(&bases)?),
     };
     let mut encoder = Encoder {
-        cutter: Cutter::new(from, segments, batch_bytes(&runner)),
+        cutter: Cutter::new(from, segments, options.level, batch_bytes(&runner)),
         rounder,
         digest: Digest::new(options.sha256),
         bases: (bases, bases_len),

@@ -82,7 +82,12 @@ pub(super) fn errors() -> Vec<Vector> {
     vec![
         bad("fields_flags", "unknown flags", &|p| p[4] = 2),
         bad("fields_zero", "a bit that must be zero", &|p| p[5] = 1),
-        bad("fields_entry", "an entry with a bit that must be zero", &|p| p[21] = 1),
+        bad("fields_entry", "an entry with an unknown bit", &|p| p[21] = 4),
+        bad("fields_offset", "an offset without another column", &|p| p[22] = 1),
+        bad("fields_beside", "a column beside none", &|p| {
+            p[20] = Coding::Difference.wire_id();
+            p[21] = 1;
+        }),
         bad("fields_both", "upper bits beside symbols", &|p| p[24 + 4] = Coding::Zstd.wire_id()),
         bad("fields_nested", "fields within fields", &|p| p[16 + 4] = Coding::Fields.wire_id()),
         bad("fields_based", "a column against a base", &|p| p[16 + 4] = Coding::Xor.wire_id()),

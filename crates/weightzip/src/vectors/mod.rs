@@ -8,6 +8,7 @@ mod error;
 mod fields;
 mod fixed;
 mod frames;
+mod guess;
 mod losses;
 mod ok;
 mod parts;
@@ -120,6 +121,7 @@ fn golden_vectors_are_restored_or_refused() {
         losses::ok(),
         fixed::ok(),
         fields::ok(),
+        guess::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
@@ -129,6 +131,7 @@ fn golden_vectors_are_restored_or_refused() {
         losses::errors(),
         fixed::errors(),
         fields::errors(),
+        guess::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);

@@ -2,13 +2,18 @@
 //! in GGUF files. Each field of all records is a column, coded as records of one number are; small
 //! numbers are symbols at level max, whose tables the scales beside them choose.
 
+mod beside;
 mod numbers;
 
-use super::ranges::bytes;
-use super::{Block, Coding, Hints, PREAMBLE, begin, decode_unchecked, records_of, smallest, take};
+use super::base::{self, TOO_SHORT};
+use super::ranges::{bytes, difference};
+use super::{
+    Block, Coding, Given, Hints, PREAMBLE, begin, decode_unchecked, records_of, smallest, take,
+};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::{Field, RecordLayout, Role};
+use beside::Beside;
 use numbers::Numbers;
 use weightzip_kernels::strip::ALIGN;
 
@@ -25,11 +30,21 @@ pub(super) struct Columns {
     numbers: Option<Numbers>,
 }
 
-/// A column's coding and payload; none if its numbers are symbols.
-type Coded = Option<(Coding, Vec<u8>)>;
+/// A column as it is in a payload.
+#[derive(Default)]
+struct Coded {
+    /// None if its numbers are symbols of another one.
+    coding: Option<Coding>,
+    beside: Option<Beside>,
+    payload: Vec<u8>,
+}
 
-fn len(coded: &Coded) -> usize {
-    coded.as_ref().map_or(0, |(_, payload)| payload.len())
+impl Coded {
+    fn entry(&self) -> [u8; ENTRY] {
+        let [l0, l1, l2, l3] = u32::try_from(self.payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let [how, o0, o1] = self.beside.map_or([0; 3], Beside::to_wire);
+        [l0, l1, l2, l3, self.coding.map_or(0, Coding::wire_id), how, o0, o1]
+    }
 }
 
 /// A field of all records.
@@ -55,25 +70,61 @@ impl Column {
         Self { start: usize::from(field.bit_offset / 8), bytes, layout }
     }
 
-    /// Codes its bytes of all records.
-    fn encode(&self, hints: Hints, records: usize, column: &[u8]) -> Result<(Coding, Vec<u8>)> {
+    /// Codes its bytes of all records; `like` is the first column of such floats, if that is another.
+    fn encode(
+        &self,
+        hints: Hints,
+        records: usize,
+        column: &[u8],
+        like: Option<&Vec<u8>>,
+    ) -> Result<Coded> {
         let numbers = column.len() / usize::from(self.layout.bytes());
-        let hints = Hints { row: hints.row * (numbers / records), ..hints };
+        // Scales are few, so they can take their time.
+        let level = if self.layout.floats().is_some() { Level::Max } else { hints.level };
+        let hints = Hints { level, row: hints.row * (numbers / records) };
         let (count, mut payload) = (u32::try_from(numbers).unwrap_or(u32::MAX), Vec::new());
         let (coding, start) = smallest(&self.layout, None, hints, count, column, &mut payload)?;
         payload.drain(..start);
-        Ok((coding, payload))
+        let alone = Coded { coding: Some(coding), beside: None, payload };
+        let beside = like.and_then(|like| self.encode_beside(count, column, like));
+        Ok(beside.filter(|b| b.payload.len() < alone.payload.len()).unwrap_or(alone))
     }
 
-    fn decode(&self, coding: Coding, payload: &[u8], records: usize) -> Result<Vec<u8>> {
-        if coding == Coding::Fields || coding.needs_base() {
-            return Err(bad("has a column of a coding that columns can't have"));
+    /// As differences from another column.
+    fn encode_beside(&self, count: u32, column: &[u8], like: &[u8]) -> Option<Coded> {
+        let floats = self.layout.floats().filter(|floats| base::takes(*floats))?;
+        let beside = Beside::of(floats, column, like).filter(|_| column.len() > TOO_SHORT)?;
+        let (base, mut payload) = (beside.base(floats, like), Vec::new());
+        begin(count, &mut payload);
+        difference::encode(floats, &base, column, &mut payload)?;
+        Some(Coded { coding: Some(Coding::Difference), beside: Some(beside), payload })
+    }
+
+    fn decode(
+        &self,
+        coding: Coding,
+        beside: Option<Beside>,
+        like: Option<&Vec<u8>>,
+        payload: &[u8],
+        records: usize,
+    ) -> Result<Vec<u8>> {
+        if coding == Coding::Fields || coding.needs_base() != beside.is_some() {
+            return Err(bad("has a column of a coding that it can't have"));
         }
+        let base = match beside {
+            None => None,
+            Some(beside) => {
+                let floats = self.layout.floats().zip(like);
+                let (floats, like) = floats.ok_or_else(|| bad("has a column beside none"))?;
+                Some(beside.base(floats, like))
+            }
+        };
         let mut column = vec![0; records * self.bytes];
         let numbers = column.len() / usize::from(self.layout.bytes());
         let records = u32::try_from(numbers).unwrap_or(u32::MAX);
         let block = Block { coding, records, check: 0, payload };
-        decode_unchecked(&self.layout, None, &block, &mut column)?;
+        let given = Given { context: None, base: base.as_deref() };
+        decode_unchecked(&self.layout, given, &block, &mut column)?;
         Ok(column)
     }
 
@@ -111,6 +162,13 @@ impl Columns {
         })
     }
 
+    /// The first of the columns before a column of floats that have such floats, too, and as many.
+    fn like(&self, field: usize) -> Option<usize> {
+        let column = self.fields.get(field).filter(|column| column.layout.floats().is_some())?;
+        let like = |other: &Column| (other.bytes, &other.layout) == (column.bytes, &column.layout);
+        self.fields.iter().position(like).filter(|first| *first < field)
+    }
+
     /// Appends the coded records to a payload that has its preamble.
     pub(super) fn encode(
         &self,
@@ -121,34 +179,32 @@ impl Columns {
     ) -> Result<()> {
         let records = data.len() / record;
         let columns: Vec<Vec<u8>> = self.fields.iter().map(|c| c.gather(record, data)).collect();
-        let mut coded: Vec<Coded> = Vec::with_capacity(columns.len());
-        for (column, bytes) in self.fields.iter().zip(&columns) {
-            coded.push(Some(column.encode(hints, records, bytes)?));
+        let mut coded = Vec::with_capacity(columns.len());
+        for (field, (column, bytes)) in self.fields.iter().zip(&columns).enumerate() {
+            let like = self.like(field).map(|field| &columns[field]);
+            coded.push(column.encode(hints, records, bytes, like)?);
         }
         let mut flags = 0;
         if let Some(numbers) = self.numbers.as_ref().filter(|_| hints.level == Level::Max)
             && let Some(symbols) = symbols(numbers, hints.row, &columns)
         {
             let apart = coded.iter().enumerate().filter(|(field, _)| numbers.has(*field));
-            if symbols.len() < apart.map(|(_, coded)| len(coded)).sum() {
+            if symbols.len() < apart.map(|(_, coded)| coded.payload.len()).sum() {
                 flags = SYMBOLS;
                 let parts = coded.iter_mut().enumerate().filter(|(field, _)| numbers.has(*field));
-                parts.for_each(|(_, coded)| *coded = None);
-                coded[numbers.place()] = Some((Coding::Bytes, symbols));
+                parts.for_each(|(_, coded)| *coded = Coded::default());
+                let coding = Some(Coding::Bytes);
+                coded[numbers.place()] = Coded { coding, beside: None, payload: symbols };
             }
         }
         let preamble = payload.len() - PREAMBLE;
         payload[preamble + 4] = flags;
         let row = u32::try_from(hints.row).unwrap_or(0);
         payload[preamble + 8..][..4].copy_from_slice(&row.to_le_bytes());
-        for coded in &coded {
-            payload.extend(u32::try_from(len(coded)).unwrap_or(u32::MAX).to_le_bytes());
-            let coding = coded.as_ref().map_or(0, |(coding, _)| coding.wire_id());
-            payload.extend([coding, 0, 0, 0]);
-        }
-        for (_, nested) in coded.iter().flatten() {
+        coded.iter().for_each(|coded| payload.extend(coded.entry()));
+        for coded in coded.iter().filter(|coded| coded.coding.is_some()) {
             payload.resize(payload.len().next_multiple_of(ALIGN), 0);
-            payload.extend(nested);
+            payload.extend(&coded.payload);
         }
         Ok(())
     }
@@ -176,9 +232,8 @@ impl Columns {
         let mut columns = vec![Vec::new(); self.fields.len()];
         let mut symbols = None;
         for (field, entry) in entries.chunks_exact(ENTRY).enumerate() {
-            let [l0, l1, l2, l3, coding, 0, 0, 0] = *entry else {
-                return Err(bad("has unknown bits in a column"));
-            };
+            let [l0, l1, l2, l3, coding, how, o0, o1] = *entry else { continue };
+            let beside = Beside::from_wire([how, o0, o1])?;
             let numbers = numbers.filter(|numbers| numbers.has(field));
             if numbers.is_some_and(|numbers| field != numbers.place()) {
                 if entry != [0; ENTRY] {
@@ -192,10 +247,12 @@ impl Columns {
             }
             let payload = take(&mut body, u32::from_le_bytes([l0, l1, l2, l3]) as usize)?;
             match (numbers, Coding::from_wire_id(coding)?) {
-                (Some(_), Coding::Bytes) => symbols = Some(payload),
+                (Some(_), Coding::Bytes) if beside.is_none() => symbols = Some(payload),
                 (Some(_), _) => return Err(bad("has symbols of another coding")),
                 (None, coding) => {
-                    columns[field] = self.fields[field].decode(coding, payload, records)?;
+                    let like = self.like(field).map(|field| &columns[field]);
+                    columns[field] =
+                        self.fields[field].decode(coding, beside, like, payload, records)?;
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Which table serves which exponents of a base (spec: "Differences"): neighbours share one.
 
+use super::shares::CODE_BITS;
 use crate::codec::log2::entropy;
 use weightzip_kernels::rans::Tables;
 
@@ -41,8 +42,9 @@ impl Bucket {
 }
 
 /// Bounds so that tables say the most: from a table for each exponent on, those two neighbours
-/// become one which lose least by it.
-pub(super) fn bounds(by_exponent: &[[u32; 256]]) -> Bounds {
+/// become one which lose least by it. A table costs as many weights as there are `symbols`.
+pub(super) fn bounds(by_exponent: &[[u32; 256]], symbols: usize) -> Bounds {
+    let table_cost = (symbols as u64 * u64::from(CODE_BITS)) << 8;
     let mut buckets: Vec<Bucket> = (0..=u8::MAX)
         .zip(by_exponent)
         .filter(|(_, counts)| counts.iter().any(|&n| n > 0))
@@ -54,7 +56,7 @@ pub(super) fn bounds(by_exponent: &[[u32; 256]]) -> Bounds {
         let loss = |i: &usize| merged[*i].cost.saturating_sub(apart(*i));
         let Some(least) = (0..merged.len()).min_by_key(loss) else { break };
         // A table costs its weights, too.
-        if buckets.len() <= Tables::Eight.count() && loss(&least) > TABLE_COST {
+        if buckets.len() <= Tables::Eight.count() && loss(&least) > table_cost {
             break;
         }
         buckets[least] = merged.remove(least);
@@ -71,9 +73,6 @@ pub(super) fn bounds(by_exponent: &[[u32; 256]]) -> Bounds {
     bounds
 }
 
-/// What a table costs, about: 40 weights of 6 bits, where a bit counts 256.
-const TABLE_COST: u64 = (40 * 6) << 8;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,15 +84,15 @@ mod tests {
             counts[e][symbol] = 10_000;
             counts[e][symbol + 1] = 10_000;
         }
-        assert_eq!(bounds(&counts), [102, 110, 255, 255, 255, 255, 255]);
-        let tables = tables(&bounds(&counts));
+        assert_eq!(bounds(&counts, 40), [102, 110, 255, 255, 255, 255, 255]);
+        let tables = tables(&bounds(&counts, 40));
         assert_eq!([0, 101, 102, 109, 110, 254].map(|e: usize| tables[e]), [0, 0, 1, 1, 2, 2]);
-        assert_eq!(bounds(&vec![[0; 256]; 256]), [255; 7]);
+        assert_eq!(bounds(&vec![[0; 256]; 256], 40), [255; 7]);
         // More kinds than tables.
         for (e, counts) in counts.iter_mut().enumerate() {
             *counts = [0; 256];
             counts[e] = 1000;
         }
-        assert!(bounds(&counts).is_sorted());
+        assert!(bounds(&counts, 40).is_sorted());
     }
 }

@@ -93,7 +93,8 @@ pub(in crate::codec) fn encode(data: &[u8], keys: Keys<'_>, payload: &mut Vec<u8
     let (data, carried) = data.split_at(data.len().saturating_sub(CARRIED));
     let (level, len) = (weightzip_kernels::level(), plane_len(data.len()));
     let by_key = keys.count(data);
-    let bounds = buckets::bounds(&by_key);
+    let used = (0..256).filter(|&byte| by_key.iter().any(|counts| counts[byte] > 0)).count();
+    let bounds = buckets::bounds(&by_key, used);
     let tables = buckets::tables(&bounds);
     let mut by_table = [[0u32; 256]; MAX_TABLES];
     for (&table, counts) in tables.iter().zip(&by_key) {

@@ -18,6 +18,9 @@ use weightzip_kernels::rans::{self, Shares, Tables};
 use weightzip_kernels::scale;
 use weightzip_kernels::strip::{ALIGN, plane_len};
 
+/// Symbols of a table, about.
+const SYMBOLS: usize = 40;
+
 /// Memory that a thread's blocks use one after another.
 #[derive(Default)]
 struct Scratch {
@@ -76,7 +79,7 @@ fn encode_with(
     for (&exponent, &rank) in contexts.iter().zip(&ranks[..elements]) {
         by_exponent[usize::from(exponent)][usize::from(rank)] += 1;
     }
-    let bounds = buckets::bounds(by_exponent);
+    let bounds = buckets::bounds(by_exponent, SYMBOLS);
     let tables = buckets::tables(&bounds);
     contexts.iter_mut().for_each(|context| *context = tables[usize::from(*context)]);
     let mut counts = [[0u32; 256]; 8];
