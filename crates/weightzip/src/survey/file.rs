@@ -38,7 +38,7 @@ pub struct FileEstimate {
 /// Estimates what the .wz of a file with these spans takes, without a base.
 ///
 /// Reads a fiftieth of the bytes, but at least 256 KiB and at most about 2 MiB, always the same ones.
-/// Floats come within 0.3 % of the original's size; integers, opaque bytes, and files of a megabyte or
+/// Floats mostly come within 0.3 % of the original's size; integers, opaque bytes, and files of a megabyte or
 /// less within about 1 %.
 ///
 /// # Errors
