@@ -325,10 +325,7 @@ mod tests {
         }
         let info =
             TensorInfo { name: "t".into(), dtype: Dtype::F32, shape: vec![1 << 28, 1 << 20] };
-        let spans = [
-            Span { range: 0..1 << 50, tensor: Some(info) },
-            Span { range: 1 << 50..1 << 50, tensor: None },
-        ];
+        let spans = [Span::tensor(0..1 << 50, info), Span::opaque(1 << 50..1 << 50)];
         let estimate = estimate_file(&Zeros, &spans, Level::Default).unwrap();
         assert!(estimate.read <= MOST + (64 << 10), "{}", estimate.read);
         // Blocks of zeros, each with its header and its entry.
