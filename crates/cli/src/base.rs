@@ -20,6 +20,11 @@ pub(crate) struct BaseArgs {
 }
 
 impl BaseArgs {
+    /// Whether no model was named.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
     /// The models that were named, and what they need themselves.
     pub(crate) fn named(&self) -> Result<Base> {
         if let Some(loaded) = self.loaded.get() {

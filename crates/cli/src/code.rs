@@ -1,16 +1,19 @@
 //! `wz compress` and `wz decompress`: what goes where, and what is said about it.
 
 use crate::args::{Code, Input, Where};
+use crate::estimate::WORTH;
 use crate::job::{self, Coder, Job};
 use crate::progress::Bar;
-use crate::report::{FileEntry, Report, Status};
+use crate::report::{FileEntry, Report, Status, plain};
 use crate::source::SourceFile;
-use crate::{card, escape, folder, human, lossy};
+use crate::{cache, card, escape, folder, human, lossy, overview};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use weightzip::Summary;
+use weightzip::output::folder_of;
 
 /// Carries out compress or decompress.
 pub(crate) fn run(args: &Code) -> Result<Status> {
@@ -21,6 +24,13 @@ pub(crate) fn run(args: &Code) -> Result<Status> {
         if let Err(error) = one(args, input, &mut report) {
             report.failed(name(input), error)?;
         }
+    }
+    if args.job.dry_run && !args.ui.quiet && !args.ui.json {
+        let mut stdout = io::stdout().lock();
+        for line in overview::lines(&report.done_after(0)) {
+            writeln!(stdout, "{line}")?;
+        }
+        stdout.flush()?;
     }
     let status = report.finish()?;
     if args.card && status == Status::Done {
@@ -64,14 +74,52 @@ fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
     if !there.is_file() {
         ensure!(!matches!(args.to, Where::Beside), "not a regular file; name the result with -o");
         ensure!(!args.job.remove, "not a regular file; leave out --rm");
+        ensure!(
+            !args.job.dry_run && args.job.min_saving.is_none(),
+            "not a regular file, so nothing can be estimated; leave out --dry-run and --min-saving"
+        );
         return streamed(args, input, report);
     }
     job::refuse_twice(&args.job, &job::prefix(path)?)?;
+    if estimated(args, path, report)? {
+        return Ok(());
+    }
     match &args.to {
         Where::Stdout => streamed(args, input, report),
         Where::Path(out) => to_file(args, path, out, report),
         _ => to_file(args, path, &beside(&args.job, path)?, report),
     }
+}
+
+/// Whether an estimate is all that a file gets: it was asked for, or tells that the file would save too little.
+fn estimated(args: &Code, path: &Path, report: &mut Report) -> Result<bool> {
+    let least = args.job.min_saving;
+    if !args.job.dry_run && least.is_none() {
+        return Ok(false);
+    }
+    let start = Instant::now();
+    let estimate = args.job.estimate(path).context("can't be read")?;
+    let is_left = least.is_some_and(|least| estimate.saves_less(least));
+    let action = match (args.job.dry_run, is_left) {
+        (false, false) => return Ok(false),
+        (false, true) => "left",
+        (true, false) => "compress",
+        (true, true) => "leave",
+    };
+    if let (false, Some(least)) = (args.job.dry_run, least) {
+        let (file, saving) = (escape::path(path), estimate.saving());
+        report.line(&format!("{file}: would save {saving}, less than {least} %; left as it is"));
+    }
+    let entry = FileEntry {
+        file: plain(path),
+        action,
+        bytes: fs::metadata(path)?.len(),
+        estimate: Some(estimate),
+        seconds: start.elapsed().as_secs_f64(),
+        ..FileEntry::default()
+    };
+    report.done(path, entry);
+    Ok(true)
 }
 
 fn to_file(args: &Code, source: &Path, target: &Path, report: &mut Report) -> Result<()> {
@@ -120,6 +168,11 @@ fn say(
         summary.compressed_bytes,
         time,
     ));
+    let ratio = human::ratio(summary.compressed_bytes, summary.original_bytes);
+    if way == Way::Pack && ratio.is_some_and(|ratio| (1.0 - ratio) * 100.0 < WORTH) {
+        let (file, saving) = (escape::path(source), human::saving(ratio));
+        report.line(&format!("{file}: saves {saving}: little to gain here"));
+    }
     report.losses(source, summary);
     if packing {
         report.needs(source, &summary.bases);
@@ -175,6 +228,9 @@ fn beside(job: &Job, source: &Path) -> Result<PathBuf> {
             let name = source
                 .file_name()
                 .context("has no name to append .wz to; name the result with -o")?;
+            if !job.dry_run {
+                cache::check_target(folder_of(source))?;
+            }
             Ok(job.with_suffix(&source.with_file_name(name)))
         }
         Coder::Decompress(_) => {

@@ -7,9 +7,9 @@ use crate::job::{self, Coder, Job};
 use crate::progress::Bar;
 use crate::report::{FileEntry, Report, plain};
 use crate::walk::{self, Entry, Tree};
-use crate::{escape, remove, space};
+use crate::{cache, escape, overview, remove, space};
 use anyhow::{Context, Result, bail, ensure};
-use plan::{Plan, Step};
+use plan::{Plan, Step, Task};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,6 +20,8 @@ use weightzip::{BaseTensor, Summary};
 enum Did {
     Coded(Summary),
     Copied(u64),
+    /// As it is, for it would save too little.
+    Left,
     Skipped,
 }
 
@@ -28,6 +30,7 @@ enum Did {
 struct Totals {
     coded: u64,
     copied: u64,
+    left: u64,
     skipped: u64,
     original: u64,
     compressed: u64,
@@ -45,16 +48,23 @@ pub(crate) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     match to {
+        _ if job.dry_run => {}
         Some(to) => check_target(job, dir, to)?,
-        None => remove::check_cache(dir)?,
+        None => cache::check(dir)?,
     }
-    let mut tree = walk::walk(dir)?;
+    let mut tree = match job.coder {
+        Coder::Compress(_) => walk::walk(&cache::snapshot(dir)?)?,
+        Coder::Decompress(_) => walk::walk(dir)?,
+    };
     let refused = std::mem::take(&mut tree.refused);
     let mut plan = match to {
         Some(to) => Plan::to_folder(job, &tree, to, chosen),
         None => Plan::in_place(job, &tree),
     };
     plan.failures.extend(refused);
+    if job.dry_run {
+        return tell(job, plan, to.is_none(), report);
+    }
     check_space(job, &plan.steps, to, dir)?;
     if let Some(to) = to {
         for folder in &tree.folders {
@@ -63,9 +73,14 @@ pub(crate) fn run(
                 .with_context(|| format!("can't make {}", escape::path(&path)))?;
         }
     }
+    let before = report.count();
     let totals = work(job, &mut plan, to.is_none(), dir, report);
     finish_folders(&tree, to, &mut plan.failures);
 
+    if matches!(job.coder, Coder::Compress(_)) {
+        overview::lines(&report.done_after(before)).iter().for_each(|line| report.line(line));
+        say_what_is_left(job, &plan, report);
+    }
     report.line(&totals.line(job, dir, plan.failures.len(), start));
     if matches!(job.coder, Coder::Compress(_)) {
         report.needs(dir, &totals.bases);
@@ -76,9 +91,48 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// What would be done, of a dry run.
+fn tell(job: &Job, plan: Plan<'_>, in_place: bool, report: &mut Report) -> Result<()> {
+    for step in plan.steps {
+        let action = match step.task {
+            _ if step.is_done(job, in_place) => "skip",
+            Task::Code => "compress",
+            Task::Copy => "copy",
+            Task::Leave => "leave",
+        };
+        let (file, bytes) = (&step.entry.path, step.entry.metadata.len());
+        let entry = FileEntry {
+            file: plain(file),
+            action,
+            bytes,
+            estimate: step.estimate,
+            ..FileEntry::default()
+        };
+        report.done(file, entry);
+    }
+    for (path, error) in plan.failures {
+        report.failed(&path, error)?;
+    }
+    Ok(())
+}
+
+/// Why model files were not compressed.
+fn say_what_is_left(job: &Job, plan: &Plan<'_>, report: &Report) {
+    let is_left = |step: &&Step<'_>| step.task != Task::Code && step.estimate.is_some();
+    let count = plan.steps.iter().filter(is_left).count();
+    if count > 0 {
+        let least = job.min_saving_in_folders();
+        let some = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        report.line(&format!(
+            "{some} would save less than {least} % and stay as they are; --min-saving 0 compresses them"
+        ));
+    }
+}
+
 fn work(job: &Job, plan: &mut Plan<'_>, in_place: bool, dir: &Path, report: &mut Report) -> Totals {
     let mut totals = Totals { skipped: plan.finished, ..Totals::default() };
-    let total = plan.steps.iter().map(|s| s.original_size(job)).sum();
+    let moved = plan.steps.iter().filter(|step| step.task != Task::Leave);
+    let total = moved.map(|step| step.original_size(job)).sum();
     let bar = Bar::new(report.ui(), escape::path(dir), Some(total));
     for step in &plan.steps {
         let source = &step.entry.path;
@@ -105,31 +159,49 @@ fn entry(job: &Job, step: &Step<'_>, did: &Did, start: Instant) -> FileEntry {
         file: plain(source),
         action,
         bytes,
+        estimate: step.estimate.clone(),
         seconds: time.as_secs_f64(),
         ..FileEntry::default()
     };
     let entry = match did {
         Did::Coded(summary) => FileEntry::coded(source, action, summary, time),
         Did::Copied(bytes) => other("copied", *bytes),
+        Did::Left => other("left", step.entry.metadata.len()),
         Did::Skipped => other("skipped", step.original_size(job)),
     };
-    entry.to(Some(&step.target), job.remove)
+    let target = (step.task != Task::Leave).then_some(step.target.as_path());
+    entry.to(target, job.remove)
 }
 
 impl Step<'_> {
     fn carry_out(&self, job: &Job, in_place: bool, bar: &Bar) -> Result<Did> {
         let source = &self.entry.path;
+        if self.task == Task::Leave {
+            return Ok(Did::Left);
+        }
         if in_place && fs::symlink_metadata(&self.target).is_ok() {
             self.finish_in_place(job)?;
             return Ok(Did::Skipped);
         }
-        if !in_place && self.is_finished(job) {
+        if self.is_done(job, in_place) {
             return Ok(Did::Skipped);
         }
-        if self.coded {
+        if let Some(other) = self.other.as_ref().filter(|other| fs::symlink_metadata(other).is_ok())
+        {
+            bail!(
+                "{} is there too, from a run with other options; remove it or write elsewhere with -o",
+                escape::path(other)
+            );
+        }
+        if self.task == Task::Code {
             return Ok(Did::Coded(job::file(job, source, &self.target, bar)?));
         }
         Ok(Did::Copied(job::copy(source, &self.target, job.force, bar)?))
+    }
+
+    /// Whether an earlier run did it.
+    fn is_done(&self, job: &Job, in_place: bool) -> bool {
+        !in_place && self.is_finished(job)
     }
 
     /// Both names are there: an earlier run stopped just before it removed the source, if the bytes are the same.
@@ -152,6 +224,9 @@ impl Step<'_> {
 /// Refuses a target that would mix with the source or with something else.
 fn check_target(job: &Job, dir: &Path, to: &Path) -> Result<()> {
     let source = fs::canonicalize(dir)?;
+    if let Coder::Compress(_) = job.coder {
+        cache::check_target(folder_of(to))?;
+    }
     let parent = fs::canonicalize(folder_of(to))
         .with_context(|| format!("can't write in {}", escape::path(folder_of(to))))?;
     let target =
@@ -177,7 +252,8 @@ fn check_target(job: &Job, dir: &Path, to: &Path) -> Result<()> {
 fn check_space(job: &Job, steps: &[Step<'_>], to: Option<&Path>, dir: &Path) -> Result<()> {
     let needed = |likely| {
         let (mut used, mut peak) = (0i128, 0i128);
-        for step in steps.iter().filter(|s| to.is_none() || !s.is_finished(job)) {
+        for step in steps.iter().filter(|s| !s.is_done(job, to.is_none()) && s.task != Task::Leave)
+        {
             used += i128::from(step.space(job, likely));
             peak = peak.max(used);
             if to.is_none() {
@@ -222,6 +298,7 @@ impl Totals {
                 self.original += bytes;
                 self.compressed += bytes;
             }
+            Did::Left => self.left += 1,
             Did::Skipped => self.skipped += 1,
         }
     }
@@ -236,6 +313,9 @@ impl Totals {
         let coded = if way != Way::Restore { "compressed" } else { "restored" };
         let mut label =
             format!("{} ({} {coded}, {} copied", escape::path(dir), self.coded, self.copied);
+        if self.left > 0 {
+            label += &format!(", {} left as they are", self.left);
+        }
         if self.skipped > 0 {
             label += &format!(", {} already complete", self.skipped);
         }

@@ -16,6 +16,14 @@ pub(crate) fn percent(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".to_owned(), |r| format!("{:.1} %", r * 100.0))
 }
 
+/// What a ratio saves: `33.5 %`. Nothing if that is less than can be shown.
+pub(crate) fn saving(ratio: Option<f64>) -> String {
+    match ratio.map(|ratio| 1.0 - ratio) {
+        Some(saved) if saved < 0.0005 => "nothing".to_owned(),
+        saved => percent(saved),
+    }
+}
+
 /// `part / whole`, unless the whole is empty.
 pub(crate) fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
@@ -67,6 +75,9 @@ mod tests {
     fn ratios_of_nothing_are_a_dash() {
         assert_eq!(percent(ratio(665, 1000)), "66.5 %");
         assert_eq!(percent(ratio(48, 0)), "-");
+        assert_eq!(saving(ratio(665, 1000)), "33.5 %");
+        assert_eq!(saving(ratio(1001, 1000)), "nothing");
+        assert_eq!(saving(None), "-");
         assert_eq!(round(0.664_849, 4), 0.6648);
         assert_eq!(hex(&[0, 255]), "00ff");
     }

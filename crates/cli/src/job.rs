@@ -2,6 +2,7 @@
 
 use crate::args::{Input, Where};
 use crate::base::BaseArgs;
+use crate::estimate::{Estimate, WORTH};
 use crate::output::{self, Output};
 use crate::progress::Bar;
 use crate::source::SourceFile;
@@ -32,6 +33,10 @@ pub(crate) struct Job {
     pub(crate) force: bool,
     /// Remove the source when the result is safe.
     pub(crate) remove: bool,
+    /// Percent that a file must save, if somebody said so.
+    pub(crate) min_saving: Option<f64>,
+    /// Write nothing, only say what would be done.
+    pub(crate) dry_run: bool,
 }
 
 impl Coder {
@@ -77,8 +82,11 @@ impl Coder {
     pub(crate) fn likely(&self, source: &SourceFile) -> u64 {
         let worst = self.worst_case(source);
         match self {
-            Self::Compress(_) => {
-                estimate(source.file()).map_or(worst, |estimate| estimate.min(worst))
+            Self::Compress(options) => {
+                Estimate::of(source.file(), options.level).map_or(worst, |estimate| {
+                    // A tenth to spare.
+                    (estimate.compressed + estimate.compressed / 10).min(worst)
+                })
             }
             Self::Decompress(_) => worst,
         }
@@ -89,6 +97,20 @@ impl Job {
     /// Whether results are near-lossless.
     pub(crate) fn is_lossy(&self) -> bool {
         matches!(&self.coder, Coder::Compress(options) if !options.lossy.is_empty())
+    }
+
+    /// Percent that a file of a folder must save to be compressed; 0 if that is not known beforehand.
+    pub(crate) fn min_saving_in_folders(&self) -> f64 {
+        if self.is_lossy() || !self.base.is_empty() {
+            return 0.0;
+        }
+        self.min_saving.unwrap_or(WORTH)
+    }
+
+    /// What a file is likely to save; none if that can't be told.
+    pub(crate) fn estimate(&self, path: &Path) -> Option<Estimate> {
+        let Coder::Compress(options) = &self.coder else { return None };
+        Estimate::of(SourceFile::open(path).ok()?.file(), options.level).ok()
     }
 
     /// The name of a compressed file.
@@ -296,14 +318,6 @@ pub(crate) fn original_size(file: &File) -> Option<u64> {
     Archive::open(file).ok().map(|archive| archive.info().original_bytes)
 }
 
-/// What compressing is likely to need, with a tenth to spare.
-fn estimate(file: &File) -> Option<u64> {
-    let layout = weightzip::scan(file).ok()?;
-    let estimates = weightzip::estimate(file, &layout.spans).ok()?;
-    let sum: u64 = estimates.iter().map(|e| e.bytes).sum();
-    Some(sum.saturating_add(sum / 10))
-}
-
 /// Whether both names mean one file.
 fn is_same(a: &Path, b: &Path) -> bool {
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
@@ -331,7 +345,14 @@ mod tests {
         fs::write(&source, [1; 1000]).unwrap();
         fs::write(&other, [2; 1000]).unwrap();
         let coder = Coder::Compress(Options::default());
-        let job = Job { coder, base: BaseArgs::default(), force: false, remove: false };
+        let job = Job {
+            coder,
+            base: BaseArgs::default(),
+            force: false,
+            remove: false,
+            min_saving: None,
+            dry_run: false,
+        };
         let ui = crate::args::Ui { quiet: true, json: false };
         let summary = file(&job, &source, &packed, &Bar::new(ui, String::new(), None)).unwrap();
         assert!(job.holds(&packed, &source).unwrap());

@@ -3,6 +3,7 @@
 use crate::args::Ui;
 use crate::base::{self, Need};
 use crate::escape;
+use crate::estimate::Estimate;
 use crate::lossy::LossyEntry;
 use anyhow::Result;
 use serde::Serialize;
@@ -35,6 +36,15 @@ enum Entry {
     Failed { file: String, error: Failure },
 }
 
+impl Entry {
+    fn done(&self) -> Option<&FileEntry> {
+        match self {
+            Self::Done(entry) => Some(entry),
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
 /// What is known of a file that went well.
 #[derive(Default, Serialize)]
 pub(crate) struct FileEntry {
@@ -42,13 +52,17 @@ pub(crate) struct FileEntry {
     /// Absent for stdout and for verify.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<String>,
-    /// `compressed`, `restored`, `verified`, `copied` or `skipped` (already complete).
+    /// `compressed`, `restored`, `verified`, `copied`, `left` (as it is) or `skipped` (already complete);
+    /// of a dry run `compress`, `copy`, `leave` or `skip`.
     pub(crate) action: &'static str,
     /// Bytes of the original.
     pub(crate) bytes: u64,
-    /// Everything but bytes is absent for a file that was copied or skipped.
+    /// Absent for a file that was not coded.
     #[serde(flatten)]
     pub(crate) coded: Option<CodedEntry>,
+    /// Of what would be compressed, and of what saves too little for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) estimate: Option<Estimate>,
     pub(crate) seconds: f64,
     pub(crate) warnings: Vec<String>,
 }
@@ -128,7 +142,7 @@ impl FileEntry {
             }),
             seconds: time.as_secs_f64(),
             warnings: summary.warnings.clone(),
-            output: None,
+            ..Self::default()
         }
     }
 
@@ -168,6 +182,17 @@ impl Report {
             self.line(&format!("{name:>8} {seconds:8.3} s"));
         }
         self.entries.push(Entry::Done(Box::new(entry)));
+    }
+
+    /// How many files there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The files that went well, without the first so many of all.
+    pub(crate) fn done_after(&self, count: usize) -> Vec<&FileEntry> {
+        let entries = self.entries.iter().skip(count);
+        entries.filter_map(Entry::done).collect()
     }
 
     /// A line about something that went well.

@@ -1,5 +1,6 @@
 //! The files and folders of a folder, each looked at before anything is opened.
 
+use crate::cache;
 use anyhow::{Context, Result, anyhow};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -40,9 +41,11 @@ pub(crate) struct Tree {
     pub(crate) refused: Vec<(PathBuf, anyhow::Error)>,
 }
 
-/// Lists `root`. Links are followed as long as they stay inside.
+/// Lists `root`. Links are followed as long as they stay inside; those of a hub's snapshot may also
+/// lead to the files of its repository.
 pub(crate) fn walk(root: &Path) -> Result<Tree> {
     let real_root = fs::canonicalize(root).context("can't open")?;
+    let blobs = cache::blobs(&real_root);
     let mut tree = Tree { folders: Vec::new(), files: Vec::new(), refused: Vec::new() };
     let mut entries = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
     while let Some(found) = entries.next() {
@@ -54,7 +57,7 @@ pub(crate) fn walk(root: &Path) -> Result<Tree> {
                 continue;
             }
         };
-        match look(&found, root, &real_root) {
+        match look(&found, root, &real_root, blobs.as_deref()) {
             Ok(entry) if entry.metadata.is_dir() => tree.folders.push(entry),
             Ok(entry) => tree.files.push(entry),
             Err(error) => {
@@ -68,7 +71,12 @@ pub(crate) fn walk(root: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-fn look(found: &walkdir::DirEntry, root: &Path, real_root: &Path) -> Result<Entry> {
+fn look(
+    found: &walkdir::DirEntry,
+    root: &Path,
+    real_root: &Path,
+    blobs: Option<&Path>,
+) -> Result<Entry> {
     let path = found.path();
     let metadata = found.metadata()?;
     if !metadata.is_file() && !metadata.is_dir() {
@@ -76,7 +84,8 @@ fn look(found: &walkdir::DirEntry, root: &Path, real_root: &Path) -> Result<Entr
     }
     let relative = path.strip_prefix(root)?.to_owned();
     let real = fs::canonicalize(path)?;
-    if !real.starts_with(real_root) {
+    let is_blob = metadata.is_file() && blobs.is_some_and(|blobs| real.starts_with(blobs));
+    if !real.starts_with(real_root) && !is_blob {
         return Err(anyhow!(
             "a link that leaves the folder; copy what it points to, or remove the link"
         ));

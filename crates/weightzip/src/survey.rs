@@ -3,6 +3,10 @@
 //!
 //! Everything works on a deterministic sample, is bounded, and never goes on the wire.
 
+mod file;
+
+pub use file::{FileEstimate, estimate_file};
+
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::plan;

@@ -128,8 +128,22 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
                 ..Options::default()
             };
             let is_lossy = !options.lossy.is_empty();
+            let stands_alone = !is_lossy && a.base.is_empty();
             let coder = crate::job::Coder::Compress(options);
-            let code = Code { card: a.print_card, ..code(a.inputs, a.write, a.ui, coder, a.base)? };
+            let mut code = code(a.inputs, a.write, a.ui, coder, a.base)?;
+            code.card = a.print_card;
+            code.job.min_saving = a.min_saving;
+            code.job.dry_run = a.dry_run;
+            if (a.dry_run || a.min_saving.is_some()) && !stands_alone {
+                return Err(usage(
+                    "--dry-run and --min-saving estimate lossless files without a base; leave out --base and --lossy",
+                ));
+            }
+            if (a.dry_run || a.min_saving.is_some()) && matches!(code.to, Where::Stdout) {
+                return Err(usage(
+                    "--dry-run and --min-saving estimate before they write, not for a pipe; name a file or a folder",
+                ));
+            }
             if is_lossy && code.job.remove {
                 return Err(usage(
                     "a near-lossless result can't take the place of its source: --lossy goes without --rm and --in-place",
@@ -225,7 +239,14 @@ fn code(
         return Err(usage("--json and the data can't both go to stdout; use -o"));
     }
     let remove = write.rm || write.in_place;
-    let job = crate::job::Job { coder, base, force: write.force, remove };
+    let job = crate::job::Job {
+        coder,
+        base,
+        force: write.force,
+        remove,
+        min_saving: None,
+        dry_run: false,
+    };
     Ok(Code { inputs, to, job, card: false, ui: resolve_ui(&ui) })
 }
 

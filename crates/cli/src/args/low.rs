@@ -22,14 +22,15 @@ A folder that is compressed or restored keeps going when one of its files fails.
 const FILES_JSON: &str = "\
 JSON: {command, files, failed}; each of files has file, action, bytes, seconds, warnings, and, where
 it applies, output, compressed, ratio, format, tensors, blake3, sha256, needs [{file, tensors, blake3}],
-lossy {rules, source_blake3, rounded, max_abs, max_rel, snr}, removed, stages; or file and error
-{kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility, corruption,
+lossy {rules, source_blake3, rounded, max_abs, max_rel, snr}, removed, stages, estimate {compressed, ratio,
+format, dtypes}; or file and error {kind, message, offset, tensor}. ratio is compressed / bytes. kind is compatibility, corruption,
 insufficient_data, invalid_argument, io or refused.";
 
 const FOLDER_HELP: &str = "\
-Folders: model files become .wz, and so does every file whose name ends in .wz; the rest is copied.
-Links are followed inside the folder. A file counts as finished if its result has its modification
-time and is for its size; a rerun skips it. In place, a whole .wz with the name of a result does.
+Folders: model files become .wz if that saves something, and so does every file whose name ends in
+.wz; the rest is copied. Links are followed inside the folder, and from a snapshot in a hub's cache
+to its files. A file counts as finished if its result has its modification time and is for its
+size; a rerun skips it. In place, a whole .wz with the name of a result does.
 ";
 
 const INSPECT_JSON: &str = "\
@@ -183,6 +184,13 @@ pub(super) struct CompressArgs {
     pub(super) lossy: LossyArgs,
     #[command(flatten)]
     pub(super) threads: ThreadsArg,
+    /// Copy the files of a folder that would save less than so many percent, or leave them alone in
+    /// place; a file by itself is left alone too [default: 2 in folders, 0 for files]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(super) min_saving: Option<f64>,
+    /// Estimate from a sample of each file what compressing would save; write nothing
+    #[arg(long, conflicts_with_all = ["print_card", "rm"])]
+    pub(super) dry_run: bool,
     /// Store the original's SHA-256 too
     #[arg(long)]
     pub(super) sha256: bool,
@@ -318,6 +326,11 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     if n == 0 { Err("at least 1".to_owned()) } else { Ok(n) }
 }
 
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| "a number from 0 to 100".to_owned())
+}
+
 fn sha256(text: &str) -> Result<[u8; 32], String> {
     let mut out = [0; 32];
     let digits: Option<Vec<u8>> =
@@ -347,6 +360,14 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn percent_are_numbers_up_to_100() {
+        assert_eq!(percent("0.5"), Ok(0.5));
+        for bad in ["-1", "101", "NaN", "2%", ""] {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

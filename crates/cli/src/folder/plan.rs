@@ -1,5 +1,6 @@
 //! What is to be done with each file of a folder: its new name, and whether that is done already.
 
+use crate::estimate::Estimate;
 use crate::job::{self, Coder, Job};
 use crate::lossy;
 use crate::source::SourceFile;
@@ -9,14 +10,45 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// File name endings that are coded; everything else is copied.
-const MODEL_SUFFIXES: &[&str] = &["safetensors"];
+/// Name endings of files that may hold numbers, and are coded if that saves something; everything else is copied.
+const MODEL_SUFFIXES: &[&str] = &[
+    "bin",
+    "ckpt",
+    "data",
+    "distcp",
+    "gguf",
+    "h5",
+    "keras",
+    "msgpack",
+    "npy",
+    "npz",
+    "onnx",
+    "onnx_data",
+    "pkl",
+    "pt",
+    "pth",
+    "safetensors",
+    "tflite",
+];
 
 /// One file's part of the work.
 pub(super) struct Step<'a> {
     pub(super) entry: &'a Entry,
     pub(super) target: PathBuf,
-    pub(super) coded: bool,
+    pub(super) task: Task,
+    /// What coding it is likely to save, if that mattered.
+    pub(super) estimate: Option<Estimate>,
+    /// The name of a result that must not be there too: restoring would make the same file of both.
+    pub(super) other: Option<PathBuf>,
+}
+
+/// What is to be done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Code,
+    Copy,
+    /// In place, what would be copied.
+    Leave,
 }
 
 /// What is to be done, and what is already known to be done or impossible.
@@ -35,9 +67,13 @@ impl<'a> Plan<'a> {
         let is_told = chosen || lossy::marked(to) == to;
         let rounded = if is_told { lossy::unmarked } else { lossy::marked };
         let step = |entry: &'a Entry| {
-            let coded = coded_name(job, entry, &entry.relative, rounded);
-            let target = to.join(coded.as_deref().unwrap_or(&entry.relative));
-            Step { entry, target, coded: coded.is_some() }
+            let plain = to.join(&entry.relative);
+            match coded_name(job, entry, &entry.relative, rounded) {
+                Some(name) => Step::choose(job, entry, to.join(name), Some(plain)),
+                None => {
+                    Step { entry, target: plain, task: Task::Copy, estimate: None, other: None }
+                }
+            }
         };
         Self { steps: tree.files.iter().map(step).collect(), ..Self::default() }
     }
@@ -58,7 +94,7 @@ impl<'a> Plan<'a> {
                     );
                     plan.failures.push((entry.path.clone(), why));
                 }
-                Ok(false) => plan.steps.push(Step { entry, target, coded: true }),
+                Ok(false) => plan.steps.push(Step::choose(job, entry, target, None)),
                 Err(error) => plan.failures.push((entry.path.clone(), error)),
             }
         }
@@ -70,7 +106,37 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// Codes a file to `coded`; or, if that saves too little, copies it to `plain`, or leaves it where it is.
+    fn choose(job: &Job, entry: &'a Entry, coded: PathBuf, plain: Option<PathBuf>) -> Self {
+        let code = Step { entry, target: coded, task: Task::Code, estimate: None, other: None };
+        // Restoring would take what ends in .wz for a result.
+        if matches!(job.coder, Coder::Decompress(_)) || job::without_suffix(&entry.path).is_some() {
+            return code;
+        }
+        let least = job.min_saving_in_folders();
+        let in_place = plain.is_none();
+        let is_there = fs::symlink_metadata(&code.target).is_ok();
+        if (least == 0.0 && !job.dry_run) || (is_there && (in_place || code.is_finished(job))) {
+            return Step { other: plain, ..code };
+        }
+        let (task, target) = match &plain {
+            Some(plain) => (Task::Copy, plain.clone()),
+            None => (Task::Leave, entry.path.clone()),
+        };
+        let other = (!in_place).then(|| code.target.clone());
+        let copy = Step { entry, target, task, estimate: None, other };
+        if !in_place && copy.is_finished(job) {
+            return copy;
+        }
+        // What can't be read fails when it is coded.
+        let estimate = job.estimate(&entry.path);
+        match estimate.as_ref().is_some_and(|estimate| estimate.saves_less(least)) {
+            true => Step { estimate, ..copy },
+            false => Step { estimate, other: plain, ..code },
+        }
+    }
+
     /// A result that is there has its name, so it is whole; it is this source's if the time and the size say so.
     pub(super) fn is_finished(&self, job: &Job) -> bool {
         let Ok(there) = fs::symlink_metadata(&self.target) else { return false };
@@ -79,28 +145,30 @@ impl Step<'_> {
             return false;
         }
         let original = |path: &Path| File::open(path).ok().and_then(|f| job::original_size(&f));
-        match (&job.coder, self.coded) {
-            (_, false) => there.len() == source.len(),
-            (Coder::Compress(options), true) => {
+        match (&job.coder, self.task) {
+            (_, Task::Copy | Task::Leave) => there.len() == source.len(),
+            (Coder::Compress(options), Task::Code) => {
                 original(&self.target) == Some(source.len())
                     && lossy::is_by(&self.target, &options.lossy)
             }
-            (Coder::Decompress(_), true) => original(&self.entry.path) == Some(there.len()),
+            (Coder::Decompress(_), Task::Code) => original(&self.entry.path) == Some(there.len()),
         }
     }
 
     /// Bytes of the original.
     pub(super) fn original_size(&self, job: &Job) -> u64 {
-        match self.coded {
-            true => SourceFile::open(&self.entry.path).map_or(0, |s| job.coder.worst_case(&s)),
-            false => self.entry.metadata.len(),
+        match self.task {
+            Task::Code => {
+                SourceFile::open(&self.entry.path).map_or(0, |s| job.coder.worst_case(&s))
+            }
+            Task::Copy | Task::Leave => self.entry.metadata.len(),
         }
     }
 
     /// Bytes that the result takes, at worst or likely.
     pub(super) fn space(&self, job: &Job, likely: bool) -> u64 {
         match SourceFile::open(&self.entry.path) {
-            Ok(source) if self.coded && likely => job.coder.likely(&source),
+            Ok(source) if self.task == Task::Code && likely => job.coder.likely(&source),
             _ => self.original_size(job),
         }
     }
@@ -147,7 +215,7 @@ mod tests {
 
     #[test]
     fn names_that_are_coded() {
-        for name in ["a.safetensors", "a.SAFETENSORS", "notes.wz", "a.safetensors.wz"] {
+        for name in ["a.safetensors", "a.SAFETENSORS", "a.pt", "notes.wz", "a.safetensors.wz"] {
             assert!(is_coded(Path::new(name)), "{name}");
         }
         for name in ["config.json", "model.safetensors.index.json", "wz", ".wz", "safetensors"] {

@@ -137,6 +137,7 @@ macro_rules! snapshot {
                 (r#""groups":\[[0-9.,]+\]"#, r#""groups":[SIZES]"#),
                 (r"[0-9.]+ (bytes|kB) -> [0-9.]+ (bytes|kB)", "[SIZE] -> [SIZE]"),
                 (r"compressed( about)? \d+ bytes", "compressed$1 [SIZE]"),
+                (r"(bytes|kB) +[0-9.]+ (bytes|kB) +([0-9.]+ %|nothing)", "$1 [SIZE]  $3"),
                 (r"\([0-9.]+ %", "([RATIO]"),
                 (r" *\b[0-9.]+ %", " [RATIO]"),
                 (r"\b0\.\d+\.\d+\b", "[VERSION]"),

@@ -181,7 +181,7 @@ fn rm_is_refused_where_others_reach_the_file() {
     for (name, why) in refused {
         dir.wz(&["compress", name, "--rm"]).fails(&[name, why]);
         assert!(dir.exists(name) && !dir.exists(&format!("{name}.wz")), "{name}");
-        dir.wz(&["compress", name]).ok();
+        dir.wz(&["compress", name, "-f", "-o", "elsewhere.wz"]).ok();
     }
 }
 

@@ -9,6 +9,8 @@
 mod bad_input;
 mod bases;
 mod bench;
+#[cfg(unix)]
+mod cache;
 mod card;
 mod cat;
 mod chain;
@@ -23,6 +25,7 @@ mod in_place;
 mod links;
 mod lossy;
 mod messages;
+mod savings;
 #[cfg(unix)]
 mod signals;
 #[cfg(unix)]
