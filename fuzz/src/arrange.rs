@@ -127,3 +127,21 @@ pub fn near(u: &mut Unstructured, data: &[u8]) -> Result<Vec<u8>> {
     }
     Ok(base)
 }
+
+/// A zip archive of stored members.
+pub fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in members {
+        let at = u32::try_from(file.len()).expect("small");
+        let len = u32::try_from(data.len()).expect("small").to_le_bytes();
+        let name_len = u16::try_from(name.len()).expect("short").to_le_bytes();
+        let common = [&[0; 14][..], &len, &len, &name_len, &[0; 2]].concat();
+        file.extend([b"PK\x03\x04", &common[..], name.as_bytes(), data].concat());
+        let entry = [b"PK\x01\x02\0\0", &common[..], &[0; 10], &at.to_le_bytes(), name.as_bytes()];
+        directory.extend(entry.concat());
+    }
+    let numbers = [file.len(), directory.len(), members.len()];
+    let [at, len, count] = numbers.map(|n| u32::try_from(n).expect("small").to_le_bytes());
+    let end = [b"PK\x05\x06\0\0\0\0", &count[..2], &count[..2], &len, &at, &[0; 2]];
+    [file, directory, end.concat()].concat()
+}

@@ -1,4 +1,4 @@
-"""PyTorch tensors in compressed files: the calls of `safetensors.torch`.
+"""PyTorch tensors in compressed files: the calls of `safetensors.torch`, and `torch.save` and `torch.load`.
 
 A file whose name ends in `.wz` is written compressed, any other one as plain safetensors. Both are
 read; if there is no `X`, then `X.wz` is read for it.
@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import safetensors.torch as plain
 import torch
 
-from weightzip import _safetensors
+from weightzip import _checkpoint, _safetensors
 from weightzip._safe_open import SafeOpen
 from weightzip._safe_open import safe_open as _safe_open
 from weightzip._safetensors import (
@@ -35,6 +35,7 @@ from weightzip.errors import CompatibilityError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+    from weightzip._weightzip import _Readable, _Writable
 
 __all__ = ["load", "load_file", "load_model", "safe_open", "save", "save_file", "save_model"]
 
@@ -98,6 +99,7 @@ def save_file(
         plain.save_file(tensors, filename, metadata)
 
 
+@overload
 def save(
     tensors: Tensors,
     metadata: dict[str, str] | None = None,
@@ -106,9 +108,44 @@ def save(
     base: Base = None,
     lossy: Lossy = None,
     progress: Progress | None = None,
-) -> bytes:
-    """The bytes of a `.wz` of tensors."""
-    return _safetensors.write_bytes(_parts(tensors), metadata, level, base, lossy, progress)
+) -> bytes: ...
+
+
+@overload
+def save(
+    tensors: object,
+    metadata: str | os.PathLike[str] | _Writable,
+    *arguments: Any,
+    level: str = "default",
+    base: Base = None,
+    lossy: Lossy = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> None: ...
+
+
+def save(
+    tensors: Any,
+    metadata: Any = None,
+    *arguments: Any,
+    level: str = "default",
+    base: Base = None,
+    lossy: Lossy = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> bytes | None:
+    """The bytes of a `.wz` of tensors; with a file as second argument, what `torch.save` does.
+
+    `save(obj, file)` takes any object, a path or a file-like object with `write`, and the arguments of `torch.save`.
+    What decompresses from a path that ends in `.wz`, or from what a file-like object gets, is the file that
+    `torch.save` would have written; under another name it is written plain.
+    """
+    if metadata is None or isinstance(metadata, dict):
+        if arguments or options:
+            raise TypeError("arguments of torch.save need a file to save to: save(obj, file)")
+        return _safetensors.write_bytes(_parts(tensors), metadata, level, base, lossy, progress)
+    _checkpoint.save(tensors, metadata, arguments, options, level, base, lossy, progress)
+    return None
 
 
 def load_file(
@@ -138,11 +175,41 @@ def load_file(
     return tensors
 
 
-def load(data: Buffer, *, base: Base = None) -> Tensors:
-    """Loads all tensors from the bytes of a file, plain or compressed.
+@overload
+def load(data: Buffer, *, base: Base = None) -> Tensors: ...
 
-    `base` is where a compressed one finds what it is coded against (see `weightzip.open`).
+
+@overload
+def load(
+    data: str | os.PathLike[str] | _Readable,
+    map_location: Any = None,
+    *,
+    weights_only: bool = True,
+    base: Base = None,
+    **options: Any,
+) -> Any: ...
+
+
+def load(
+    data: Any,
+    map_location: Any = None,
+    *,
+    weights_only: bool = True,
+    base: Base = None,
+    **options: Any,
+) -> Any:
+    """Loads all tensors from the bytes of a file, plain or compressed; of a file, what `torch.load` does.
+
+    `load(file)` takes a path or a file-like object with `read` and `seek`, of a checkpoint that is plain or compressed,
+    and the arguments of `torch.load`: with `weights_only`, which is the default, no code of the file is run. Only what
+    `torch.load` reads is decoded. `base` is where a compressed file finds what it is coded against (see
+    `weightzip.open`).
     """
+    if isinstance(data, (str, os.PathLike)) or hasattr(data, "read"):
+        options |= {"map_location": map_location, "weights_only": weights_only}
+        return _checkpoint.load(data, base, options)
+    if options or map_location is not None or not weights_only:
+        raise TypeError("arguments of torch.load need a file to load: load(file)")
     if not is_wz_data(data):
         return plain.load(data if isinstance(data, bytes) else bytes(data))
     with open_safetensors(data, base) as archive:

@@ -52,11 +52,15 @@ impl Coder {
         let progress = Some(bar.callback());
         match self {
             Self::Compress(o) => {
-                let mut lossy = o.lossy.clone();
-                if let Some(source) = source.filter(|s| lossy.need_a_look() && s.size().is_some()) {
-                    lossy.look_at(source.file())?;
+                let (mut lossy, mut layout) = (o.lossy.clone(), None);
+                if let Some(source) = source.filter(|source| source.size().is_some()) {
+                    layout = Some(weightzip::scan(source.file())?);
+                    if lossy.need_a_look() {
+                        lossy.look_at(source.file())?;
+                    }
                 }
-                weightzip::compress(reader, writer, &Options { progress, base, lossy, ..o.clone() })
+                let options = Options { progress, base, layout, lossy, ..o.clone() };
+                weightzip::compress(reader, writer, &options)
             }
             Self::Decompress(o) => {
                 let options = DecodeOptions { progress, base, ..o.clone() };

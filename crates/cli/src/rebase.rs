@@ -51,6 +51,7 @@ fn rebase(args: &Rebase) -> Result<Summary> {
     let options = Options {
         level: Level::from_name(&info.level).unwrap_or_default(),
         base: new.clone(),
+        layout: Some(weightzip::scan(&archive)?),
         sha256: info.sha256.is_some(),
         losses: info.losses.clone(),
         progress: Some(bar.callback()),

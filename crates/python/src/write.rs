@@ -114,11 +114,13 @@ fn code<T: Send>(
     let level = Level::from_name(level).map_err(|e| raised(py, &e, None))?;
     let threads = threads::for_call();
     let total = if progress.is_some() { bytes_of(parts)? } else { 0 };
+    let whole = only_part(parts)?;
     let iterator = Arc::new(parts.try_iter()?.unbind());
     let call = Call { progress: progress.as_ref(), total, has_errands: true };
     let result = interrupt::run(py, &call, |desk| {
         let (base, lossy) = (bases.load()?, lossy.rules()?);
-        let options = Options { level, threads, base, lossy, ..Options::default() };
+        let layout = whole.as_ref().map(weightzip::scan).transpose()?;
+        let options = Options { level, threads, base, layout, lossy, ..Options::default() };
         let parts = Parts {
             iterator,
             desk: desk.clone(),
@@ -137,6 +139,13 @@ fn bytes_of(parts: &Bound<'_, PyAny>) -> PyResult<u64> {
         return Ok(0);
     }
     parts.try_iter()?.map(|part| Ok(Buffer::of(&part?)?.len() as u64)).sum()
+}
+
+/// The one part of a list or tuple: it can be read at random, wherever its directory is.
+fn only_part(parts: &Bound<'_, PyAny>) -> PyResult<Option<Buffer>> {
+    let is_one = (parts.is_instance_of::<PyList>() || parts.is_instance_of::<PyTuple>())
+        && parts.len()? == 1;
+    if is_one { Buffer::of(&parts.get_item(0)?).map(Some) } else { Ok(None) }
 }
 
 fn unwritable(error: io::Error) -> Error {

@@ -3,6 +3,7 @@
 use crate::base::Base;
 use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
 use crate::error::{Error, Result};
+use crate::formats::Layout;
 use crate::lossy::{Losses, Rules};
 use std::io;
 use std::sync::Arc;
@@ -61,6 +62,9 @@ pub struct Options {
     pub verify: bool,
     /// Models that tensors may be coded against: what is restored then needs them again.
     pub base: Base,
+    /// What [`scan`](crate::scan) found in the input: for files whose directory is not at their start, such as
+    /// zip archives. Without it these are copied to a temporary file first; the output is the same.
+    pub layout: Option<Layout>,
     /// How tensors may be rounded: not at all without a rule.
     pub lossy: Rules,
     /// What the input lost before, if it is what a `.wz` [restores](crate::Info::losses): to be told again.
@@ -80,6 +84,7 @@ impl Default for Options {
             threads: 0,
             verify: true,
             base: Base::new(),
+            layout: None,
             lossy: Rules::default(),
             losses: None,
             sha256: false,

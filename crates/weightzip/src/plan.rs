@@ -44,7 +44,7 @@ pub(crate) struct Segment {
     /// Records per block.
     pub(crate) block: u64,
     pub(crate) level: Level,
-    /// Tensors, in order and without gaps; none if the bytes are opaque.
+    /// Tensors, in order, and what lies between tiny ones; none if the bytes are opaque.
     pub(crate) spans: Vec<Span>,
     /// `None` if it takes all that is left of the file.
     pub(crate) bytes: Option<u64>,
@@ -213,12 +213,22 @@ pub(crate) fn segments(spans: &[Span], level: Level) -> Vec<Segment> {
     }
     let mut joined = Vec::new();
     for mut segment in same_dtype {
-        if segment.len() < TINY_BYTES && !segment.spans.is_empty() {
-            segment = Segment { spans: segment.spans, ..Segment::opaque(segment.bytes, level) };
+        if segment.len() < TINY_BYTES {
+            // What lies between tiny tensors, such as the headers of an archive's members, goes with them.
+            let gap = || joined.last().and_then(|tiny| gap_behind(tiny, segment.len()));
+            let spans =
+                if segment.spans.is_empty() { gap().into_iter().collect() } else { segment.spans };
+            segment = Segment { spans, ..Segment::opaque(segment.bytes, level) };
         }
         join_or_push(&mut joined, segment);
     }
     joined
+}
+
+/// Opaque bytes as a span of their own, if they follow tiny tensors.
+fn gap_behind(tiny: &Segment, bytes: u64) -> Option<Span> {
+    let last = tiny.spans.last().filter(|_| tiny.is_small() && tiny.layout.is_opaque())?;
+    Some(Span::opaque(last.range.end..last.range.end + bytes))
 }
 
 fn join_or_push(segments: &mut Vec<Segment>, next: Segment) {
@@ -308,6 +318,23 @@ mod tests {
             sizes(&[(Bf16, tiny), (F32, tiny), (I64, tiny), (F32, large)]),
             [(3, true), (1, false)]
         );
+    }
+
+    #[test]
+    fn gaps_between_tiny_tensors_go_with_them() {
+        let gap = Span::opaque;
+        let mut all = vec![gap(0..100)];
+        for _ in 0..3 {
+            let at = all.last().unwrap().range.end;
+            let mut tensor = spans(&[(Dtype::F32, &[25])]).remove(0);
+            tensor.range = at..at + 100;
+            all.extend([tensor, gap(at + 100..at + 164)]);
+        }
+        let end = all.last().unwrap().range.end;
+        all.push(gap(end..end + TINY_BYTES));
+        let found: Vec<_> =
+            segments(&all, Level::Default).iter().map(|s| (s.spans.len(), s.len())).collect();
+        assert_eq!(found, [(0, 100), (6, 3 * 164), (0, TINY_BYTES)]);
     }
 
     #[test]

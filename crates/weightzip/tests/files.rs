@@ -6,8 +6,8 @@ use common::{any_safetensors, compress, compress_at, decompress, options, safete
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weightzip::{
-    Archive, DecodeOptions, Dtype, FrameOptions, Kind, Level, Options, RecordLayout, Source,
-    compress_frame, decompress_frame_watched,
+    Archive, DecodeOptions, Dtype, Format, FrameOptions, Kind, Layout, Level, Options,
+    RecordLayout, Source, Span, TensorInfo, compress_frame, decompress_frame_watched,
 };
 
 /// Gives a byte or a few at a time, as a pipe may.
@@ -276,4 +276,101 @@ fn progress_adds_up() {
     let options = DecodeOptions { progress: Some(progress), ..DecodeOptions::default() };
     weightzip::decompress(wz.as_slice(), std::io::sink(), &options).unwrap();
     assert_eq!(done.load(Ordering::Relaxed), 3_000_000);
+}
+
+/// A PyTorch checkpoint without tensors of note: one stored member, and a directory.
+fn empty_zip() -> Vec<u8> {
+    let mut file = b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0a".to_vec();
+    let at = (file.len() as u32).to_le_bytes();
+    file.extend(b"PK\x01\x02\x14\0\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0");
+    file.extend([0; 16]);
+    file.extend(b"aPK\x05\x06\0\0\0\0\x01\0\x01\0\x2F\0\0\0");
+    file.extend(at);
+    file.extend([0; 2]);
+    file
+}
+
+#[test]
+fn a_wrong_layout_costs_size_and_nothing_else() {
+    let file = empty_zip();
+    let layout = weightzip::scan(&file).unwrap();
+    assert_eq!(layout.warnings, [""; 0]);
+    let spooled = compress(&file);
+    let with = |spans| {
+        let layout = Some(Layout { format: Format::Numpy, spans, warnings: Vec::new() });
+        let mut wz = Vec::new();
+        weightzip::compress(&file[..], &mut wz, &Options { layout, ..options(1) }).map(|_| wz)
+    };
+    let tensor = |range: std::ops::Range<u64>| {
+        let shape = vec![range.end - range.start];
+        let tensor = TensorInfo { name: format!("{range:?}"), dtype: Dtype::U8, shape };
+        Span::tensor(range, tensor)
+    };
+    let len = file.len() as u64;
+    assert!(with(layout.spans).unwrap() != spooled, "the format differs");
+    for spans in
+        [vec![], vec![tensor(0..7), tensor(7..len - 1)], vec![tensor(0..5), tensor(5..len + 9)]]
+    {
+        let wz = with(spans).unwrap();
+        assert_eq!(decompress(&wz).unwrap().0, file);
+    }
+    assert_eq!(with(vec![tensor(1..7)]).unwrap_err().kind(), Kind::InvalidArgument);
+    // What has its directory at its start needs no layout, and takes none.
+    let layout =
+        Some(Layout { format: Format::Numpy, spans: vec![tensor(0..7)], warnings: Vec::new() });
+    let mut wz = Vec::new();
+    weightzip::compress(&sample()[..], &mut wz, &Options { layout, ..options(1) }).unwrap();
+    assert!(wz == compress(&sample()));
+}
+
+/// Files that torch, numpy and onnx wrote.
+fn seeds() -> Vec<Vec<u8>> {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
+    let targets = std::fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path());
+    let files = targets.flat_map(|target| std::fs::read_dir(target).unwrap());
+    files.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+#[test]
+fn files_of_each_format_with_changed_bytes_come_back_the_same_from_pipes() {
+    let seeds = seeds();
+    arbtest::arbtest(|u| {
+        let mut file = u.choose(&seeds)?.clone();
+        for _ in 0..u.int_in_range(0..=4)? {
+            let at = u.choose_index(file.len())?;
+            file[at] ^= u.int_in_range(0..=255)?;
+        }
+        match u.int_in_range(0..=5)? {
+            0 => file.truncate(u.int_in_range(0..=file.len())?),
+            1 => file.extend(u.choose(&seeds)?),
+            _ => {}
+        }
+        let (layout, mut at) = (weightzip::scan(&file).unwrap(), 0);
+        for span in &layout.spans {
+            assert_eq!(span.range.start, at);
+            at = span.range.end;
+        }
+        assert_eq!(at, file.len() as u64);
+        let wz = compress(&file);
+        assert!(wz.len() <= 2 * file.len() + 1024);
+        let (restored, summary) = decompress(&wz).unwrap();
+        assert!(restored == file && summary.format == layout.format);
+        let mut piped = Vec::new();
+        weightzip::compress(Dribble(&file), &mut piped, &options(2)).unwrap();
+        let mut given = Vec::new();
+        let layout = Some(layout);
+        weightzip::compress(&file[..], &mut given, &Options { layout, ..options(1) }).unwrap();
+        assert!(piped == wz && given == wz);
+        Ok(())
+    })
+    .budget_ms(2000);
+}
+
+#[test]
+fn an_archive_is_not_rounded() {
+    let mut rules = weightzip::lossy::Rules::default();
+    rules.add("abs=2^-10").unwrap();
+    let rounded = Options { lossy: rules, ..options(1) };
+    let error = weightzip::compress(&empty_zip()[..], Vec::new(), &rounded).unwrap_err();
+    assert!(error.kind() == Kind::InvalidArgument && error.message().contains("checksums"));
 }

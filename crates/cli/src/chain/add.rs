@@ -70,6 +70,7 @@ fn add(args: &ChainAdd, chain: &mut Chain, name: &str, file: &Path) -> Result<Su
         lossy.look_at(source.file())?;
     }
     let options = AddOptions {
+        layout: source.size().map(|_| weightzip::scan(source.file())).transpose()?,
         lossy,
         like: source.metadata().cloned(),
         progress: Some(bar.callback()),

@@ -6,6 +6,7 @@
     reason = "helpers of tests may fail a test"
 )]
 
+mod archives;
 mod bad_input;
 mod bases;
 mod bench;

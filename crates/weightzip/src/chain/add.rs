@@ -5,6 +5,7 @@ use super::store::{Lock, read, step_of};
 use super::{Chain, MAX_DEPTH, Step};
 use crate::container::footer::Info;
 use crate::error::{Error, Result};
+use crate::formats::Layout;
 use crate::lossy::Rules;
 use crate::options::{Level, Options, Progress};
 use crate::pipeline::Summary;
@@ -18,6 +19,9 @@ pub struct AddOptions {
     pub level: Level,
     /// Worker threads; 0 means one per core. The result does not depend on it.
     pub threads: usize,
+    /// What [`scan`](crate::scan) found in the checkpoint, if it could be read at random
+    /// (see [`Options::layout`]).
+    pub layout: Option<Layout>,
     /// How tensors may be rounded: not at all without a rule. Each step is rounded from the checkpoint itself, so
     /// that errors don't add up.
     pub lossy: Rules,
@@ -38,6 +42,7 @@ impl Default for AddOptions {
         Self {
             level: Level::Default,
             threads: 0,
+            layout: None,
             lossy: Rules::default(),
             sha256: false,
             keyframe_every: 16,
@@ -79,6 +84,7 @@ impl Chain {
             options: Options {
                 level: options.level,
                 threads: options.threads,
+                layout: options.layout.clone(),
                 lossy: options.lossy.clone(),
                 sha256: options.sha256,
                 progress: options.progress.clone(),

@@ -33,7 +33,7 @@ enum Stop {
 
 type Found<T> = Result<T, Stop>;
 
-pub(super) fn is_meant(prefix: &[u8]) -> bool {
+pub(super) fn is_gguf(prefix: &[u8]) -> bool {
     prefix.starts_with(MAGIC)
 }
 
@@ -79,7 +79,7 @@ impl Header {
         let mut from = Reader { bytes: prefix, at: MAGIC.len(), order: ByteOrder::Little };
         let version = from.u32()?;
         let version = match version {
-            1 | 2 | 3 => version,
+            1..=3 => version,
             _ => {
                 from.order = ByteOrder::Big;
                 version.swap_bytes()

@@ -3,13 +3,26 @@
 //! A finder looks at the start of a file and either asks for more of it or returns a [`Layout`];
 //! what it doesn't claim is opaque. It never learns the file's length, so that a pipe and a file
 //! give the same plan; [`Layout::fit`] tells afterwards what is missing or left over.
+//!
+//! Files whose directory is not at the start, such as zip archives, are read at random; what comes
+//! through a pipe is put into a file first. So they give the same plan, too.
 
 mod gguf;
+mod numpy;
+mod onnx;
+mod pickle;
 mod safetensors;
+#[cfg(test)]
+pub(crate) mod tests;
+mod torch;
+mod zip;
 
+use crate::container::directory::MAX_DIMS;
+use crate::container::wire::MAX_STRING;
 use crate::error::{Error, Result};
 use crate::source::Source;
-use crate::span::Span;
+use crate::span::{Span, TensorInfo};
+use std::collections::HashSet;
 
 /// What a file was recognised as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +34,12 @@ pub enum Format {
     Safetensors,
     /// A GGUF file.
     Gguf,
+    /// A PyTorch checkpoint or a TorchScript program, or several.
+    Pytorch,
+    /// A NumPy array, or an archive of them: `.npy`, `.npz`.
+    Numpy,
+    /// An ONNX model.
+    Onnx,
 }
 
 impl Format {
@@ -30,6 +49,9 @@ impl Format {
             Self::Opaque => "opaque",
             Self::Safetensors => "safetensors",
             Self::Gguf => "gguf",
+            Self::Pytorch => "pytorch",
+            Self::Numpy => "numpy",
+            Self::Onnx => "onnx",
         }
     }
 
@@ -38,6 +60,9 @@ impl Format {
             Self::Opaque => 0,
             Self::Safetensors => 1,
             Self::Gguf => 2,
+            Self::Pytorch => 3,
+            Self::Numpy => 4,
+            Self::Onnx => 5,
         }
     }
 
@@ -46,6 +71,9 @@ impl Format {
         match id {
             1 => Self::Safetensors,
             2 => Self::Gguf,
+            3 => Self::Pytorch,
+            4 => Self::Numpy,
+            5 => Self::Onnx,
             _ => Self::Opaque,
         }
     }
@@ -65,6 +93,56 @@ pub struct Layout {
 impl Layout {
     fn opaque(warnings: Vec<String>) -> Self {
         Self { format: Format::Opaque, spans: Vec::new(), warnings }
+    }
+
+    /// The layout of a file of `size` bytes that has these tensors, in any order, and opaque bytes
+    /// around them. A name that comes twice gets its place added; what overlaps, or can't be
+    /// described, stays opaque.
+    fn of_tensors(format: Format, mut tensors: Vec<Span>, size: u64, warnings: Warnings) -> Self {
+        tensors.sort_by_key(|span| (span.range.start, span.range.end));
+        let (mut spans, mut names, mut at) = (Vec::new(), HashSet::new(), 0);
+        for mut span in tensors {
+            let Some(tensor) = span.tensor.as_mut() else { continue };
+            if span.range.start < at || span.range.end > size {
+                continue;
+            }
+            if names.contains(&tensor.name) {
+                tensor.name = format!("{} (at {})", tensor.name, span.range.start);
+            }
+            if flaw(&span).is_some() || !names.insert(name_of(&span).to_owned()) {
+                continue;
+            }
+            if at < span.range.start {
+                spans.push(Span::opaque(at..span.range.start));
+            }
+            at = span.range.end;
+            spans.push(span);
+        }
+        if at < size {
+            spans.push(Span::opaque(at..size));
+        }
+        Self { format, spans, warnings: warnings.finish() }
+    }
+
+    /// Checks what a caller brings.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (mut names, mut at) = (HashSet::new(), 0);
+        for span in &self.spans {
+            let bad = |why| Err(Error::argument(why).at(span.range.start).in_tensor(name_of(span)));
+            if span.range.start != at || span.range.end < at {
+                return bad(
+                    "the layout's spans must follow one another without gaps, from zero on",
+                );
+            }
+            if let Some(why) = flaw(span) {
+                return bad(why);
+            }
+            if span.tensor.is_some() && !names.insert(name_of(span)) {
+                return bad("the layout has two tensors of this name");
+            }
+            at = span.range.end;
+        }
+        Ok(())
     }
 
     /// Where the last span ends.
@@ -95,23 +173,108 @@ impl Layout {
     }
 }
 
+/// The span's tensor's name; empty if it has none.
+fn name_of(span: &Span) -> &str {
+    span.tensor.as_ref().map_or("", |tensor| &tensor.name)
+}
+
+/// Why a span can't be written to a `.wz`.
+fn flaw(span: &Span) -> Option<&'static str> {
+    let TensorInfo { name, dtype, shape } = span.tensor.as_ref()?;
+    if name.len() as u64 > MAX_STRING || shape.len() > MAX_DIMS {
+        return Some("a tensor has a name of more than a mebibyte, or more than 64 dimensions");
+    }
+    let bytes = span.range.end.checked_sub(span.range.start);
+    (dtype.bytes_of(shape) != bytes)
+        .then_some("a tensor has another number of bytes than its shape says")
+}
+
 /// A finder's answer.
 pub(crate) enum Scan {
     /// It needs this many bytes from the file's start, if there are as many.
     More(usize),
+    /// The file's directory is not at its start: it must be read at random, by [`scan`].
+    Whole,
     /// It is done.
     Done(Layout),
 }
 
-/// Looks at the first bytes of a file; `ended` if there are no more.
-pub(crate) fn scan_prefix(prefix: &[u8], ended: bool) -> Scan {
-    match gguf::is_meant(prefix) {
-        true => gguf::scan(prefix, ended),
-        false => safetensors::scan(prefix, ended),
+/// Why a finder gives up.
+enum Trouble {
+    /// The file can't be read.
+    Unreadable(Error),
+    /// It is not what it seems to be: why.
+    Broken(String),
+}
+
+/// What a finder that reads at random finds.
+type Found<T> = std::result::Result<T, Trouble>;
+
+fn broken<T>(why: impl Into<String>) -> Found<T> {
+    Err(Trouble::Broken(why.into()))
+}
+
+/// What is wrong with parts of a file: the first few, and how many more there are.
+#[derive(Default)]
+struct Warnings {
+    first: Vec<String>,
+    more: usize,
+}
+
+impl Warnings {
+    const SHOWN: usize = 8;
+
+    fn add(&mut self, warning: impl FnOnce() -> String) {
+        match self.first.len() < Self::SHOWN {
+            true => self.first.push(warning()),
+            false => self.more += 1,
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.first.push(format!("and {} more like these", self.more));
+        }
+        self.first
     }
 }
 
-/// Finds the spans of a file. Reads its header only.
+/// Reads `len` bytes that the file has, as was checked.
+fn read(source: &dyn Source, at: u64, len: usize) -> Found<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    source.read_at(at, &mut bytes).map_err(|e| Trouble::Unreadable(unreadable(e).at(at)))?;
+    Ok(bytes)
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::io("can't read the input", error)
+}
+
+/// Bytes that tell what a file may be.
+const MAGIC: usize = 9;
+
+/// Looks at the first bytes of a file; `ended` if there are no more.
+pub(crate) fn scan_prefix(prefix: &[u8], ended: bool) -> Scan {
+    if prefix.len() < MAGIC && !ended {
+        Scan::More(MAGIC)
+    } else if zip::is_zip(prefix) || onnx::is_onnx(prefix) {
+        Scan::Whole
+    } else if numpy::is_npy(prefix) {
+        numpy::scan(prefix, ended)
+    } else if gguf::is_gguf(prefix) {
+        gguf::scan(prefix, ended)
+    } else {
+        safetensors::scan(prefix, ended)
+    }
+}
+
+/// Whether a file that starts so has checksums of its tensors in it.
+pub(crate) fn has_checksums(prefix: &[u8]) -> bool {
+    zip::is_zip(prefix)
+}
+
+/// Finds the spans of a file. Reads its header or directory only, and for archives those of their
+/// members that say what is in others; of each at most 100 MB.
 ///
 /// # Errors
 /// [`Io`](crate::Kind::Io) if it can't be read. A file that breaks its format's rules is no
@@ -123,18 +286,34 @@ pub(crate) fn scan_prefix(prefix: &[u8], ended: bool) -> Scan {
 /// # Ok::<(), weightzip::Error>(())
 /// ```
 pub fn scan<S: Source + ?Sized>(source: &S) -> Result<Layout> {
-    let io = |e| Error::io("can't read the input", e);
-    let size = source.size().map_err(io)?;
+    let size = source.size().map_err(unreadable)?;
     let mut prefix = Vec::new();
     loop {
         let ended = prefix.len() as u64 == size;
         match scan_prefix(&prefix, ended) {
             Scan::Done(layout) => return Ok(layout.fit(size)),
+            Scan::Whole => return scan_at_random(&source, size, &prefix),
             Scan::More(wanted) => {
                 let have = prefix.len();
                 prefix.resize(wanted.min(usize::try_from(size).unwrap_or(usize::MAX)), 0);
-                source.read_at(have as u64, &mut prefix[have..]).map_err(io)?;
+                source.read_at(have as u64, &mut prefix[have..]).map_err(unreadable)?;
             }
         }
     }
+}
+
+fn scan_at_random(source: &dyn Source, size: u64, prefix: &[u8]) -> Result<Layout> {
+    let (what, found) = match zip::is_zip(prefix) {
+        true => ("zip archive", zip::scan(source, size).map(Some)),
+        false => ("ONNX model", onnx::scan(source, size)),
+    };
+    let warnings = match found {
+        Ok(Some(layout)) => return Ok(layout),
+        Ok(None) => Vec::new(),
+        Err(Trouble::Broken(why)) => {
+            vec![format!("not a valid {what}: {why}; kept as opaque bytes")]
+        }
+        Err(Trouble::Unreadable(error)) => return Err(error),
+    };
+    Ok(Layout::opaque(warnings).fit(size))
 }

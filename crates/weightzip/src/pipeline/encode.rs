@@ -3,6 +3,7 @@
 use super::batch::{Batch, How};
 use super::cutter::Cutter;
 use super::digest::{Digest, SpanHashes};
+use super::input;
 use super::rounder::Rounder;
 use super::stages::{Stage, Timers};
 use super::{Summary, batch_bytes};
@@ -12,8 +13,8 @@ use crate::container::directory::Entry;
 use crate::container::footer::Footer;
 use crate::container::header::Holds;
 use crate::container::writer::Writer;
-use crate::error::{Error, Result};
-use crate::formats::{self, Layout, Scan};
+use crate::error::Result;
+use crate::formats::Layout;
 use crate::options::{Options, Progress};
 use crate::plan;
 use crate::runner::Runner;
@@ -24,12 +25,14 @@ use std::sync::Arc;
 
 /// Compresses all of `reader` into `writer`, in one pass and bounded memory.
 ///
-/// Reads and writes in order; `reader` may be a pipe. The output depends on the input, the level
+/// Reads and writes in order; `reader` may be a pipe. An input whose directory is not at its start, such as a zip
+/// archive, is first copied to a temporary file, unless its [layout](Options::layout) is given. The output depends on the input, the level
 /// and the base alone; tensors of a base are found by name, unless it was
 /// [compared](crate::Base::compare_with) with the input.
 ///
 /// # Errors
-/// [`Io`](crate::Kind::Io) if reading or writing fails. What was written by then is not a `.wz`.
+/// [`Io`](crate::Kind::Io) if reading or writing fails, [`InvalidArgument`](crate::Kind::InvalidArgument) if a given layout
+/// has gaps, or an archive is to be rounded. What was written by then is not a `.wz`.
 ///
 /// ```
 /// use weightzip::{compress, decompress, DecodeOptions, Options};
@@ -43,11 +46,10 @@ use std::sync::Arc;
 /// assert_eq!(restored, original);
 /// # Ok::<(), weightzip::Error>(())
 /// ```
-pub fn compress<R: Read, W: Write>(mut reader: R, writer: W, options: &Options) -> Result<Summary> {
+pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> Result<Summary> {
     let timers = Timers::new(options.timings);
     let runner = Runner::new(options.threads)?;
-    let (prefix, layout) = timers.time(Stage::Read, || scan(&mut reader))?;
-    let from = prefix.as_slice().chain(reader);
+    let (from, layout) = timers.time(Stage::Read, || input::scanned(reader, options))?;
     let mut segments = plan::segments(&layout.spans, options.level);
     let rounder = Rounder::new(options, &mut segments)?;
     let (bases, found) = match options.base.is_empty() {
@@ -77,21 +79,6 @@ pub fn compress<R: Read, W: Write>(mut reader: R, writer: W, options: &Options) 
         Runner::Pool(pool) => encoder.overlapped(pool)?,
     }
     encoder.finish(layout, options)
-}
-
-/// The layout, and the bytes that were read to find it.
-fn scan(reader: &mut impl Read) -> Result<(Vec<u8>, Layout)> {
-    let (mut prefix, mut ended) = (Vec::new(), false);
-    loop {
-        match formats::scan_prefix(&prefix, ended) {
-            Scan::Done(layout) => return Ok((prefix, layout)),
-            Scan::More(wanted) => {
-                let missing = wanted.saturating_sub(prefix.len()) as u64;
-                let read = reader.by_ref().take(missing).read_to_end(&mut prefix);
-                ended = (read.map_err(|e| Error::io("can't read the input", e))? as u64) < missing;
-            }
-        }
-    }
 }
 
 struct Encoder<'a, R, W: Write> {

@@ -9,6 +9,7 @@ mod cutter;
 mod decode;
 mod digest;
 mod encode;
+mod input;
 mod rounder;
 mod stages;
 

@@ -9,6 +9,7 @@ use crate::container::header::Holds;
 use crate::container::section;
 use crate::container::segment::Segment;
 use crate::container::writer::Writer;
+use crate::formats::tests::{archive, checkpoint, dict, npy, tensor as tensor_in};
 use crate::record::{ByteOrder, Field, RecordLayout};
 use crate::{Dtype, Format, FrameOptions, Hints, Options, TensorInfo, compress, plan};
 
@@ -223,6 +224,26 @@ pub(super) fn vectors() -> Vec<Vector> {
             "too_long",
             "a safetensors file with bytes behind it",
             [&sample, b"more".as_slice()].concat(),
+        ),
+        whole(
+            "numpy",
+            "an archive of arrays: tensors with opaque bytes between them, one by columns",
+            archive(&[
+                ("small.npy", &npy("<f4", false, "(3,)", &[7; 12])),
+                ("columns.npy", &npy("<i8", true, "(2, 1)", &[1; 16])),
+                ("large.npy", &npy("<u2", false, "(300,)", &[9; 600])),
+            ]),
+        ),
+        whole(
+            "checkpoint",
+            "a PyTorch checkpoint: two storages, of which one has a name and a shape",
+            checkpoint(
+                &dict(&[
+                    ("w", tensor_in("0", 200, 0, &[20, 10], &[10, 1])),
+                    ("part", tensor_in("1", 200, 0, &[9], &[1])),
+                ]),
+                &[("0", &bf16(200)), ("1", &bf16(200))],
+            ),
         ),
         Vector {
             name: "sha256",

@@ -61,7 +61,7 @@ impl Column {
     fn new(field: &Field, records: &RecordLayout) -> Self {
         let one = Field { bit_offset: 0, count: 1, run: 0, ..*field };
         let layout = match field.role {
-            Role::Float { .. } | Role::Unsigned | Role::Signed if field.width % 8 == 0 => {
+            Role::Float { .. } | Role::Unsigned | Role::Signed if field.width.is_multiple_of(8) => {
                 RecordLayout::of(one).ordered(records.order())
             }
             _ => RecordLayout::opaque(),
@@ -150,7 +150,7 @@ impl Columns {
     pub(super) fn of(layout: &RecordLayout) -> Option<Self> {
         let mut end = 0;
         for field in layout.fields() {
-            if u32::from(field.bit_offset) != end || field.bits() % 8 != 0 {
+            if u32::from(field.bit_offset) != end || !field.bits().is_multiple_of(8) {
                 return None;
             }
             end += field.bits();

@@ -229,7 +229,9 @@ impl ModelFile {
         options: &Options,
         watch: &Watch<'_>,
     ) -> Result<u64> {
-        let summary = compress(Watched { inner: self.source()?, watch }, writer, options)?;
+        let inner = self.source()?;
+        let options = Options { layout: Some(formats::scan(&inner)?), ..options.clone() };
+        let summary = compress(Watched { inner, watch }, writer, &options)?;
         let source = summary.losses.as_ref().map_or(summary.blake3, |l| l.source_blake3);
         match source == self.blake3 {
             true => Ok(summary.compressed_bytes),

@@ -1,0 +1,248 @@
+//! Zip archives: directories at their ends, members that are stored or deflated.
+//!
+//! Only where members lie is looked for. What is stored may hold tensors; what is deflated or encrypted
+//! is never unpacked. A file may be several archives, one behind another, as PyTorch's distributed
+//! checkpoints are.
+
+use super::{Format, Found, Layout, Warnings, broken, numpy, read, torch};
+use crate::source::Source;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// Most bytes of directories.
+const MAX_DIRECTORY: u64 = 100_000_000;
+
+/// Bytes of an end record without its comment, of a zip64 end record, and of what points to that.
+const END: u64 = 22;
+const END_64: u64 = 56;
+const LOCATOR: u64 = 20;
+
+/// Bytes of a member's header without its name, and of an entry in the directory.
+const LOCAL: usize = 30;
+const ENTRY: usize = 46;
+
+/// Flags of members that are encrypted, in one way or another.
+const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
+
+/// Whether a file starts as an archive that has members does.
+pub(super) fn is_zip(prefix: &[u8]) -> bool {
+    prefix.starts_with(b"PK\x03\x04")
+}
+
+/// A member of an archive.
+pub(super) struct Member {
+    pub(super) name: String,
+    /// Where its data are; `None` if they are deflated or encrypted.
+    pub(super) data: Option<Range<u64>>,
+}
+
+/// Finds the tensors in an archive, or in several.
+pub(super) fn scan(source: &dyn Source, size: u64) -> Found<Layout> {
+    let (mut tensors, mut warnings, mut is_torch) = (Vec::new(), Warnings::default(), false);
+    let archives = archives(source, size)?;
+    for (number, members) in archives.iter().enumerate() {
+        if let Some(folder) = torch::folder(members) {
+            is_torch = true;
+            let prefix = if archives.len() > 1 { number.to_string() } else { String::new() };
+            torch::in_archive(source, members, folder, &prefix, &mut tensors, &mut warnings)?;
+        } else {
+            numpy::in_archive(source, members, &mut tensors, &mut warnings)?;
+        }
+    }
+    let format = match tensors.is_empty() {
+        _ if is_torch => Format::Pytorch,
+        true => Format::Opaque,
+        false => Format::Numpy,
+    };
+    Ok(Layout::of_tensors(format, tensors, size, warnings))
+}
+
+/// The members of each archive that the file consists of, from front to back.
+fn archives(source: &dyn Source, size: u64) -> Found<Vec<Vec<Member>>> {
+    let (mut archives, mut end, mut left) = (Vec::new(), size, MAX_DIRECTORY);
+    while end > 0 {
+        let found = End::find(source, end, end == size)?;
+        left = left.saturating_sub(found.directory.end - found.directory.start);
+        if left == 0 {
+            return broken(format!("its directory has more than {MAX_DIRECTORY} bytes"));
+        }
+        archives.push(members(source, &found)?);
+        end = found.start;
+    }
+    archives.reverse();
+    Ok(archives)
+}
+
+/// What an archive's end says of it.
+struct End {
+    /// Where the archive starts: offsets count from there.
+    start: u64,
+    directory: Range<u64>,
+    members: u64,
+}
+
+impl End {
+    /// Reads the end record of the archive that ends at `end`. Before it there may be a comment, but
+    /// only behind the last archive is one looked for: so each byte is read a few times at most.
+    fn find(source: &dyn Source, end: u64, is_last: bool) -> Found<Self> {
+        let longest = if is_last { END + u64::from(u16::MAX) } else { END };
+        for window in [END, longest] {
+            let from = end.saturating_sub(window);
+            let tail = read(source, from, len(end - from))?;
+            let ends_here = |at: &usize| {
+                let record = &tail[*at..];
+                record.starts_with(b"PK\x05\x06")
+                    && u16_at(record, 20).is_some_and(|n| len(END) + usize::from(n) == record.len())
+            };
+            if let Some(at) = (0..tail.len()).rev().find(ends_here) {
+                return Self::read(source, from + at as u64, &tail[at..]);
+            }
+        }
+        broken("it has no directory where it ends")
+    }
+
+    /// Reads what the end record at `at` says, or the zip64 one before it.
+    fn read(source: &dyn Source, at: u64, record: &[u8]) -> Found<Self> {
+        let numbers = || {
+            let (members, len, offset) =
+                (u16_at(record, 10)?, u32_at(record, 12)?, u32_at(record, 16)?);
+            Some((u64::from(members), u64::from(len), u64::from(offset)))
+        };
+        let (mut end, mut said) = (at, numbers());
+        if let Some(from) = at.checked_sub(LOCATOR + END_64) {
+            let before = read(source, from, len(LOCATOR + END_64))?;
+            if before.starts_with(b"PK\x06\x06") && before[len(END_64)..].starts_with(b"PK\x06\x07")
+            {
+                let numbers =
+                    || Some((u64_at(&before, 32)?, u64_at(&before, 40)?, u64_at(&before, 48)?));
+                (end, said) = (from, numbers());
+            }
+        }
+        let place = said.and_then(|(members, len, offset)| {
+            let directory = end.checked_sub(len)?..end;
+            Some(Self { start: directory.start.checked_sub(offset)?, directory, members })
+        });
+        place.map_or_else(|| broken("its directory would begin before it does"), Ok)
+    }
+}
+
+/// An entry of the directory.
+struct Entry<'a> {
+    name: &'a [u8],
+    flags: u16,
+    method: u16,
+    bytes: u64,
+    /// Where its header is, from the archive's start.
+    header: u64,
+}
+
+impl<'a> Entry<'a> {
+    /// The first entry of `directory`, and what follows it.
+    fn split(directory: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let fixed = directory.get(..ENTRY).filter(|e| e.starts_with(b"PK\x01\x02"))?;
+        let (flags, method) = (u16_at(fixed, 8)?, u16_at(fixed, 10)?);
+        let (mut bytes, original, mut header) =
+            (u32_at(fixed, 20)?.into(), u32_at(fixed, 24)?, u32_at(fixed, 42)?.into());
+        let rest = &directory[ENTRY..];
+        let (name, rest) = rest.split_at_checked(u16_at(fixed, 28)?.into())?;
+        let (extra, rest) = rest.split_at_checked(u16_at(fixed, 30)?.into())?;
+        let (_comment, rest) = rest.split_at_checked(u16_at(fixed, 32)?.into())?;
+        // Numbers that don't fit 32 bits follow in an extra field, in this order.
+        let mut large = zip64(extra).chunks_exact(8).map(|n| u64_at(n, 0));
+        if original == u32::MAX {
+            large.next()??;
+        }
+        for number in [&mut bytes, &mut header] {
+            if *number == u64::from(u32::MAX) {
+                *number = large.next()??;
+            }
+        }
+        Some((Self { name, flags, method, bytes, header }, rest))
+    }
+
+    /// Where the member is, header and all, and its data in it.
+    fn place(&self, source: &dyn Source, end: &End) -> Found<(Range<u64>, Range<u64>)> {
+        let name = String::from_utf8_lossy(self.name);
+        let fits = |at: u64, len: u64| {
+            at.checked_add(len).filter(|to| *to <= end.directory.start).map_or_else(
+                || broken(format!("member {name:?} would reach into its directory, or beyond")),
+                Ok,
+            )
+        };
+        let at = end.start.saturating_add(self.header);
+        fits(at, (LOCAL + self.name.len()) as u64)?;
+        let header = read(source, at, LOCAL + self.name.len())?;
+        let same = header.starts_with(b"PK\x03\x04")
+            && u16_at(&header, 8) == Some(self.method)
+            && u16_at(&header, 26).map(usize::from) == Some(self.name.len())
+            && header[LOCAL..] == *self.name;
+        let extra = u16_at(&header, 28).filter(|_| same);
+        let Some(extra) = extra else {
+            return broken(format!("member {name:?} has another header than its directory says"));
+        };
+        let data = fits(at, header.len() as u64 + u64::from(extra))?;
+        let to = fits(data, self.bytes)?;
+        Ok((at..to, data..to))
+    }
+}
+
+/// The members of one archive: they don't overlap, and no name comes twice.
+fn members(source: &dyn Source, end: &End) -> Found<Vec<Member>> {
+    let directory = &end.directory;
+    let bytes = read(source, directory.start, len(directory.end - directory.start))?;
+    let (mut rest, mut members, mut places) = (&bytes[..], Vec::new(), Vec::new());
+    while !rest.is_empty() {
+        let Some((entry, next)) = Entry::split(rest) else {
+            return broken("its directory is damaged");
+        };
+        rest = next;
+        let (place, data) = entry.place(source, end)?;
+        places.push(place);
+        let stored = entry.method == 0 && entry.flags & ENCRYPTED == 0;
+        // Names are for people, and for the finders, whose formats have ASCII ones.
+        let name = String::from_utf8_lossy(entry.name).into_owned();
+        members.push(Member { name, data: stored.then_some(data) });
+    }
+    if members.len() as u64 != end.members {
+        return broken("its directory has another number of members than it says");
+    }
+    places.sort_by_key(|place| place.start);
+    if places.windows(2).any(|two| two[0].end > two[1].start) {
+        return broken("its members overlap");
+    }
+    let mut names = HashSet::new();
+    match members.iter().find(|member| !names.insert(&member.name)) {
+        Some(twice) => broken(format!("it has two members of the name {:?}", twice.name)),
+        None => Ok(members),
+    }
+}
+
+/// The numbers of 64 bits among a directory entry's extra fields.
+fn zip64(mut extra: &[u8]) -> &[u8] {
+    const ZIP_64: u16 = 1;
+    while let (Some(id), Some(len)) = (u16_at(extra, 0), u16_at(extra, 2)) {
+        let Some((field, rest)) = extra[4..].split_at_checked(len.into()) else { break };
+        if id == ZIP_64 {
+            return field;
+        }
+        extra = rest;
+    }
+    &[]
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|b| u16::from_le_bytes(*b))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
+}
+
+/// A length that was bounded, as memory has it.
+fn len(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,81 @@
+//! The original and its layout, which may only be known when all of it was read.
+
+use crate::error::{Error, Result};
+use crate::formats::{self, Layout, Scan};
+use crate::options::Options;
+use std::fs::File;
+use std::io::{self, Chain, Cursor, Read, Seek};
+
+/// The original from its start.
+pub(super) enum Input<R> {
+    /// What was read to find the layout, and the rest.
+    Streamed(Chain<Cursor<Vec<u8>>, R>),
+    /// All of it, in a file without a name.
+    Spooled(File),
+}
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Streamed(from) => from.read(buf),
+            Self::Spooled(from) => from.read(buf),
+        }
+    }
+}
+
+/// What is to be compressed, and its layout: the given one, if it takes random reads to find it.
+pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Input<R>, Layout)> {
+    options.layout.as_ref().map_or(Ok(()), Layout::check)?;
+    let (mut prefix, mut ended) = (Vec::new(), false);
+    let layout = loop {
+        match formats::scan_prefix(&prefix, ended) {
+            Scan::Done(layout) => break Some(layout),
+            Scan::Whole => break options.layout.clone(),
+            Scan::More(wanted) => {
+                let missing = wanted.saturating_sub(prefix.len()) as u64;
+                let read = reader.by_ref().take(missing).read_to_end(&mut prefix);
+                ended = (read.map_err(unreadable)? as u64) < missing;
+            }
+        }
+    };
+    if !options.lossy.is_empty() && formats::has_checksums(&prefix) {
+        return Err(Error::argument(
+            "the input is an archive whose members have checksums, which would no longer fit rounded ones; \
+             save its tensors as safetensors first",
+        ));
+    }
+    let mut from = Cursor::new(prefix).chain(reader);
+    match layout {
+        Some(layout) => Ok((Input::Streamed(from), layout)),
+        None => {
+            let file = spool(&mut from)?;
+            let layout = formats::scan(&file)?;
+            Ok((Input::Spooled(file), layout))
+        }
+    }
+}
+
+/// Copies an input into a file that goes with its handle.
+fn spool(from: &mut impl Read) -> Result<File> {
+    let cant = |e| Error::io("can't copy the input to a temporary file (TMPDIR says where)", e);
+    let mut file = tempfile::tempfile().map_err(cant)?;
+    // Whose error it is: that of a reader, or of the disk.
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => io::Write::write_all(&mut file, &buffer[..n]).map_err(cant)?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(unreadable(e)),
+        }
+    }
+    file.rewind().map_err(cant)?;
+    Ok(file)
+}
+
+/// Bytes that are copied at a time.
+const BUFFER: usize = 1 << 20;
+
+fn unreadable(error: io::Error) -> Error {
+    Error::io("can't read the input", error)
+}
