@@ -180,11 +180,16 @@ fn name_of(span: &Span) -> &str {
 
 /// Why a span can't be written to a `.wz`.
 fn flaw(span: &Span) -> Option<&'static str> {
+    let bytes = span.range.end.checked_sub(span.range.start);
+    if let Some(records) = &span.records
+        && !bytes.is_some_and(|bytes| bytes.is_multiple_of(records.bytes().into()))
+    {
+        return Some("a span has a part of a record");
+    }
     let TensorInfo { name, dtype, shape } = span.tensor.as_ref()?;
     if name.len() as u64 > MAX_STRING || shape.len() > MAX_DIMS {
         return Some("a tensor has a name of more than a mebibyte, or more than 64 dimensions");
     }
-    let bytes = span.range.end.checked_sub(span.range.start);
     (dtype.bytes_of(shape) != bytes)
         .then_some("a tensor has another number of bytes than its shape says")
 }

@@ -120,7 +120,8 @@ impl<'a> Archive<'a> {
                 ));
                 continue;
             }
-            let row = || vec![bytes / storage.dtype.block().1];
+            let (elements, size) = storage.dtype.block();
+            let row = || vec![(bytes / size).saturating_mul(elements)];
             let (name, shape) = match &storage.whole {
                 Some((name, shape)) => (name.as_deref(), shape.clone()),
                 None => (None, row()),
