@@ -42,7 +42,9 @@ impl Numbers {
         let width = low.1.width + upper.map_or(0, |(_, f)| f.width);
         let shared = |f: &Field| low.1.count.is_multiple_of(f.count);
         let scale = fields().find(|(_, f)| {
-            matches!(f.role, Role::Float { .. } | Role::Exponent) && f.width.is_multiple_of(8) && shared(f)
+            matches!(f.role, Role::Float { .. } | Role::Exponent)
+                && f.width.is_multiple_of(8)
+                && shared(f)
         });
         let factor = scale.and_then(|(_, scale)| {
             fields().find(|(at, f)| {
