@@ -50,15 +50,19 @@ def by_library(library: ctypes.CDLL, array: np.ndarray, kind: Type) -> np.ndarra
     return out
 
 
-def write(path: Path, arrays: dict[str, np.ndarray], kind: Type) -> None:
+def write(path: Path, arrays: dict[str, np.ndarray], kind: Type) -> Path:
+    """A file of arrays whose bytes are of this type already."""
     writer = gguf.GGUFWriter(path, "bert")
+    writer.add_string("general.name", "MiniLM")
+    writer.add_array("tokenizer.ggml.tokens", ["[PAD]", "[UNK]", "[CLS]"])
+    writer.add_float32("bert.attention.layer_norm_epsilon", 1e-12)
     for name, array in arrays.items():
         writer.add_tensor(name, array, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    print(f"{path}: {path.stat().st_size} bytes")
+    return path
 
 
 def main() -> None:
@@ -70,13 +74,13 @@ def main() -> None:
     for name in OF_PACKAGE:
         kind = Type[name]
         quantised = {key: by_package(array, kind) for key, array in matrices(kind).items()}
-        write(given.folder / f"minilm_{name.lower()}.gguf", quantised, kind)
+        print(write(given.folder / f"minilm_{name.lower()}.gguf", quantised, kind))
     if given.ggml:
         library = ctypes.CDLL(given.ggml)
         for name in OF_LIBRARY:
             kind = Type[name]
             quantised = {key: by_library(library, array, kind) for key, array in matrices(kind).items()}
-            write(given.folder / f"minilm_{name.lower()}.gguf", quantised, kind)
+            print(write(given.folder / f"minilm_{name.lower()}.gguf", quantised, kind))
 
 
 if __name__ == "__main__":

@@ -19,21 +19,6 @@ QUANTISED = [Type[name] for name in gguf_files.OF_PACKAGE]
 BOUNDS = {"Q8_0": (94.8, 94.3), "Q4_0": (92.2, 91.5), "Q4_1": (91.4, 90.7), "Q5_0": (98.0, 94.0)}
 
 
-def write(path, arrays, kind, **options):
-    """A file of arrays that are bytes of this type already."""
-    writer = gguf.GGUFWriter(path, "llama", **options)
-    writer.add_string("general.name", "a test")
-    writer.add_array("tokenizer.ggml.tokens", ["<s>", "a", "b"])
-    writer.add_float32("a.float", 1.5)
-    for name, array in arrays.items():
-        writer.add_tensor(name, array, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 def restored(wz, path, level):
     """Whether a file comes back, and what share of it was left."""
     packed = path.with_suffix(f".{level}.wz")
@@ -48,7 +33,7 @@ def test_every_type_of_the_package_is_known(wz, tmp_path, kind):
     elements, size = GGML_QUANT_SIZES[kind]
     rng = np.random.default_rng(kind.value)
     random = {name: rng.integers(0, 256, (6, 8 * size), np.uint8) for name in ("first", "second")}
-    path = write(tmp_path / "model.gguf", random, kind)
+    path = gguf_files.write(tmp_path / "model.gguf", random, kind)
     packed, _ = restored(wz, path, "max")
     # What the package itself reads.
     expected = {t.name: t for t in gguf.GGUFReader(path).tensors}
@@ -67,7 +52,7 @@ def test_every_type_of_the_package_is_known(wz, tmp_path, kind):
 @pytest.mark.parametrize("level", ["default", "max"])
 @pytest.mark.parametrize("kind", QUANTISED, ids=lambda kind: kind.name)
 def test_size_is_within_its_bound(wz, tmp_path, quantised, kind, level):
-    path = write(tmp_path / "model.gguf", quantised(kind), kind)
+    path = gguf_files.write(tmp_path / "model.gguf", quantised(kind), kind)
     packed, share = restored(wz, path, level)
     assert share <= 1.001
     if bounds := BOUNDS.get(kind.name):
