@@ -77,6 +77,13 @@ def test_tensors_have_the_names_that_lead_to_them():
     assert archive.read("optimizer.state.0.exp_avg") == values
 
 
+def test_fp4_is_counted_in_elements():
+    """PyTorch counts pairs."""
+    pairs = torch.arange(48, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    assert listed(archive_of(saved({"w": pairs.view(6, 8)}))) == {"w": ("F4", (6, 16))}
+    assert listed(archive_of(saved({"part": pairs[8:]}))) == {"data/0": ("F4", (96,))}
+
+
 def test_whole_modules_and_torchscript():
     model = torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.Linear(48, 2))
     names = set(model.state_dict())

@@ -258,6 +258,7 @@ fn layouts_of_callers_are_checked() {
         (vec![bytes(0, 2), bytes(1, 3)], "gaps"),
         (wrong, "shape says"),
         (twice, "two tensors"),
+        (vec![Span::records(0..3, Dtype::F32.record_layout())], "part of a record"),
     ] {
         let error = of(spans).check().unwrap_err();
         assert!(
