@@ -18,7 +18,7 @@ const FEWEST: usize = 4096;
 const SAMPLE: usize = 4096;
 const SAMPLES: usize = 16;
 
-/// 256ths of a bit that floats must save per byte.
+/// What floats must save per byte, where a bit counts 256.
 const LEAST: u64 = 64;
 
 /// The same, by which others must be better than F16: its exponents with three mantissa bits look like
@@ -60,7 +60,7 @@ impl Guess {
     }
 }
 
-/// 256ths of a bit per byte that exponents take less than all their bits.
+/// How much less than all their bits exponents take, per byte, where a bit counts 256.
 fn saved<'a>(dtype: Dtype, samples: impl Iterator<Item = &'a [u8]>) -> u64 {
     let Some(float) = dtype.record_layout().floats() else { return 0 };
     let mut counts = vec![0u32; 1 << float.exponent_bits];
