@@ -182,7 +182,12 @@ fn coded_name(
     rounded: fn(&Path) -> PathBuf,
 ) -> Option<PathBuf> {
     if let Coder::Compress(_) = job.coder {
-        return is_coded(name).then(|| job.with_suffix(name));
+        // Archives stay as they are where others are rounded; what can't be read fails later.
+        let fits = || {
+            !job.is_lossy()
+                || job::prefix(&entry.path).map_or(true, |p| weightzip::can_be_rounded(&p))
+        };
+        return (is_coded(name) && fits()).then(|| job.with_suffix(name));
     }
     let restored = job::without_suffix(name)?;
     let is_rounded = job::prefix(&entry.path).is_ok_and(|prefix| weightzip::is_rounded(&prefix));

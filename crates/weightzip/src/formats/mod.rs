@@ -273,9 +273,14 @@ pub(crate) fn scan_prefix(prefix: &[u8], ended: bool) -> Scan {
     }
 }
 
-/// Whether a file that starts so has checksums of its tensors in it.
-pub(crate) fn has_checksums(prefix: &[u8]) -> bool {
-    zip::is_zip(prefix)
+/// Whether the tensors of a file that starts so can be rounded: those of archives have checksums in
+/// it, which would no longer fit.
+///
+/// ```
+/// assert!(weightzip::can_be_rounded(b"GGUF") && !weightzip::can_be_rounded(b"PK\x03\x04"));
+/// ```
+pub fn can_be_rounded(prefix: &[u8]) -> bool {
+    !zip::is_zip(prefix)
 }
 
 /// Finds the spans of a file. Reads its header or directory only, and for archives those of their

@@ -38,7 +38,7 @@ pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Inpu
             }
         }
     };
-    if !options.lossy.is_empty() && formats::has_checksums(&prefix) {
+    if !options.lossy.is_empty() && !formats::can_be_rounded(&prefix) {
         return Err(Error::argument(
             "the input is an archive whose members have checksums, which would no longer fit rounded ones; \
              save its tensors as safetensors first",
