@@ -1870,6 +1870,10 @@ def decode_column(coding: int, payload: bytes, field: Field, block: Block, base:
     else:
         one = Field(0, 1, 8, OPAQUE_ROLE, 0, 0)
     layout = RecordLayout(one.length, block.layout.byte_order, [one])
+    if base is not None:
+        # Its base is in the block, too.
+        hashed = xxh3_128(base).to_bytes(16, "little")
+        require(payload[PREAMBLE_LENGTH:][:16] == hashed, block.body.start, "a column of another base")
     column = decode_inner(coding, payload, layout, block, base, of_bytes=True)
     require(len(column) == field.length * block.records, block.body.start, "a column of another length")
     return column

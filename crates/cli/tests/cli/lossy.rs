@@ -53,7 +53,7 @@ fn a_near_lossless_file_says_so_in_its_name_and_in_all_that_is_said_of_it() {
 fn archives_in_a_folder_stay_as_they_are() {
     let dir = Scratch::new();
     dir.write("repo/m.safetensors", model(1));
-    dir.write("repo/m.pt", b"PK\x03\x04 is how archives start".to_vec());
+    dir.write("repo/m.pt", b"PK\x03\x04 is how archives start");
     dir.wz(&["compress", "repo", "--lossy", "abs=2^-12"]).ok();
     assert_eq!(dir.read("repo.lossy.wz/m.pt"), dir.read("repo/m.pt"));
     assert!(dir.exists("repo.lossy.wz/m.safetensors.lossy.wz"));

@@ -32,8 +32,15 @@ fn gguf(rows: u64, row: u64, dtypes: &[Dtype]) -> Vec<u8> {
                 let small = |n: u32| ((n >> 8) % 16 + (n >> 16) % 16) / if wide { 2 } else { 6 };
                 let byte = |n: u32| (small(n) | small(n >> 4) << 4).to_le_bytes()[0];
                 match many {
-                    2 => data
-                        .extend([numbers.next().unwrap().to_le_bytes()[3], 0x20 - u8::from(wide)]),
+                    // A second float, the minimum, goes with the scale: larger, and negative.
+                    2 => {
+                        let random = numbers.next().unwrap().to_le_bytes()[3];
+                        let top = 0x20 - u8::from(wide);
+                        match data.get(start).copied() {
+                            Some(scale) => data.extend([scale ^ random >> 5, top + 0x8C]),
+                            None => data.extend([random, top]),
+                        }
+                    }
                     _ => data.extend(numbers.by_ref().take(many).map(byte)),
                 }
             }
@@ -61,21 +68,29 @@ pub(super) fn ok() -> Vec<Vector> {
     ]
 }
 
-pub(super) fn errors() -> Vec<Vector> {
-    let file = gguf(30, 10, &[Dtype::Q5_0]);
-    let level = Level::Max;
+/// A file of blocks of a dtype at level max, in whose first payload something is changed.
+fn bad(
+    dtype: Dtype,
+    name: &'static str,
+    shows: &'static str,
+    edit: &dyn Fn(&mut Vec<u8>),
+) -> Vector {
+    let (file, level) = (gguf(30, 10, &[dtype]), Level::Max);
     let wz = compressed(&file, &Options { threads: 1, level, ..Options::default() });
-    let bad = |name, shows, edit: &dyn Fn(&mut Vec<u8>)| {
-        let mut parts = Parts::of_file(&wz);
-        let fields = |s: &Section| s.kind == section::BLOCK && s.sub == Coding::Fields.wire_id();
-        let (_, payload) = parts.sections.iter_mut().find(|(s, _)| fields(s)).unwrap();
-        assert_eq!((payload[4], payload[16 + 4 + 16]), (1, Coding::Bytes.wire_id()));
-        edit(payload);
-        let outcome = Err(Kind::Corruption);
-        Vector { name, shows, wz: parts.join(), outcome, is_frame: false, bases: &[] }
-    };
-    // Entries of scale, upper bits and numbers start at 16, 24 and 32; the scale's payload at 48.
-    let symbols = |p: &[u8]| {
+    let mut parts = Parts::of_file(&wz);
+    let is_fields = |s: &Section| s.kind == section::BLOCK && s.sub == Coding::Fields.wire_id();
+    let (_, payload) = parts.sections.iter_mut().find(|(s, _)| is_fields(s)).unwrap();
+    assert_eq!((payload[4], payload[16 + 4 + 16]), (1, Coding::Bytes.wire_id()));
+    edit(payload);
+    let outcome = Err(Kind::Corruption);
+    Vector { name, shows, wz: parts.join(), outcome, is_frame: false, bases: &[] }
+}
+
+pub(super) fn errors() -> Vec<Vector> {
+    let bad = |name, shows, edit: &dyn Fn(&mut Vec<u8>)| bad(Dtype::Q5_0, name, shows, edit);
+    // Entries of scale, upper bits (or minimum) and numbers start at 16, 24 and 32, the scale's payload at 48:
+    // where the next one starts.
+    let second = |p: &[u8]| {
         let scale = u32::from_le_bytes([p[16], p[17], p[18], p[19]]) as usize;
         16 + (32 + scale).next_multiple_of(16)
     };
@@ -89,6 +104,11 @@ pub(super) fn errors() -> Vec<Vector> {
             p[21] = 1;
         }),
         bad("fields_both", "upper bits beside symbols", &|p| p[24 + 4] = Coding::Zstd.wire_id()),
+        self::bad(Dtype::Q4_1, "fields_hash", "a column whose base has another hash", &|p| {
+            assert_eq!(p[24 + 4..][..2], [Coding::Difference.wire_id(), 3]);
+            let at = second(p);
+            p[at + 16] ^= 1;
+        }),
         bad("fields_nested", "fields within fields", &|p| p[16 + 4] = Coding::Fields.wire_id()),
         bad("fields_based", "a column against a base", &|p| p[16 + 4] = Coding::Xor.wire_id()),
         bad("fields_symbols", "symbols of another coding", &|p| {
@@ -97,20 +117,20 @@ pub(super) fn errors() -> Vec<Vector> {
         bad("fields_short", "a payload of more bytes than there are", &|p| p[32 + 2] += 1),
         bad("fields_long", "bytes behind the last payload", &|p| p.push(0)),
         bad("fields_count", "another number of symbols", &|p| {
-            let at = symbols(p);
+            let at = second(p);
             p[at] += 1;
         }),
         bad("fields_tables", "more tables than there may be", &|p| {
-            let at = symbols(p);
+            let at = second(p);
             p[at + 7] = 8;
         }),
         bad("fields_bounds", "bounds that descend", &|p| {
-            let at = symbols(p);
+            let at = second(p);
             assert!(p[at + 7] > 0);
             p[at + 16] = 255;
         }),
         bad("fields_room", "symbols that their fields have no room for", &|p| {
-            let at = symbols(p);
+            let at = second(p);
             p[at + 4] = p[at + 4].wrapping_add(32);
         }),
     ]

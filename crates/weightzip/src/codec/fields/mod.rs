@@ -10,7 +10,7 @@ use super::ranges::{bytes, difference};
 use super::{
     Block, Coding, Given, Hints, PREAMBLE, begin, decode_unchecked, records_of, smallest, take,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::options::Level;
 use crate::record::{Field, RecordLayout, Role};
 use beside::Beside;
@@ -81,7 +81,7 @@ impl Column {
         let numbers = column.len() / usize::from(self.layout.bytes());
         // Scales are few, so they can take their time.
         let level = if self.layout.floats().is_some() { Level::Max } else { hints.level };
-        let hints = Hints { level, row: hints.row * (numbers / records) };
+        let hints = Hints { level, row: hints.row.saturating_mul(numbers / records) };
         let (count, mut payload) = (u32::try_from(numbers).unwrap_or(u32::MAX), Vec::new());
         let (coding, start) = smallest(&self.layout, None, hints, count, column, &mut payload)?;
         payload.drain(..start);
@@ -124,8 +124,11 @@ impl Column {
         let records = u32::try_from(numbers).unwrap_or(u32::MAX);
         let block = Block { coding, records, check: 0, payload };
         let given = Given { context: None, base: base.as_deref() };
-        decode_unchecked(&self.layout, given, &block, &mut column)?;
-        Ok(column)
+        match decode_unchecked(&self.layout, given, &block, &mut column) {
+            // Its base is in the block, too.
+            Err(e) if e.kind() == Kind::InvalidArgument => Err(bad("has a column of another base")),
+            done => done.map(|()| column),
+        }
     }
 
     /// Its bytes of all records, in order.
