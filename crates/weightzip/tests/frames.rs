@@ -47,7 +47,8 @@ fn any_data(u: &mut Unstructured) -> Result<(RecordLayout, Vec<u8>)> {
     let pattern: Vec<u8> = u.arbitrary()?;
     let most = 1usize << u.int_in_range(0..=18)?;
     let records = u.int_in_range(0..=most)?;
-    let bytes = (records * usize::from(layout.bytes())).min(4 << 20);
+    let size = usize::from(layout.bytes());
+    let bytes = records.min((4 << 20) / size) * size;
     let data = pattern.into_iter().chain([0x3D, 0x80, 7]).cycle();
     Ok((layout, data.take(bytes).collect()))
 }
