@@ -23,6 +23,8 @@ const MOST: u64 = 2 << 20;
 const RUN: u64 = 1 << 10;
 /// Bytes of a run of opaque bytes: zstd looks for what came before.
 const OPAQUE_RUN: u64 = 4 << 10;
+/// Bytes of a run of records of several fields: each field has a header of its own.
+const FIELDS_RUN: u64 = 4 << 10;
 /// Runs of a block of which many are looked at.
 const RUNS: u64 = 16;
 
@@ -154,6 +156,7 @@ impl Group {
         match self.layout.floats() {
             Some(_) => RUN * size,
             None if self.layout.is_opaque() => OPAQUE_RUN,
+            None if self.layout.fields().len() > 1 => (FIELDS_RUN / size).max(1) * size,
             None => (RUN / size).max(1) * size,
         }
     }
