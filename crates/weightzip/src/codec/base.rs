@@ -192,7 +192,7 @@ pub(super) fn check(base: &[u8], hash: &[u8; HASH], running: Running) -> Result<
     match running.xxh3_128(level(), base).to_le_bytes() == *hash {
         true => Ok(()),
         false => Err(Error::argument(
-            "the base has other bytes than the one that this block was made with",
+            "the base has other bytes than the one that this block was made with; wz inspect says which one it needs",
         )),
     }
 }
