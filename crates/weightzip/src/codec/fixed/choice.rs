@@ -89,15 +89,15 @@ fn sampled<'a>(float: Float, data: &[u8], room: &'a mut [u8; MOST_BYTES]) -> &'a
 }
 
 /// What a sample is as floats that are on no grid.
-struct Ordinary<'a> {
+struct Ordinary {
     float: Float,
-    sample: &'a [u8],
+    exponents: [u16; SAMPLE],
     /// Low mantissa bits that are zero in all.
     dropped: u32,
 }
 
-impl<'a> Ordinary<'a> {
-    fn of(float: Float, sample: &'a [u8]) -> Self {
+impl Ordinary {
+    fn of(float: Float, sample: &[u8]) -> Self {
         // Whole words, for elements are little-endian and fill them.
         let words = sample.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
         let all = words.fold(0, |all, word| all | word);
@@ -107,11 +107,11 @@ impl<'a> Ordinary<'a> {
             _ => all,
         };
         let dropped = all.trailing_zeros().min(float.mantissa_bits());
-        Self { float, sample, dropped }
-    }
-
-    fn exponents(&self) -> impl Iterator<Item = usize> {
-        (0..SAMPLE).map(|i| usize::from(self.float.exponent(self.sample, i)))
+        let mut exponents = [0; SAMPLE];
+        for (i, exponent) in exponents.iter_mut().enumerate() {
+            *exponent = float.exponent(sample, i);
+        }
+        Self { float, exponents, dropped }
     }
 
     /// Whether at least half of the elements are so small that they would have bits below the grid.
@@ -119,13 +119,14 @@ impl<'a> Ordinary<'a> {
         let bits = (self.float.mantissa_bits() - self.dropped).cast_signed();
         let bias = (1 << (self.float.exponent_bits - 1)) - 1;
         let last = usize::try_from(power + bias + bits).unwrap_or(0);
-        self.exponents().filter(|exponent| *exponent < last).count() >= SAMPLE / 2
+        self.exponents.iter().filter(|exponent| usize::from(**exponent) < last).count()
+            >= SAMPLE / 2
     }
 
     /// Bits that it takes in escape planes, where a bit counts 256.
     fn bits(&self) -> u64 {
         let mut counts = vec![0; EXPONENTS];
-        self.exponents().for_each(|exponent| counts[exponent] += 1);
+        self.exponents.iter().for_each(|exponent| counts[usize::from(*exponent)] += 1);
         let mut ranks: Vec<u32> = counts.into_iter().filter(|n| *n > 0).collect();
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let residual = u64::from(self.float.mantissa_bits() + 1 - self.dropped);
