@@ -37,6 +37,7 @@ def files(content: bytes):
     arrays = {name: array_of(tensor) for name, tensor in tensors.items()}
     plain = {name: array for name, array in arrays.items() if array.dtype.name != "bfloat16"}
     yield "safetensors", content
+    yield "raw dump", content[8 + int.from_bytes(content[:8], "little") :]
     yield "torch.save", saved(torch.save, tensors)
     if plain:
         yield "numpy.savez", saved(lambda file: np.savez(file, **plain))
@@ -48,7 +49,7 @@ def files(content: bytes):
 def main() -> None:
     print(f"| tensors | file | bytes | {' | '.join(LEVELS)} |\n| --- | --- | ---: | ---: | ---: |")
     casts = minilm.casts(minilm.read_model())
-    for name in ("minilm_bf16", "minilm_fp32"):
+    for name in ("minilm_bf16", "minilm_fp16", "minilm_fp32"):
         for kind, content in files(casts[name]):
             shares = []
             for level in LEVELS:
