@@ -1789,7 +1789,8 @@ def numbers_of(fields: list[Field]) -> Numbers | None:
         width += fields[upper].bits
         if fields[upper].count != count or fields[upper].bits not in (1, 2, 4) or width > 8:
             return None
-    is_scale = [f.role in (FLOAT, EXPONENT) and f.bits % 8 == 0 and count % f.count == 0 for f in fields]
+    is_sized = [f.role == FLOAT and f.bits % 8 == 0 or f.role == EXPONENT and f.bits == 8 for f in fields]
+    is_scale = [sized and count % f.count == 0 for sized, f in zip(is_sized, fields)]
     scale = next((i for i in at if is_scale[i]), None)
     factor = None
     if scale is not None:

@@ -1,8 +1,9 @@
 //! Floats of a record that go with others of it, such as the minimum of a block with its scale: one is
 //! coded as how far it is from the other, moved by what most are apart and with the sign that most have.
 
-use super::bad;
+use super::{bad, integers};
 use crate::error::Result;
+use crate::record::ByteOrder;
 use weightzip_kernels::field::Float;
 
 /// Flag: there is another column.
@@ -80,11 +81,8 @@ fn below_sign(float: Float) -> u64 {
 
 /// The floats as integers.
 fn values(float: Float, column: &[u8]) -> impl Iterator<Item = u64> {
-    let add = |n: u64, &byte: &u8| n << 8 | u64::from(byte);
-    column.chunks_exact(float.bytes).map(move |number| match float.big_endian {
-        true => number.iter().fold(0, add),
-        false => number.iter().rev().fold(0, add),
-    })
+    let order = if float.big_endian { ByteOrder::Big } else { ByteOrder::Little };
+    integers(float.bytes, order, column)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::options::Level;
-use crate::record::{Field, RecordLayout, Role};
+use crate::record::{ByteOrder, Field, RecordLayout, Role};
 use beside::Beside;
 use numbers::Numbers;
 use weightzip_kernels::strip::ALIGN;
@@ -287,6 +287,15 @@ fn symbols(numbers: &Numbers, row: usize, columns: &[Vec<u8>]) -> Option<Vec<u8>
     begin(u32::try_from(symbols.len()).ok()?, &mut payload);
     bytes::encode(&symbols, numbers.by(&keys), &mut payload)?;
     Some(payload)
+}
+
+/// A column's numbers of so many bytes, whatever they mean.
+fn integers(bytes: usize, order: ByteOrder, column: &[u8]) -> impl Iterator<Item = u64> {
+    let add = |n: u64, &byte: &u8| n << 8 | u64::from(byte);
+    column.chunks_exact(bytes).map(move |number| match order {
+        ByteOrder::Little => number.iter().rev().fold(0, add),
+        ByteOrder::Big => number.iter().fold(0, add),
+    })
 }
 
 fn bad(why: &str) -> Error {

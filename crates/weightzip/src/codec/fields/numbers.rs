@@ -1,7 +1,7 @@
 //! The small numbers of a record as symbols, and what the scales beside them say of each.
 
 use super::super::ranges::bytes::Keys;
-use super::bad;
+use super::{bad, integers};
 use crate::error::Result;
 use crate::record::{ByteOrder, Field, RecordLayout, Role};
 
@@ -41,11 +41,12 @@ impl Numbers {
         }
         let width = low.1.width + upper.map_or(0, |(_, f)| f.width);
         let shared = |f: &Field| low.1.count.is_multiple_of(f.count);
-        let scale = fields().find(|(_, f)| {
-            matches!(f.role, Role::Float { .. } | Role::Exponent)
-                && f.width.is_multiple_of(8)
-                && shared(f)
-        });
+        // No exponent of more bits: sums of them stay small.
+        let sized = |f: &Field| match f.role {
+            Role::Float { .. } => f.width.is_multiple_of(8),
+            role => role == Role::Exponent && f.width == 8,
+        };
+        let scale = fields().find(|(_, f)| sized(f) && shared(f));
         let factor = scale.and_then(|(_, scale)| {
             fields().find(|(at, f)| {
                 let finer = shared(f) && f.count.is_multiple_of(scale.count);
@@ -160,27 +161,20 @@ fn collect(field: &Field, symbols: &[u8], shift: u8) -> Vec<u8> {
 
 /// How large scales are, in quarters of an octave: a float's exponent and two bits of its mantissa.
 fn tops(field: &Field, order: ByteOrder, column: &[u8]) -> Vec<i64> {
-    let bytes = usize::from(field.width / 8);
-    let value = |number: &[u8]| {
-        let add = |n: u64, &byte: &u8| n << 8 | u64::from(byte);
-        match order {
-            ByteOrder::Little => number.iter().rev().fold(0, add),
-            ByteOrder::Big => number.iter().fold(0, add),
-        }
-    };
-    let top = |number: &[u8]| {
-        let bits = value(number);
+    let top = |bits: u64| {
         let top = match field.role {
             Role::Float { exponent_bits } => {
                 let magnitude = bits & (u64::MAX >> (64 - u32::from(field.width) + 1));
-                let mantissa = field.width - 1 - exponent_bits;
-                magnitude << 2 >> mantissa
+                match field.width - 1 - exponent_bits {
+                    mantissa @ 0..2 => magnitude << (2 - mantissa),
+                    mantissa => magnitude >> (mantissa - 2),
+                }
             }
             _ => bits << 2,
         };
         i64::try_from(top).unwrap_or(i64::MAX)
     };
-    column.chunks_exact(bytes).map(top).collect()
+    integers(usize::from(field.width / 8), order, column).map(top).collect()
 }
 
 /// How large a factor is, in quarters of an octave.
@@ -236,5 +230,12 @@ mod tests {
         let columns = [Vec::new(), Vec::new(), factors, halves(&[0x3C])];
         assert_eq!(numbers.keys(0, &columns), [58, 62, 66, 70, 58, 62, 66, 70]);
         assert_eq!(numbers.by(&[0; 8]).run, 16);
+        // A long float has no more than others; long exponents are none.
+        let double = Field::float(64, 11);
+        assert_eq!(tops(&double, ByteOrder::Little, &[0xFF; 8]), [0x1FFF]);
+        let long = Field { width: 64, ..Field::exponent() };
+        let fields = [long, Field::signed(8).times(32)];
+        let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
+        assert!(numbers.keys(0, &[vec![0xFF; 64], Vec::new()]).is_empty());
     }
 }
