@@ -12,7 +12,7 @@ import hashlib
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import cycle, pairwise
 from math import copysign, prod
@@ -569,7 +569,7 @@ MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
 LONGEST_WITHOUT_BASE = 240
 BYTES = 0x85
-XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS = range(0x86, 0x8F)
+XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS, ZEROS, PALETTE = range(0x86, 0x91)
 NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA)
 
 
@@ -1611,22 +1611,37 @@ def take_step(base: int, step: int, floor: int, bits: int) -> int:
 
 # --- Codings: Sparse ---
 
-OPAQUE_BYTES = RecordLayout(1, "little", [Field(0, 1, 8, 0, 0, 0)])
+OPAQUE_BYTES = RecordLayout(1, "little", [Field(0, 1, 8, OPAQUE_ROLE, 0, 0)])
 GOES_ON = 255
+
+
+def unsigned(length: int) -> RecordLayout:
+    return RecordLayout(length, "little", [Field(0, 1, 8 * length, UNSIGNED, 0, 0)])
 
 
 def decode_sparse(block: Block, _contexts: Contexts) -> bytes:
     """The base's records, but for some that differ."""
+    return sparse_records(block, block.base or b"")
+
+
+def decode_zeros(block: Block, _contexts: Contexts) -> bytes:
+    """Zeros, but for some records."""
+    return sparse_records(block, None)
+
+
+def sparse_records(block: Block, base: bytes | None) -> bytes:
     parameters, body = block.parameters, block.body
+    require(block.layout.length in (1, 2, 4, 8), body.start, "sparse records of another length")
     of_places, of_values = parameters.uint(1), parameters.uint(1)
     parameters.zeros(2)
     length = parameters.uint(4)
     parameters.zeros(4)
-    require(of_places not in NEED_BASE, body.start, "places with a base")
-    require(of_values != SPARSE, body.start, "values that are sparse themselves")
+    require(of_places not in (*NEED_BASE, ZEROS), body.start, "places of an impossible coding")
+    impossible = (SPARSE,) if base is not None else (*NEED_BASE, ZEROS)
+    require(of_values not in impossible, body.start, "values of an impossible coding")
     places_payload = body.take(length)
     body.zeros(padded(length) - length)
-    gaps = decode_inner(of_places, places_payload, OPAQUE_BYTES, block)
+    gaps = decode_inner(of_places, places_payload, unsigned(1), block)
 
     places, at = [], 0
     for gap in gaps:
@@ -1636,11 +1651,12 @@ def decode_sparse(block: Block, _contexts: Contexts) -> bytes:
             at += 1
     ends = bool(places) and gaps[-1] != GOES_ON and places[-1] < block.records
     require(ends, body.offset, "places behind the block's end")
-    size, base = block.layout.length, block.base or b""
-    old = b"".join(base[place * size : (place + 1) * size] for place in places)
-    new = decode_inner(of_values, body.take(body.left), block.layout, block, old)
+    size, whole = block.layout.length, base if base is not None else bytes(block.decoded_length)
+    old = b"".join(whole[place * size : (place + 1) * size] for place in places)
+    inner_base = old if base is not None else None
+    new = decode_inner(of_values, body.take(body.left), block.layout, block, inner_base)
     require(len(new) == len(old), body.offset, "another number of values than of places")
-    records = bytearray(base)
+    records = bytearray(whole)
     for i, place in enumerate(places):
         records[place * size : (place + 1) * size] = new[i * size : (i + 1) * size]
     return bytes(records)
@@ -1982,6 +1998,96 @@ def decode_guess(block: Block, _contexts: Contexts) -> bytes:
     return head + decoded + tail
 
 
+# --- Codings: Palette ---
+
+SIMPLE = (0x80, 0x81, 0x82, 0x83, 0x84, BYTES, RANKS)
+LISTED, INTEGERS = 2, 3
+# By dtype: mantissa bits, the exponent's bias, and from which code on there are no finite numbers.
+SHORT_FLOATS = {24: (3, 7, 0x7F), 25: (2, 15, 0x7C)}
+CODE_FIELDS = {LISTED: (UNSIGNED, 0), INTEGERS: (SIGNED, 0), 24: (FLOAT, 4), 25: (FLOAT, 5)}
+F32 = FloatFormat(4, 8)
+
+
+def decode_palette(block: Block, _contexts: Contexts) -> bytes:
+    """Codes, and what they stand for."""
+    parameters, body, floats = block.parameters, block.body, floats_of(block.layout)
+    known = floats and floats.bits in (16, 32) and floats.exponent_bits <= 8
+    require(known and block.layout.byte_order == "little", body.start, "a palette of other records")
+    dtype, of_tables, of_codes = (parameters.uint(1) for _ in range(3))
+    parameters.zeros(1)
+    run, length = parameters.uint(4), parameters.uint(4)
+    size, elements = floats.bits // 8, block.decoded_length // (floats.bits // 8)
+    require(dtype in CODE_FIELDS, body.start, "codes of another dtype")
+    require(1 <= run <= elements, body.start, "impossible runs")
+    require(of_tables in SIMPLE and of_codes in SIMPLE, body.start, "blocks of impossible codings")
+    tables_payload = body.take(length)
+    body.zeros(padded(length) - length)
+    entry_size = size if dtype == LISTED else 4
+    whole = replace(block, records=elements)
+    entries_bytes = decode_inner(of_tables, tables_payload, unsigned(entry_size), whole)
+    role, exponent_bits = CODE_FIELDS[dtype]
+    code_layout = RecordLayout(1, "little", [Field(0, 1, 8, role, exponent_bits, 0)])
+    codes = decode_inner(of_codes, body.take(body.left), code_layout, whole)
+    require(len(codes) == elements, body.start, "another number of codes")
+    entries = [
+        int.from_bytes(entries_bytes[at : at + entry_size], "little")
+        for at in range(0, len(entries_bytes), entry_size)
+    ]
+    runs = -(-elements // run)
+    per_run = len(entries) // runs if dtype == LISTED else 1
+    require(1 <= per_run <= 256 and per_run * runs == len(entries), body.start, "tables of another number of entries")
+    new = FloatFormat(size, floats.exponent_bits)
+    decoded = bytearray()
+    for i, code in enumerate(codes):
+        first = i // run * per_run
+        if dtype == LISTED:
+            require(code < per_run, body.start, "a code that its table doesn't have")
+            bits = entries[first + code]
+        else:
+            require(2**23 <= entries[first] < F32.infinity, body.start, "a scale that is no positive number")
+            negative, number = number_of(dtype, code, body.start)
+            bits = negative << floats.bits - 1 | product(entries[first], number, new)
+        decoded += bits.to_bytes(size, "little")
+    return bytes(decoded)
+
+
+def number_of(dtype: int, code: int, at: int) -> tuple[bool, Fraction]:
+    """The sign and the magnitude of a code."""
+    if dtype == INTEGERS:
+        return code >= 128, Fraction(256 - code if code >= 128 else code)
+    mantissa_bits, bias, beyond = SHORT_FLOATS[dtype]
+    negative, rest = divmod(code, 128)
+    require(rest < beyond, at, "a code that is no finite number")
+    exponent, mantissa = divmod(rest, 2**mantissa_bits)
+    if exponent > 0:
+        mantissa += 2**mantissa_bits
+    return negative == 1, mantissa * Fraction(2) ** (max(exponent, 1) - bias - mantissa_bits)
+
+
+def product(scale: int, number: Fraction, new: FloatFormat) -> int:
+    """A scale times a number, rounded to 24 bits and then to a float."""
+    exponent, mantissa = divmod(scale, 2**23)
+    exact = (mantissa + 2**23) * Fraction(2) ** (exponent - F32.bias - 23) * number
+    if exact == 0:
+        return 0
+    short = rounded_to(exact, power_of_top(exact) - 23)
+    new_exponent = max(power_of_top(short) + new.bias, 1)
+    last_bit = new_exponent - new.bias - new.mantissa_bits
+    mantissas = rounded_to(short, last_bit) / Fraction(2) ** last_bit
+    return min((new_exponent - 1 << new.mantissa_bits) + int(mantissas), new.infinity)
+
+
+def power_of_top(number: Fraction) -> int:
+    """The exponent of the largest power of two that is not above a number."""
+    power = number.numerator.bit_length() - number.denominator.bit_length()
+    return power if Fraction(2) ** power <= number else power - 1
+
+
+def rounded_to(number: Fraction, power: int) -> Fraction:
+    """The nearest multiple of a power of two, of two as near the even one."""
+    return round(number / Fraction(2) ** power) * Fraction(2) ** power
+
+
 CODINGS = {
     0x80: decode_raw,
     0x81: decode_constant,
@@ -1998,6 +2104,8 @@ CODINGS = {
     FIXED_DELTA: decode_fixed,
     FIELDS: decode_fields,
     GUESS: decode_guess,
+    ZEROS: decode_zeros,
+    PALETTE: decode_palette,
 }
 
 

@@ -59,7 +59,7 @@ pub(super) fn encode(
             return Ok((Coding::Xor, 0));
         }
         if sparse::suits(layout, base, data) {
-            sparse::encode(layout, hints.level, base, data, payload)?;
+            sparse::encode(layout, hints.level, Some(base), data, payload)?;
             // Hardly more would be gained, and not quickly.
             if hints.level == Level::Default && payload.len() < data.len() / 8 {
                 return Ok((Coding::Sparse, 0));
@@ -151,7 +151,9 @@ pub(crate) fn encode_as(
             put_hash(base, &mut payload);
             fixed::encode(floats?, &choice, Level::Default, base, data, &mut payload)?;
         }
-        Coding::Sparse => sparse::encode(layout, Level::Default, base, data, &mut payload).ok()?,
+        Coding::Sparse => {
+            sparse::encode(layout, Level::Default, Some(base), data, &mut payload).ok()?
+        }
         _ => xor::encode(layout, base, data, &mut payload).ok()?,
     }
     Some(payload)

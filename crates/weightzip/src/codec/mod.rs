@@ -12,6 +12,7 @@ mod fixed;
 mod guess;
 mod log2;
 mod narrow;
+mod palette;
 mod planes;
 mod ranges;
 mod ranked;
@@ -75,6 +76,10 @@ pub enum Coding {
     Fields,
     /// Opaque bytes that look like floats: these, and what is before and behind them.
     Guess,
+    /// The places of records that are not zero, and a block of them alone.
+    Zeros,
+    /// Floats of few values: codes of a byte, and what these stand for.
+    Palette,
 }
 
 impl Coding {
@@ -95,6 +100,8 @@ impl Coding {
         Self::FixedDelta,
         Self::Fields,
         Self::Guess,
+        Self::Zeros,
+        Self::Palette,
     ];
 
     /// The name that `wz inspect` shows.
@@ -115,6 +122,8 @@ impl Coding {
             Self::FixedDelta => "fixed-delta",
             Self::Fields => "fields",
             Self::Guess => "guess",
+            Self::Zeros => "zeros",
+            Self::Palette => "palette",
         }
     }
 
@@ -140,6 +149,8 @@ impl Coding {
             Self::FixedDelta => 0x8C,
             Self::Fields => 0x8D,
             Self::Guess => 0x8E,
+            Self::Zeros => 0x8F,
+            Self::Palette => 0x90,
         }
     }
 
@@ -233,12 +244,47 @@ pub fn encode_block<'a, 'g>(
     Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
+/// What [`dense`] makes of a block, or, where that is smaller, the records that are not zero if many are, or a palette if a sample
+/// has few values.
+fn smallest(
+    layout: &RecordLayout,
+    context: Option<&Context>,
+    hints: Hints,
+    records: u32,
+    data: &[u8],
+    payload: &mut Vec<u8>,
+) -> Result<(Coding, usize)> {
+    let (mut coding, mut start) = dense(layout, context, hints, records, data, payload)?;
+    if coding == Coding::Constant {
+        return Ok((coding, start));
+    }
+    let mut other = Vec::new();
+    if sparse::has_zeros(layout, data) {
+        begin(records, &mut other);
+        sparse::encode(layout, hints.level, None, data, &mut other)?;
+        if other.len() < payload.len() - start {
+            std::mem::swap(payload, &mut other);
+            (coding, start) = (Coding::Zeros, 0);
+        }
+    }
+    if let Some(floats) = layout.floats().filter(|floats| palette::suits(*floats, data)) {
+        begin(records, &mut other);
+        let hints = Hints { row: hints.elements(layout, floats), ..hints };
+        if palette::encode(floats, hints, data, &mut other)? && other.len() < payload.len() - start
+        {
+            std::mem::swap(payload, &mut other);
+            (coding, start) = (Coding::Palette, 0);
+        }
+    }
+    Ok((coding, start))
+}
+
 /// Equal records are constant; floats that are on a grid are fixed; others try planes, records of several fields
 /// are coded by field, everything else tries zstd, and opaque bytes as the floats that they look like; what doesn't get smaller
 /// stays raw. At level max floats try ranges first, and planes only where these are not smaller
 /// than the records, or the block is small; other records of one byte try bytes too. Returns where
 /// the block's payload starts in `payload`.
-fn smallest(
+fn dense(
     layout: &RecordLayout,
     context: Option<&Context>,
     hints: Hints,
@@ -434,8 +480,13 @@ fn decode(
         }
         Coding::Sparse => {
             let base = base::checked(base, out.len(), &mut body)?;
-            sparse::decode(layout, base, preamble, body, out)
+            sparse::decode(layout, Some(base), preamble, body, out)
         }
+        Coding::Zeros => sparse::decode(layout, None, preamble, body, out),
+        Coding::Palette => match layout.floats() {
+            Some(floats) => palette::decode(floats, preamble, body, out),
+            None => Err(Error::corrupt("a palette of records that are not floats")),
+        },
         Coding::Difference | Coding::Steps => {
             let floats = layout.floats().filter(|floats| base::takes(*floats));
             let floats =

@@ -1,25 +1,34 @@
-//! Coding `sparse` (spec: "Sparse"): few records differ from a base; where these are, and a block of
-//! them alone. What a step of training with a low rate leaves behind.
+//! Codings `sparse` and `zeros` (spec: "Sparse", "Zeros"): records that differ from those of a base, or from zero;
+//! where they are, and a block of them alone. What a step of training with a low rate leaves behind, and pruned weights.
 
 use super::{Coding, Given, Hints, PREAMBLE, base, decode_unchecked, records_of};
-use super::{smallest, take};
+use super::{dense, take};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
 use weightzip_kernels::strip::ALIGN;
 
-/// At most one in so many differs, or other codings are as small.
+/// At most one in so many differs from a base, or other codings are as small.
 const RARE: usize = 16;
+
+/// Of so many floats one is zero, or other codings are as small; so many times as many other records.
+const FREQUENT: usize = 4;
+
+/// Records of a sample, in so many groups.
+const SAMPLE: usize = 512;
+const GROUPS: usize = 16;
 
 /// A gap of as many records and more: the byte says so much of it.
 const GOES_ON: u8 = u8::MAX;
 
-/// Whether few enough records differ.
+/// Whether few enough records differ from a base.
 pub(super) fn suits(layout: &RecordLayout, base: &[u8], data: &[u8]) -> bool {
     let changed = match layout.bytes() {
         1 => changed::<1>(base, data),
         2 => changed::<2>(base, data),
         4 => changed::<4>(base, data),
+        8 => changed::<8>(base, data),
         _ => return false,
     };
     base != data && changed <= data.len() / usize::from(layout.bytes()) / RARE
@@ -30,7 +39,35 @@ fn changed<const N: usize>(base: &[u8], data: &[u8]) -> usize {
     pairs.filter(|(base, data)| base != data).count()
 }
 
-/// Where records differ, and these records.
+/// Whether so many of a sample of records are zero that the others may be worth a block of their own.
+pub(super) fn has_zeros(layout: &RecordLayout, data: &[u8]) -> bool {
+    let zeros = match layout.bytes() {
+        _ if layout.is_opaque() => return false,
+        1 => zeros::<1>(data),
+        2 => zeros::<2>(data),
+        4 => zeros::<4>(data),
+        8 => zeros::<8>(data),
+        _ => return false,
+    };
+    // Other records than floats go through coders that make little of zeros themselves.
+    match layout.floats() {
+        Some(_) => zeros >= SAMPLE / FREQUENT,
+        None => SAMPLE - zeros.min(SAMPLE) <= SAMPLE / FREQUENT,
+    }
+}
+
+/// How many records of a sample are zero; none of a block that has fewer than a sample.
+fn zeros<const N: usize>(data: &[u8]) -> usize {
+    let records = data.as_chunks::<N>().0;
+    let Some(last) = records.len().checked_sub(SAMPLE / GROUPS).filter(|last| *last >= SAMPLE)
+    else {
+        return 0;
+    };
+    let groups = (0..GROUPS).map(|i| &records[last * i / (GROUPS - 1)..][..SAMPLE / GROUPS]);
+    groups.map(|group| group.iter().filter(|r| **r == [0; N]).count()).sum()
+}
+
+/// The records that count, and how many that don't are before each.
 #[derive(Default)]
 struct Differing {
     gaps: Vec<u8>,
@@ -39,11 +76,23 @@ struct Differing {
 }
 
 impl Differing {
-    fn of<const N: usize>(base: &[u8], data: &[u8]) -> Self {
+    /// Without a base, from zero.
+    fn of(size: usize, base: Option<&[u8]>, data: &[u8]) -> Self {
+        match size {
+            1 => Self::of_sized::<1>(base, data),
+            2 => Self::of_sized::<2>(base, data),
+            4 => Self::of_sized::<4>(base, data),
+            _ => Self::of_sized::<8>(base, data),
+        }
+    }
+
+    fn of_sized<const N: usize>(base: Option<&[u8]>, data: &[u8]) -> Self {
         let mut found = Self::default();
         let mut gap = 0usize;
-        for (base, data) in base.as_chunks::<N>().0.iter().zip(data.as_chunks::<N>().0) {
-            if base == data {
+        let base = base.map(|base| base.as_chunks::<N>().0);
+        for (i, data) in data.as_chunks::<N>().0.iter().enumerate() {
+            let old = base.map_or(&[0; N], |base| &base[i]);
+            if old == data {
                 gap += 1;
                 continue;
             }
@@ -52,7 +101,7 @@ impl Differing {
                 gap -= usize::from(GOES_ON);
             }
             found.gaps.push(gap.to_le_bytes()[0]);
-            found.old.extend(base);
+            found.old.extend(if base.is_some() { old.as_slice() } else { &[] });
             found.new.extend(data);
             gap = 0;
         }
@@ -60,43 +109,42 @@ impl Differing {
     }
 }
 
-/// Appends the coded records, of which some differ, to a payload that has its preamble. They have 1, 2
-/// or 4 bytes.
+/// Appends the coded records, of which some differ from the base's, or without one from zero, to a payload that has its
+/// preamble. They have 1, 2, 4 or 8 bytes.
 pub(super) fn encode(
     layout: &RecordLayout,
     level: Level,
-    base: &[u8],
+    base: Option<&[u8]>,
     data: &[u8],
     payload: &mut Vec<u8>,
 ) -> Result<()> {
     let size = usize::from(layout.bytes());
-    let Differing { gaps, old, new } = match size {
-        1 => Differing::of::<1>(base, data),
-        2 => Differing::of::<2>(base, data),
-        _ => Differing::of::<4>(base, data),
-    };
-    let (hints, none) = (Hints { level, row: 0 }, Given::default());
+    let Differing { gaps, old, new } = Differing::of(size, base, data);
+    let hints = Hints { level, row: 0 };
     let (mut places, mut values) = (Vec::new(), Vec::new());
-    let (of_places, at) =
-        smallest(&RecordLayout::opaque(), None, hints, to_u32(gaps.len())?, &gaps, &mut places)?;
+    let of_gaps = Dtype::U8.record_layout();
+    let (of_places, at) = dense(&of_gaps, None, hints, to_u32(gaps.len())?, &gaps, &mut places)?;
     let places = &places[at..];
-    let given = Given { base: (new.len() > base::TOO_SHORT).then_some(&old), ..none };
+    let old = base.and(Some(old.as_slice())).filter(|old| old.len() > base::TOO_SHORT);
+    let given = Given { base: old, context: None };
     let (of_values, at) =
         base::encode_dense(layout, given, hints, to_u32(new.len() / size)?, &new, &mut values)?;
     payload[4] = of_places.wire_id();
     payload[5] = of_values.wire_id();
     payload[8..12].copy_from_slice(&to_u32(places.len())?.to_le_bytes());
-    base::put_hash(base, payload);
+    if let Some(base) = base {
+        base::put_hash(base, payload);
+    }
     payload.extend(places);
     payload.resize(payload.len() + padding(places.len()), 0);
     payload.extend(&values[at..]);
     Ok(())
 }
 
-/// `body` is what follows the base's hash.
+/// `body` is what follows the base's hash, if there is a base.
 pub(super) fn decode(
     layout: &RecordLayout,
-    base: &[u8],
+    base: Option<&[u8]>,
     preamble: &[u8; PREAMBLE],
     mut body: &[u8],
     out: &mut [u8],
@@ -106,7 +154,11 @@ pub(super) fn decode(
     };
     let (of_places, of_values) =
         (Coding::from_wire_id(of_places)?, Coding::from_wire_id(of_values)?);
-    if of_places.needs_base() || of_values == Coding::Sparse {
+    let is_within = |coding: Coding| match base {
+        Some(_) => coding != Coding::Sparse,
+        None => coding != Coding::Zeros && !coding.needs_base(),
+    };
+    if of_places.needs_base() || of_places == Coding::Zeros || !is_within(of_values) {
         return Err(bad("has blocks of impossible codings"));
     }
     let places = take(&mut body, u32::from_le_bytes([l0, l1, l2, l3]) as usize)?;
@@ -120,28 +172,57 @@ pub(super) fn decode(
         return Err(bad("has more than its records"));
     }
     let mut gaps = vec![0; count as usize];
-    inner(&RecordLayout::opaque(), of_places, Given::default(), count, places, &mut gaps)?;
+    inner(&Dtype::U8.record_layout(), of_places, Given::default(), count, places, &mut gaps)?;
+    let found = places_of(&gaps, changed as usize, all)?;
 
-    out.copy_from_slice(base);
-    let (mut at, mut found) = (0usize, Vec::with_capacity(changed as usize));
-    for gap in gaps {
-        at += usize::from(gap);
+    let old: Option<Vec<u8>> = base.map(|base| {
+        found.iter().flat_map(|&at| &base[at as usize * size..][..size]).copied().collect()
+    });
+    let mut new = vec![0; found.len() * size];
+    inner(
+        layout,
+        of_values,
+        Given { context: None, base: old.as_deref() },
+        changed,
+        body,
+        &mut new,
+    )?;
+    match base {
+        Some(base) => out.copy_from_slice(base),
+        None => out.fill(0),
+    }
+    match size {
+        1 => put::<1>(&found, &new, out),
+        2 => put::<2>(&found, &new, out),
+        4 => put::<4>(&found, &new, out),
+        8 => put::<8>(&found, &new, out),
+        _ => return Err(bad("has records of another size than 1, 2, 4 or 8 bytes")),
+    }
+    Ok(())
+}
+
+/// The places of `changed` records of a block of `all`.
+fn places_of(gaps: &[u8], changed: usize, all: usize) -> Result<Vec<u32>> {
+    let (mut at, mut found) = (0u32, Vec::with_capacity(changed));
+    for &gap in gaps {
+        at += u32::from(gap);
         if gap < GOES_ON {
             found.push(at);
             at += 1;
         }
     }
-    let ends = found.last().is_some_and(|last| *last < all && last + 1 == at);
-    if found.len() != changed as usize || !ends {
-        return Err(bad("has other places than it states"));
+    let ends = found.last().is_some_and(|last| (*last as usize) < all && last + 1 == at);
+    match found.len() == changed && ends {
+        true => Ok(found),
+        false => Err(bad("has other places than it states")),
     }
-    let old: Vec<u8> = found.iter().flat_map(|at| &base[at * size..][..size]).copied().collect();
-    let mut new = vec![0; old.len()];
-    inner(layout, of_values, Given { context: None, base: Some(&old) }, changed, body, &mut new)?;
-    for (at, new) in found.into_iter().zip(new.chunks_exact(size)) {
-        out[at * size..][..size].copy_from_slice(new);
+}
+
+fn put<const N: usize>(found: &[u32], new: &[u8], out: &mut [u8]) {
+    let out = out.as_chunks_mut::<N>().0;
+    for (&at, new) in found.iter().zip(new.as_chunks::<N>().0) {
+        out[at as usize] = *new;
     }
-    Ok(())
 }
 
 /// Decodes a block within the block: the checksum is that of the whole.

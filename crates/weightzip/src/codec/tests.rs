@@ -98,7 +98,7 @@ fn what_a_bad_payload_gives_does_not_depend_on_the_blocks_before_it() {
     // Short mantissas but for a few subnormals, whose exponent has the last rank.
     let exponent = |i: u16| 10 + i.trailing_zeros().min(9) as u16;
     let data: Vec<u8> =
-        bytes(&|i| if i % 500 == 7 { 1 } else { (exponent(i) << 10) | ((i % 13) << 3) });
+        bytes(&|i| if i % 500 == 7 { 1 } else { (exponent(i) << 10) | ((i % 61) << 3) });
     // They leave low ranks in memory, or all that there are.
     let others: [Vec<u8>; 2] = [bytes(&|i| (i % 5) << 10), bytes(&|i| (i % 31) << 10)];
     let (mut payload, mut spare) = (Vec::new(), Vec::new());
@@ -351,4 +351,35 @@ fn each_block_has_the_coding_that_suits_it() {
     let [base, _] = trained(Dtype::F32, 5, 40_000, 1.0, 1);
     let [other, _] = trained(Dtype::F32, 6, 40_000, 1.0, 1);
     assert_eq!(coding(Level::Default, Dtype::F32, [base, other]).0, Planes);
+}
+
+#[test]
+fn zeros_are_left_out_where_there_are_many() {
+    let [weights, _] = trained(Dtype::Bf16, 7, 40_000, 1.0, 1);
+    let coded = |dtype: Dtype, data: &[u8]| {
+        let (layout, mut payload) = (dtype.record_layout(), Vec::new());
+        let block = encode_block(&layout, None, Hints::default(), data, &mut payload).unwrap();
+        let mut out = vec![9; data.len()];
+        decode_block_into(&layout, None, &block, &mut out).unwrap();
+        assert!(out == data);
+        (block.coding, block.payload.len() as f64 / data.len() as f64)
+    };
+    let kept = |one_in: usize| {
+        let mut data = weights.clone();
+        let records = data.as_chunks_mut::<2>().0.iter_mut().enumerate();
+        records.filter(|(i, _)| i * i / 7 % one_in > 0).for_each(|(_, r)| *r = [0; 2]);
+        data
+    };
+    let (coding, share) = coded(Dtype::Bf16, &kept(2));
+    assert!(coding == Coding::Zeros && share < 0.42, "{} {share}", coding.name());
+    let (coding, share) = coded(Dtype::Bf16, &kept(300));
+    assert!(coding == Coding::Zeros && share < 0.02, "{} {share}", coding.name());
+    // Records of other kinds and widths.
+    for dtype in [Dtype::Bool, Dtype::I32, Dtype::F64] {
+        let size = dtype.bytes();
+        let data: Vec<u8> =
+            (0..40_000 * size).map(|i| u8::from(i / size * (i / size) / 7 % 90 == 3)).collect();
+        let (coding, share) = coded(dtype, &data);
+        assert!(coding == Coding::Zeros && share < 0.02, "{} {share}", coding.name());
+    }
 }

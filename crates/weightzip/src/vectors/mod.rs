@@ -11,6 +11,7 @@ mod frames;
 mod guess;
 mod losses;
 mod ok;
+mod palette;
 mod parts;
 mod ranges;
 mod steps;
@@ -122,6 +123,7 @@ fn golden_vectors_are_restored_or_refused() {
         fixed::ok(),
         fields::ok(),
         guess::ok(),
+        palette::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
@@ -132,6 +134,7 @@ fn golden_vectors_are_restored_or_refused() {
         fixed::errors(),
         fields::errors(),
         guess::errors(),
+        palette::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);

@@ -28,7 +28,7 @@ fn of(layout: &RecordLayout, data: Vec<u8>) -> File {
 
 /// Integers of both signs, most of them zero and some large.
 fn integers() -> Vec<u8> {
-    let of = |(i, v): (usize, f32)| if i % 2500 == 77 { 60 } else { (v * 25.0) as i8 };
+    let of = |(i, v): (usize, f32)| if i % 2500 == 77 { 60 } else { (v * 60.0) as i8 };
     bell().take(6500).enumerate().map(of).map(i8::cast_unsigned).collect()
 }
 

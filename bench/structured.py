@@ -1,0 +1,146 @@
+"""Weights with a structure that their dtype doesn't tell of: made from MiniLM's matrices.
+
+    python bench/structured.py FOLDER
+
+writes the files, and prints what `wz` makes of each beside zstd -3 of byte groups.
+needs: numpy, safetensors, ml_dtypes, zstandard; the `wz` program (WZ says where)
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import minilm
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+import zstandard
+
+BF16 = ml_dtypes.bfloat16
+BLOCK = 2**19
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = safetensors.numpy.load(minilm.read_model())
+    matrices = {k: t for k, t in tensors.items() if t.ndim == 2 and min(t.shape) >= 128}
+    print("| file | default | max | zstd -3 of byte groups |\n| --- | ---: | ---: | ---: |")
+    for name, make in MAKERS.items():
+        path = folder / f"{name}.safetensors"
+        made = make(matrices)
+        safetensors.numpy.save_file(made, path)
+        sizes = [compressed(path, level) for level in ("default", "max")]
+        sizes.append(sum(grouped(tensor) for tensor in made.values()))
+        shares = (f"{100 * size / path.stat().st_size:.2f}" for size in sizes)
+        print(f"| {name} | {' | '.join(shares)} |", flush=True)
+
+
+def compressed(path: Path, level: str) -> int:
+    target = path.with_suffix(f".{level}.wz")
+    wz = os.environ.get("WZ", "wz")
+    options = ["--force", "--quiet", "--level", level, "--output", target]
+    subprocess.run([wz, "compress", *options, path], check=True)
+    subprocess.run([wz, "verify", "--quiet", "--against", path, target], check=True)
+    return target.stat().st_size
+
+
+def grouped(tensor: np.ndarray) -> int:
+    """Bytes of zstd -3, by blocks of which all first bytes come first, then all second ones, and so on."""
+    data, size = tensor.tobytes(), tensor.itemsize
+    compress = zstandard.ZstdCompressor(3).compress
+    blocks = (data[at : at + BLOCK] for at in range(0, len(data), BLOCK))
+    return sum(len(compress(b"".join(block[i::size] for i in range(size)))) for block in blocks)
+
+
+def each(make):
+    """A maker of a file from one of a tensor."""
+    return lambda matrices: {name: np.ascontiguousarray(make(t)) for name, t in matrices.items()}
+
+
+def tiled(tensor, rows: int, columns: int, most: float, code):
+    """A tensor as codes times a scale for each tile, in FP32; 0 rows are all, 0 columns, too."""
+    height, width = tensor.shape
+    result = np.empty_like(tensor)
+    for i in range(0, height, rows or height):
+        for j in range(0, width, columns or width):
+            tile = tensor[i : i + (rows or height), j : j + (columns or width)]
+            scale = np.maximum(np.abs(tile).max() / np.float32(most), np.float32(1e-9))
+            values = code(tile / scale).astype(np.float32) * scale
+            result[i : i + (rows or height), j : j + (columns or width)] = values
+    return result
+
+
+def integers(tensor):
+    return np.rint(tensor)
+
+
+def e4m3(tensor):
+    return tensor.astype(ml_dtypes.float8_e4m3fn)
+
+
+def e5m2(tensor):
+    return tensor.astype(ml_dtypes.float8_e5m2)
+
+
+def listed(tensor):
+    """The nearest of 16 values, which are quantiles."""
+    values = np.quantile(tensor, (np.arange(16) + 0.5) / 16)
+    return values[np.digitize(tensor, (values[1:] + values[:-1]) / 2)].astype(BF16)
+
+
+def pruned(tensor, share: float):
+    kept = np.abs(tensor) >= np.quantile(np.abs(tensor), share)
+    return np.where(kept, tensor, 0).astype(BF16)
+
+
+def two_of_four(tensor):
+    groups = np.abs(tensor).reshape(-1, 4)
+    kept = groups.argsort(1).argsort(1) >= 2
+    return np.where(kept.reshape(tensor.shape), tensor, 0).astype(BF16)
+
+
+def some_rows(tensor):
+    """Like an embedding's gradient: most rows are zero."""
+    rows = np.random.default_rng(1).random(len(tensor)) < 0.02
+    return np.where(rows[:, None], tensor, 0).astype(np.float32)
+
+
+def packed(tensor):
+    """GPTQ's layout: eight 4-bit integers of a column in an int32, a scale for 128 rows of a column."""
+    columns = tensor.shape[1] // 128 * 128
+    groups = tensor[:, :columns].reshape(len(tensor), -1, 128)
+    scale = np.abs(groups).max(2, keepdims=True) / 7
+    codes = (np.clip(np.rint(groups / scale), -8, 7).reshape(len(tensor), columns) + 8).T.astype(np.uint32)
+    codes = codes.reshape(columns // 8, 8, len(tensor))
+    return sum(codes[:, i] << (4 * i) for i in range(8)).astype(np.uint32).view(np.int32)
+
+
+def mask(share: float):
+    return each(lambda tensor: np.random.default_rng(len(tensor)).random(tensor.shape) < share)
+
+
+MAKERS = {
+    "e4m3_tiles_bf16": each(lambda t: tiled(t, 128, 128, 448, e4m3).astype(BF16)),
+    "e4m3_rows_bf16": each(lambda t: tiled(t, 1, 0, 448, e4m3).astype(BF16)),
+    "e4m3_tensor_bf16": each(lambda t: tiled(t, 0, 0, 448, e4m3).astype(BF16)),
+    "e4m3_tiles_fp32": each(lambda t: tiled(t, 128, 128, 448, e4m3)),
+    "e5m2_tiles_bf16": each(lambda t: tiled(t, 128, 128, 57344, e5m2).astype(BF16)),
+    "int8_rows_bf16": each(lambda t: tiled(t, 1, 0, 127, integers).astype(BF16)),
+    "int8_rows_fp32": each(lambda t: tiled(t, 1, 0, 127, integers)),
+    "int4_rows_bf16": each(lambda t: tiled(t, 1, 0, 7, integers).astype(BF16)),
+    "int4_groups128_bf16": each(lambda t: tiled(t, 1, 128, 7, integers).astype(BF16)),
+    "int4_groups32_fp16": each(lambda t: tiled(t, 1, 32, 7, integers).astype(np.float16)),
+    "listed16_bf16": each(listed),
+    "pruned50_bf16": each(lambda t: pruned(t, 0.5)),
+    "pruned90_bf16": each(lambda t: pruned(t, 0.9)),
+    "two_of_four_bf16": each(two_of_four),
+    "some_rows_fp32": each(some_rows),
+    "mask50": mask(0.5),
+    "mask5": mask(0.05),
+    "gptq_int32": each(packed),
+}
+
+if __name__ == "__main__":
+    main()
