@@ -7,7 +7,6 @@ use super::{entries_of, takes};
 use crate::codec::{Coding, Hints, PREAMBLE, dense};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use std::collections::HashMap;
 use std::ops::Range;
 use weightzip_kernels::field::Float;
 use weightzip_kernels::strip::ALIGN;
@@ -219,27 +218,29 @@ impl Scaled<'_> {
 
     /// The scale with which codes are exactly the elements of a group; these are put into `codes`.
     fn scale_of(&self, group: &Group, codes: &mut [u8]) -> Option<u32> {
-        let mut scales = group.scale.raised(self.codes, group.largest).scales();
-        scales.find(|&scale| {
-            let code_of = self.codes_of(scale);
+        let scales = group.scale.raised(self.codes, group.largest).scales();
+        scales.filter(|scale| is_scale(*scale)).find(|&scale| {
+            let inverse = 1.0 / f64::from(f32::from_bits(scale));
             group.runs.iter().all(|&run| {
                 let places = self.places(run);
                 let mut pairs = codes[places.clone()].iter_mut().zip(&self.elements[places]);
-                pairs.all(|(code, element)| {
-                    code_of.get(element).is_some_and(|found| {
-                        *code = *found;
-                        true
-                    })
+                pairs.all(|(code, &element)| {
+                    *code = self.code_near(element, inverse);
+                    let number = self.codes.number(*code);
+                    number.is_some_and(|number| value_of(self.float, scale, number) == element)
                 })
             })
         })
     }
 
-    /// Which code stands for which float; none with what is no scale.
-    fn codes_of(&self, scale: u32) -> HashMap<u32, u8> {
-        let codes = (0..=u8::MAX).rev().filter(|_| is_scale(scale));
-        let value = |code| Some((value_of(self.float, scale, self.codes.number(code)?), code));
-        codes.filter_map(value).collect()
+    /// The code whose product is nearest to an element, if there is one: any, if there is none.
+    fn code_near(&self, element: u32, inverse: f64) -> u8 {
+        let rest = rest_of(self.float, element);
+        if rest == 0 {
+            return self.codes.nearest(0.0, element > 0);
+        }
+        let number = Magnitude::of(self.float, rest).value * inverse;
+        self.codes.nearest(number, element != rest)
     }
 }
 

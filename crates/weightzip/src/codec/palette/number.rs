@@ -30,6 +30,30 @@ impl Codes {
         all.into_iter().find(|codes| codes.dtype().wire_id() == id)
     }
 
+    /// The code of the number that is nearest to `x`, which is not negative, or to `-x`; any code if none is near.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "too large numbers have no code"
+    )]
+    pub(super) fn nearest(self, x: f64, is_negative: bool) -> u8 {
+        let (mantissa_bits, bias) = match self {
+            Self::Listed => return 0,
+            Self::Integers => {
+                let code = x.round() as u8;
+                return if is_negative { code.wrapping_neg() } else { code };
+            }
+            Self::Floats3 => (3, 7),
+            Self::Floats2 => (2, 15),
+        };
+        let sign = u8::from(is_negative) << 7;
+        // Below 1 the highest bit is the exponent's, and a mantissa that is rounded up adds 1 to it.
+        let exponent = ((x.to_bits() >> 52) as i32 - 1023).max(1 - bias);
+        let unit = f64::from_bits(((exponent - mantissa_bits + 1023) as u64) << 52);
+        let mantissa = (x / unit).round() as u32;
+        sign | ((((exponent + bias - 1) as u32) << mantissa_bits) + mantissa).min(0x7F) as u8
+    }
+
     /// The number that a code is; `None` if it is not a finite one.
     pub(super) fn number(self, code: u8) -> Option<Number> {
         let (mantissa_bits, bias) = match self {
@@ -159,6 +183,23 @@ mod tests {
                         value_of(float, scale, number),
                         wanted,
                         "{float:?} {scale:x} {code}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_code_of_a_number_is_its_own() {
+        for codes in [Codes::Integers, Codes::Floats2, Codes::Floats3] {
+            for code in 0..=255u8 {
+                let Some(number) = codes.number(code) else { continue };
+                let value = number.to_f64();
+                for near in [value, value * 1.002, value * 0.998] {
+                    assert_eq!(
+                        codes.nearest(near.abs(), value.is_sign_negative()),
+                        code,
+                        "{codes:?} {near}"
                     );
                 }
             }
