@@ -135,10 +135,24 @@ fn rest_of(float: Float, bits: u32) -> u32 {
     bits & ((1 << (8 * float.bytes - 1)) - 1)
 }
 
-/// Those of a run that are not 0.
+/// Those of a run that are not 0; most of them once.
 fn magnitudes(float: Float, run: &[u32]) -> Vec<Magnitude> {
-    let rest = run.iter().map(|bits| rest_of(float, *bits)).filter(|rest| *rest > 0);
-    rest.map(|rest| Magnitude::of(float, rest)).collect()
+    let (mut seen, mut found) = ([0; MEMO], Vec::with_capacity(run.len().min(MEMO)));
+    for rest in run.iter().map(|bits| rest_of(float, *bits)) {
+        let seen = &mut seen[place_in_memo(rest)];
+        if rest > 0 && *seen != rest {
+            *seen = rest;
+            found.push(Magnitude::of(float, rest));
+        }
+    }
+    found
+}
+
+/// Values that are remembered.
+const MEMO: usize = 256;
+
+fn place_in_memo(bits: u32) -> usize {
+    (bits.wrapping_mul(0x9E37_79B1) >> 24) as usize % MEMO
 }
 
 /// Elements, as runs of codes of one kind.
@@ -221,26 +235,34 @@ impl Scaled<'_> {
         let scales = group.scale.raised(self.codes, group.largest).scales();
         scales.filter(|scale| is_scale(*scale)).find(|&scale| {
             let inverse = 1.0 / f64::from(f32::from_bits(scale));
+            let mut known = [(0, None); MEMO];
             group.runs.iter().all(|&run| {
                 let places = self.places(run);
                 let mut pairs = codes[places.clone()].iter_mut().zip(&self.elements[places]);
                 pairs.all(|(code, &element)| {
-                    *code = self.code_near(element, inverse);
-                    let number = self.codes.number(*code);
-                    number.is_some_and(|number| value_of(self.float, scale, number) == element)
+                    let known = &mut known[place_in_memo(element)];
+                    if known.1.is_none() || known.0 != element {
+                        *known = (element, self.code_of(element, scale, inverse));
+                    }
+                    known.1.is_some_and(|known| {
+                        *code = known;
+                        true
+                    })
                 })
             })
         })
     }
 
-    /// The code whose product is nearest to an element, if there is one: any, if there is none.
-    fn code_near(&self, element: u32, inverse: f64) -> u8 {
+    /// The code whose product with a scale is an element.
+    fn code_of(&self, element: u32, scale: u32, inverse: f64) -> Option<u8> {
         let rest = rest_of(self.float, element);
-        if rest == 0 {
-            return self.codes.nearest(0.0, element > 0);
-        }
-        let number = Magnitude::of(self.float, rest).value * inverse;
-        self.codes.nearest(number, element != rest)
+        let number = match rest {
+            0 => 0.0,
+            _ => Magnitude::of(self.float, rest).value * inverse,
+        };
+        let code = self.codes.nearest(number, element != rest);
+        let value = value_of(self.float, scale, self.codes.number(code)?);
+        (value == element).then_some(code)
     }
 }
 

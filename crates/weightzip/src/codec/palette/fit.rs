@@ -134,12 +134,18 @@ fn code_near(codes: Codes, x: f64) -> Option<f64> {
     let bits = match codes {
         Codes::Listed => return None,
         Codes::Integers => {
-            let code = x.round();
+            let code = rounded(x);
             return (1.0..=128.0).contains(&code).then_some(code);
         }
         Codes::Floats3 => 3,
         Codes::Floats2 => 2,
     };
     let unit = power((x.to_bits() >> 52 & 0x7FF) as i32 - 1023 - bits);
-    Some((x / unit).round() * unit)
+    Some(rounded(x / unit) * unit)
+}
+
+/// The nearest integer to a small number: not [`f64::round`], which is a call on older CPUs.
+#[allow(clippy::cast_possible_truncation, reason = "what is too large has no code")]
+fn rounded(x: f64) -> f64 {
+    f64::from((x + 0.5) as i32)
 }

@@ -40,7 +40,7 @@ impl Codes {
         let (mantissa_bits, bias) = match self {
             Self::Listed => return 0,
             Self::Integers => {
-                let code = x.round() as u8;
+                let code = (x + 0.5) as u8;
                 return if is_negative { code.wrapping_neg() } else { code };
             }
             Self::Floats3 => (3, 7),
@@ -50,7 +50,7 @@ impl Codes {
         // Below 1 the highest bit is the exponent's, and a mantissa that is rounded up adds 1 to it.
         let exponent = ((x.to_bits() >> 52) as i32 - 1023).max(1 - bias);
         let unit = f64::from_bits(((exponent - mantissa_bits + 1023) as u64) << 52);
-        let mantissa = (x / unit).round() as u32;
+        let mantissa = (x / unit + 0.5) as u32;
         sign | ((((exponent + bias - 1) as u32) << mantissa_bits) + mantissa).min(0x7F) as u8
     }
 
