@@ -2,6 +2,7 @@
 
 use crate::base::Base;
 use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::formats::Layout;
 use crate::lossy::{Losses, Rules};
@@ -65,6 +66,9 @@ pub struct Options {
     /// What [`scan`](crate::scan) found in the input: for files whose directory is not at their start, such as
     /// zip archives. Without it these are copied to a temporary file first; the output is the same.
     pub layout: Option<Layout>,
+    /// What the input's numbers are, from its first byte to its end, if no format is found that says so: of one that
+    /// does, this is an error. A part of a number at the end stays opaque.
+    pub dtype: Option<Dtype>,
     /// How tensors may be rounded: not at all without a rule.
     pub lossy: Rules,
     /// What the input lost before, if it is what a `.wz` [restores](crate::Info::losses): to be told again.
@@ -85,6 +89,7 @@ impl Default for Options {
             verify: true,
             base: Base::new(),
             layout: None,
+            dtype: None,
             lossy: Rules::default(),
             losses: None,
             sha256: false,

@@ -19,6 +19,7 @@ mod zip;
 
 use crate::container::directory::MAX_DIMS;
 use crate::container::wire::MAX_STRING;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::span::{Span, TensorInfo};
@@ -122,6 +123,35 @@ impl Layout {
             spans.push(Span::opaque(at..size));
         }
         Self { format, spans, warnings: warnings.finish() }
+    }
+
+    /// The same bytes as numbers of this dtype, from the first byte on, if no format was found that says
+    /// what they are. A part of a number at the end stays opaque.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if one was.
+    ///
+    /// ```
+    /// use weightzip::{Dtype, scan};
+    /// let layout = scan([7; 21].as_slice())?.of_numbers(Dtype::Bf16)?;
+    /// let ranges: Vec<_> = layout.spans.iter().map(|span| span.range.clone()).collect();
+    /// assert_eq!(ranges, [0..20, 20..21]);
+    /// # Ok::<(), weightzip::Error>(())
+    /// ```
+    pub fn of_numbers(self, dtype: Dtype) -> Result<Self> {
+        if self.format != Format::Opaque || self.spans.iter().any(|span| span.tensor.is_some()) {
+            let format = self.format.name();
+            return Err(Error::argument(format!(
+                "this is {format}, which says what its numbers are; leave out the dtype"
+            )));
+        }
+        let (records, end) = (dtype.record_layout(), self.end());
+        let whole = end - end % u64::from(records.bytes());
+        let numbers = Span::records(0..whole, records);
+        let spans = [numbers, Span::opaque(whole..end)];
+        let spans = spans.into_iter().filter(|span| !span.range.is_empty()).collect();
+        // Whoever says what the numbers are needn't hear what else they might have been.
+        Ok(Self { spans, ..Self::opaque(Vec::new()) })
     }
 
     /// Checks what a caller brings.

@@ -45,13 +45,18 @@ pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Inpu
         ));
     }
     let mut from = Cursor::new(prefix).chain(reader);
-    match layout {
-        Some(layout) => Ok((Input::Streamed(from), layout)),
+    let (input, layout) = match layout {
+        Some(layout) => (Input::Streamed(from), layout),
         None => {
             let file = spool(&mut from)?;
             let layout = formats::scan(&file)?;
-            Ok((Input::Spooled(file), layout))
+            (Input::Spooled(file), layout)
         }
+    };
+    match options.dtype {
+        None => Ok((input, layout)),
+        // All of it is records then, wherever it ends.
+        Some(dtype) => Ok((input, Layout { spans: Vec::new(), ..layout.of_numbers(dtype)? })),
     }
 }
 
