@@ -87,7 +87,7 @@ impl Coder {
         let worst = self.worst_case(source);
         match self {
             Self::Compress(options) => {
-                Estimate::of(source.file(), options.level).map_or(worst, |estimate| {
+                Estimate::of(source.file(), options).map_or(worst, |estimate| {
                     // A tenth to spare.
                     (estimate.compressed + estimate.compressed / 10).min(worst)
                 })
@@ -111,10 +111,17 @@ impl Job {
         self.min_saving.unwrap_or(WORTH)
     }
 
-    /// What a file is likely to save; none if that can't be told.
-    pub(crate) fn estimate(&self, path: &Path) -> Option<Estimate> {
-        let Coder::Compress(options) = &self.coder else { return None };
-        Estimate::of(SourceFile::open(path).ok()?.file(), options.level).ok()
+    /// What a file is likely to save.
+    pub(crate) fn estimate(&self, path: &Path) -> Result<Estimate> {
+        let Coder::Compress(options) = &self.coder else {
+            bail!("only compressing saves anything")
+        };
+        Estimate::of(SourceFile::open(path)?.file(), options)
+    }
+
+    /// Whether somebody said what files' numbers are.
+    pub(crate) fn has_dtype(&self) -> bool {
+        matches!(&self.coder, Coder::Compress(options) if options.dtype.is_some())
     }
 
     /// The name of a compressed file.

@@ -130,7 +130,7 @@ impl<'a> Step<'a> {
             return copy;
         }
         // What can't be read fails when it is coded.
-        let estimate = job.estimate(&entry.path);
+        let estimate = job.estimate(&entry.path).ok();
         match estimate.as_ref().is_some_and(|estimate| estimate.saves_less(least)) {
             true => Step { estimate, ..copy },
             false => Step { estimate, other: plain, ..code },
