@@ -7,6 +7,8 @@
 //! Files whose directory is not at the start, such as zip archives, are read at random; what comes
 //! through a pipe is put into a file first. So they give the same plan, too.
 
+mod beside;
+mod distcp;
 mod gguf;
 mod numpy;
 mod onnx;
@@ -16,6 +18,8 @@ mod safetensors;
 pub(crate) mod tests;
 mod torch;
 mod zip;
+
+pub use beside::scan_file;
 
 use crate::container::directory::MAX_DIMS;
 use crate::container::wire::MAX_STRING;
@@ -39,7 +43,7 @@ pub enum Format {
     Pytorch,
     /// A NumPy array, or an archive of them: `.npy`, `.npz`.
     Numpy,
-    /// An ONNX model.
+    /// An ONNX model, or data of one in a file of their own.
     Onnx,
 }
 
@@ -94,6 +98,11 @@ pub struct Layout {
 impl Layout {
     fn opaque(warnings: Vec<String>) -> Self {
         Self { format: Format::Opaque, spans: Vec::new(), warnings }
+    }
+
+    /// The layout of a file of which these tensors are known.
+    pub(crate) fn known(format: Format, tensors: Vec<Span>, size: u64) -> Self {
+        Self::of_tensors(format, tensors, size, Warnings::default())
     }
 
     /// The layout of a file of `size` bytes that has these tensors, in any order, and opaque bytes
@@ -344,7 +353,7 @@ pub fn scan<S: Source + ?Sized>(source: &S) -> Result<Layout> {
 
 fn scan_at_random(source: &dyn Source, size: u64, prefix: &[u8]) -> Result<Layout> {
     let (what, found) = match zip::is_zip(prefix) {
-        true => ("zip archive", zip::scan(source, size).map(Some)),
+        true => ("zip archive", zip::scan(source, size, &mut distcp::Names::new()).map(Some)),
         false => ("ONNX model", onnx::scan(source, size)),
     };
     let warnings = match found {

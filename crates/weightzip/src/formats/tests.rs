@@ -1,5 +1,7 @@
 //! Files whose directory is at their end: true ones, and twins that lie.
 
+mod beside;
+
 use super::{Format, Layout, scan};
 use crate::{Dtype, Span};
 

@@ -13,10 +13,10 @@ use crate::span::{Span, TensorInfo};
 use std::collections::HashMap;
 
 /// Most bytes of a pickle.
-const MAX_PICKLE: u64 = 100_000_000;
+pub(super) const MAX_PICKLE: u64 = 100_000_000;
 
 /// Longest name made of what a tensor is in, most of such steps, and most bytes of all names.
-const MAX_NAME: usize = 1 << 10;
+pub(super) const MAX_NAME: usize = 1 << 10;
 const MAX_STEPS: u32 = 64;
 const MAX_NAMES: usize = 64 << 20;
 
