@@ -1,9 +1,9 @@
 //! What compressing a file would save, from a sample of it.
 
 use crate::human;
-use anyhow::Result;
+use crate::source::SourceFile;
+use anyhow::{Context, Result};
 use serde::Serialize;
-use std::fs::File;
 use weightzip::Options;
 
 /// Percent that a file must save to be worth it.
@@ -23,8 +23,10 @@ pub(crate) struct Estimate {
 
 impl Estimate {
     /// Looks at about 2 % of a file.
-    pub(crate) fn of(file: &File, options: &Options) -> Result<Self> {
-        let mut layout = weightzip::scan(file)?;
+    pub(crate) fn of(source: &SourceFile, options: &Options) -> Result<Self> {
+        let file = source.file();
+        let layout = source.layout()?.context("not a regular file; it has to be read at random")?;
+        let mut layout = layout.clone();
         if let Some(dtype) = options.dtype {
             layout = layout.of_numbers(dtype)?;
         }

@@ -75,6 +75,9 @@ struct GroupRow {
     group: Option<&'static str>,
 }
 
+/// What a pipe can't be.
+const AT_RANDOM: &str = "not a regular file; it has to be read at random";
+
 /// Carries out inspect.
 pub(crate) fn run(args: &Inspect) -> Result<Status> {
     if let Some(base) = &args.needs {
@@ -99,19 +102,20 @@ pub(crate) fn run(args: &Inspect) -> Result<Status> {
 fn look(args: &Inspect) -> Result<Inspection> {
     let path = args.file.as_path();
     let source = SourceFile::open(path)?;
-    source.size().context("not a regular file; it has to be read at random")?;
+    source.size().context(AT_RANDOM)?;
     let mut inspection = if weightzip::is_weightzip(&job::prefix(path)?) {
         ensure!(args.dtype.is_none(), "a .wz says what its numbers are; leave out --dtype");
         look_at_archive(source.file(), args.base.of_file(Some(path))?)?
     } else {
-        look_at_plain(source.file(), args.dtype)?
+        look_at_plain(&source, args.dtype)?
     };
     inspection.file = plain(path);
     Ok(inspection)
 }
 
-fn look_at_plain(file: &File, dtype: Option<Dtype>) -> Result<Inspection> {
-    let mut layout = weightzip::scan(file)?;
+fn look_at_plain(source: &SourceFile, dtype: Option<Dtype>) -> Result<Inspection> {
+    let file = source.file();
+    let mut layout = source.layout()?.context(AT_RANDOM)?.clone();
     if let Some(dtype) = dtype {
         layout = layout.of_numbers(dtype)?;
     }
