@@ -105,21 +105,21 @@ impl Layout {
         Self::of_tensors(format, tensors, size, Warnings::default())
     }
 
-    /// The layout of a file of `size` bytes that has these tensors, in any order, and opaque bytes
+    /// The layout of a file of `size` bytes that has these tensors and records, in any order, and opaque bytes
     /// around them. A name that comes twice gets its place added; what overlaps, or can't be
     /// described, stays opaque.
     fn of_tensors(format: Format, mut tensors: Vec<Span>, size: u64, warnings: Warnings) -> Self {
         tensors.sort_by_key(|span| (span.range.start, span.range.end));
         let (mut spans, mut names, mut at) = (Vec::new(), HashSet::new(), 0);
         for mut span in tensors {
-            let Some(tensor) = span.tensor.as_mut() else { continue };
             if span.range.start < at || span.range.end > size {
                 continue;
             }
-            if names.contains(&tensor.name) {
+            if let Some(tensor) = span.tensor.as_mut().filter(|t| names.contains(&t.name)) {
                 tensor.name = format!("{} (at {})", tensor.name, span.range.start);
             }
-            if flaw(&span).is_some() || !names.insert(name_of(&span).to_owned()) {
+            let is_new = |tensor: &TensorInfo| names.insert(tensor.name.clone());
+            if flaw(&span).is_some() || !span.tensor.as_ref().is_none_or(is_new) {
                 continue;
             }
             if at < span.range.start {

@@ -351,6 +351,7 @@ fn dtype(kind: u64) -> Option<Dtype> {
         12 => Dtype::U32,
         13 => Dtype::U64,
         14 => Dtype::C64,
+        15 => Dtype::C128,
         16 => Dtype::Bf16,
         17 => Dtype::F8E4M3,
         18 => Dtype::F8E4M3Fnuz,
