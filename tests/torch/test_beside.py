@@ -124,7 +124,7 @@ def test_models_that_lie_are_ignored_with_a_warning(wz, tmp_path, key, value, wh
     assert why in report
 
 
-def test_a_base_whose_data_is_beside_its_model(wz, tmp_path):
+def test_a_base_whose_data_is_beside_its_model(wz, tmp_path, monkeypatch):
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         folder.mkdir()
@@ -138,9 +138,11 @@ def test_a_base_whose_data_is_beside_its_model(wz, tmp_path):
     result = new / "model.onnx.data.wz"
     assert result.stat().st_size < 0.4 * data.stat().st_size
     assert wz("decompress", result, "--base", base, "-o", "-") == data.read_bytes()
-    # Without its base, and without the model, it still has its tensors.
-    wz("rebase", result, "-o", new / "alone.wz")
+    # Coded anew, without the model, it still has its tensors.
+    data.unlink()
     (new / "model.onnx").unlink()
+    monkeypatch.setenv("WEIGHTZIP_BASE_PATH", str(old))
+    wz("rebase", result, "-o", new / "alone.wz")
     assert set(weightzip.open(new / "alone.wz").tensors) == set(ARRAYS)
 
 
@@ -230,7 +232,7 @@ def test_metadata_that_lies_is_ignored_with_a_warning(wz, tmp_path):
     ]:
         path.write_bytes(bad)
         archive = compressed(wz, file)
-        assert "0" in archive.tensors or "2" in archive.tensors, set(archive.tensors)
+        assert archive.tensors and all(name.isdigit() for name in archive.tensors)
         assert why in wz("compress", "--json", "-f", file).decode()
     assert not hasattr(builtins, "was_run")
 
