@@ -31,6 +31,7 @@ const FETCH_BYTES: usize = 8 << 20;
 /// `.wz`, tensors, BLAKE3, the names of the files that the `.wz` needs, and what was lost.
 #[pyfunction]
 #[pyo3(signature = (parts, file, level = "default", *, base = None, lossy = None, dtype = None, progress = None))]
+#[allow(clippy::too_many_arguments, reason = "those of Python's function, which has their names")]
 pub(crate) fn write<'py>(
     py: Python<'py>,
     parts: &Bound<'py, PyAny>,
