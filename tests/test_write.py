@@ -123,3 +123,23 @@ def test_progress(parts):
     weightzip.write_bytes([whole], progress=lambda *at: seen.append(at))
     assert seen[-1] == (len(whole), len(whole)) and seen == sorted(seen)
     assert {total for _, total in seen} == {len(whole)}
+
+
+def test_numbers_without_a_format(wz, tmp_path):
+    data = bytes(range(256)) * 3000 + b"\1"
+    compressed = weightzip.write_bytes([data[:5], data[5:]], dtype="bf16")
+    file = tmp_path / "dump"
+    file.write_bytes(data)
+    assert compressed == wz("compress", "--dtype", "BF16", "-o", "-", file)
+    assert weightzip.open(compressed).original() == data
+    assert compressed != weightzip.write_bytes([data])
+    summary = weightzip.write([data], tmp_path / "dump.wz", dtype="f32")
+    assert summary.original_bytes == len(data)
+
+
+def test_a_dtype_is_for_numbers_without_a_format(parts, tmp_path):
+    with pytest.raises(weightzip.InvalidArgumentError, match="safetensors, which says what its numbers are"):
+        weightzip.write(parts, tmp_path / "a.wz", dtype="bf16")
+    with pytest.raises(weightzip.InvalidArgumentError, match="no dtype 'half'|no dtype \"half\""):
+        weightzip.write_bytes(parts, dtype="half")
+    assert not list(tmp_path.iterdir())

@@ -29,7 +29,8 @@ fn run(mut u: Unstructured) -> Result<()> {
     let data = rest_repeated(u)?;
     let (first, second) = data.split_at(data.len() / 2);
     let file = safetensors(&[tensor(one, row, first), tensor(other, row, second)], "");
-    lossy.look_at(&file[..]).expect("memory can be read");
+    let layout = weightzip::scan(&file[..]).expect("memory can be read");
+    lossy.look_at(&file[..], &layout.spans).expect("memory can be read");
 
     let options = Options { threads: 1, level, lossy, ..Options::default() };
     let (mut wz, mut again) = (Vec::new(), Vec::new());

@@ -51,7 +51,11 @@ pub fn tensor(dtype: Dtype, row: u64, data: &[u8]) -> Tensor {
 
 /// A dtype that safetensors files may have.
 pub fn any_dtype(u: &mut Unstructured) -> Result<Dtype> {
-    let plain: Vec<Dtype> = Dtype::ALL.iter().copied().filter(|d| d.block().0 < 32).collect();
+    let plain: Vec<Dtype> = Dtype::ALL
+        .iter()
+        .copied()
+        .filter(|d| d.block().0 < 32 && *d != Dtype::C128)
+        .collect();
     Ok(*u.choose(&plain)?)
 }
 
@@ -144,4 +148,20 @@ pub fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     let [at, len, count] = numbers.map(|n| u32::try_from(n).expect("small").to_le_bytes());
     let end = [b"PK\x05\x06\0\0\0\0", &count[..2], &count[..2], &len, &at, &[0; 2]];
     [file, directory, end.concat()].concat()
+}
+
+/// An ONNX model of a version, and this graph.
+pub fn onnx(graph: &[u8]) -> Vec<u8> {
+    [&[0x08, 0x09], &field(0x3A, graph)[..]].concat()
+}
+
+/// A protobuf field of bytes.
+pub fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    let (mut out, mut len) = (vec![tag], bytes.len());
+    while len > 0x7F {
+        out.push((len & 0x7F) as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    [&out, bytes].concat()
 }

@@ -4,7 +4,7 @@ pub mod arrange;
 pub mod repair;
 
 use std::io::{self, Read, Write};
-use weightzip::{Archive, DecodeOptions, Level, Limits, Options, Summary, TensorInfo};
+use weightzip::{Archive, DecodeOptions, Level, Limits, Options, Span, Summary, TensorInfo};
 
 /// Bytes that a decoder may put out before its target stops it: a hostile file can stand for
 /// 2^18 times its size.
@@ -78,22 +78,26 @@ pub fn compress_and_restore(file: &[u8], level: Level) -> (Vec<u8>, Summary) {
 /// Finds the spans of `file`, which must cover it, and compresses and restores it.
 pub fn check_spans(file: &[u8]) {
     let layout = weightzip::scan(file).expect("memory can be read");
-    let mut at = 0;
-    for span in &layout.spans {
-        assert_eq!(span.range.start, at, "spans leave a gap or overlap: {:?}", layout.spans);
-        at = span.range.end;
-        if let Some(TensorInfo { dtype, shape, .. }) = &span.tensor {
-            assert_eq!(dtype.bytes_of(shape), Some(span.range.end - span.range.start));
-        }
-    }
-    assert_eq!(at, file.len() as u64, "spans don't cover the file");
-
+    check_cover(&layout.spans, file.len() as u64);
     let (wz, summary) = compress_and_restore(file, Level::Default);
     assert_eq!((summary.format, &summary.warnings), (layout.format, &layout.warnings));
     let archive = Archive::open(wz.as_slice()).expect("own files open");
     let stored: Vec<_> = archive.tensors().map(|t| (t.info().clone(), t.range())).collect();
     let found = layout.spans.into_iter().filter_map(|s| s.tensor.map(|t| (t, s.range)));
     assert_eq!(stored, found.collect::<Vec<_>>(), "archive and file have other tensors");
+}
+
+/// Spans cover a file of so many bytes, and have what they say.
+pub fn check_cover(spans: &[Span], size: u64) {
+    let mut at = 0;
+    for span in spans {
+        assert_eq!(span.range.start, at, "spans leave a gap or overlap: {spans:?}");
+        at = span.range.end;
+        if let Some(TensorInfo { dtype, shape, .. }) = &span.tensor {
+            assert_eq!(dtype.bytes_of(shape), Some(span.range.end - span.range.start));
+        }
+    }
+    assert_eq!(at, size, "spans don't cover the file");
 }
 
 /// A writer that fails when it has got too much.

@@ -51,6 +51,7 @@ def write(
     *,
     base: _Base = None,
     lossy: _Lossy = None,
+    dtype: str | None = None,
     progress: _Progress = None,
 ) -> tuple[str, tuple[int, int, int], bytes, tuple[str, ...], _Losses]: ...
 def write_bytes(
@@ -59,6 +60,7 @@ def write_bytes(
     *,
     base: _Base = None,
     lossy: _Lossy = None,
+    dtype: str | None = None,
     progress: _Progress = None,
 ) -> bytes: ...
 def compress(

@@ -321,6 +321,7 @@ def write(
     *,
     base: Base = None,
     lossy: Lossy = None,
+    dtype: str | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Compresses an original file, given in pieces that follow one another, into a `.wz`.
@@ -336,8 +337,11 @@ def write(
     "lm_head*:none", "@rules.toml"), or several, the last that fits counts. What comes back is then the
     rounded file; `Summary.losses` says how far it is from this one. Signal-to-noise ratios ("snr=60dB")
     take two looks, so only the command has them.
+
+    `dtype` says what the numbers of an original without a known format are, from its first byte on, by
+    their names in safetensors, in any case ("bf16", "F8_E4M3").
     """
     format, sizes, blake3, bases, losses = _weightzip.write(
-        parts, file, level, base=base, lossy=lossy, progress=progress
+        parts, file, level, base=base, lossy=lossy, dtype=dtype, progress=progress
     )
     return Summary(format, *sizes, blake3.hex(), bases, _losses(losses))

@@ -67,6 +67,7 @@ def test_tensors_have_the_names_that_lead_to_them():
         "few.3": ("BOOL", (3, 4)),
         "empty": ("F32", (0, 4)),
         "parameter": ("F32", (2, 2)),
+        "complex": ("C128", (9,)),
     }
     assert expected.items() <= found.items()
     # Two halves of one storage, and a tensor by columns: under the names of their storages.

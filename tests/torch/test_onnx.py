@@ -40,6 +40,7 @@ DTYPES = {
     "uint8": "U8",
     "bool": "BOOL",
     "complex64": "C64",
+    "complex128": "C128",
 }
 
 

@@ -62,6 +62,10 @@ fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
             Where::Path(out) => Some(out.clone()),
             Where::Beside => Some(beside(&args.job, path)?),
         };
+        ensure!(
+            !args.job.has_dtype(),
+            "--dtype is for files, and a folder's may differ; name them"
+        );
         let chosen = matches!(args.to, Where::Path(_));
         if args.job.remove && place.is_some() {
             bail!("--rm is for files; --in-place replaces a folder's files one at a time");
@@ -98,7 +102,7 @@ fn estimated(args: &Code, path: &Path, report: &mut Report) -> Result<bool> {
         return Ok(false);
     }
     let start = Instant::now();
-    let estimate = args.job.estimate(path).context("can't be read")?;
+    let estimate = args.job.estimate(path)?;
     let is_left = least.is_some_and(|least| estimate.saves_less(least));
     let action = match (args.job.dry_run, is_left) {
         (false, false) => return Ok(false),

@@ -1,10 +1,10 @@
 //! What compressing a file would save, from a sample of it.
 
 use crate::human;
-use anyhow::Result;
+use crate::source::SourceFile;
+use anyhow::{Context, Result};
 use serde::Serialize;
-use std::fs::File;
-use weightzip::Level;
+use weightzip::Options;
 
 /// Percent that a file must save to be worth it.
 pub(crate) const WORTH: f64 = 2.0;
@@ -17,16 +17,22 @@ pub(crate) struct Estimate {
     /// compressed / bytes; null for an empty original.
     ratio: Option<f64>,
     pub(crate) format: &'static str,
-    /// Of its tensors, the one with the most bytes first.
+    /// Of its tensors, the one with the most bytes first; or what somebody says.
     pub(crate) dtypes: Vec<&'static str>,
 }
 
 impl Estimate {
     /// Looks at about 2 % of a file.
-    pub(crate) fn of(file: &File, level: Level) -> Result<Self> {
-        let layout = weightzip::scan(file)?;
-        let compressed = weightzip::estimate_file(file, &layout.spans, level)?.bytes;
-        let mut dtypes: Vec<(&str, u64)> = Vec::new();
+    pub(crate) fn of(source: &SourceFile, options: &Options) -> Result<Self> {
+        let file = source.file();
+        let layout = source.layout()?.context("not a regular file; it has to be read at random")?;
+        let mut layout = layout.clone();
+        if let Some(dtype) = options.dtype {
+            layout = layout.of_numbers(dtype)?;
+        }
+        let compressed = weightzip::estimate_file(file, &layout.spans, options.level)?.bytes;
+        let mut dtypes: Vec<(&str, u64)> =
+            options.dtype.iter().map(|dtype| (dtype.name(), 0)).collect();
         for span in &layout.spans {
             let Some(tensor) = &span.tensor else { continue };
             let (name, bytes) = (tensor.dtype.name(), span.range.end - span.range.start);

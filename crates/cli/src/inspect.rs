@@ -8,12 +8,12 @@ use crate::report::{InFile, Status, plain, print_json, say};
 use crate::source::SourceFile;
 use crate::table::{self, Align};
 use crate::{escape, human, needs};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use weightzip::{Archive, Base, ByteGroups, Coding, DecodeOptions, Kind, Span};
+use weightzip::{Archive, Base, ByteGroups, Coding, DecodeOptions, Dtype, Kind, Span};
 
 /// Everything that is printed; also the JSON object.
 #[derive(Serialize)]
@@ -75,6 +75,9 @@ struct GroupRow {
     group: Option<&'static str>,
 }
 
+/// What a pipe can't be.
+const AT_RANDOM: &str = "not a regular file; it has to be read at random";
+
 /// Carries out inspect.
 pub(crate) fn run(args: &Inspect) -> Result<Status> {
     if let Some(base) = &args.needs {
@@ -99,18 +102,23 @@ pub(crate) fn run(args: &Inspect) -> Result<Status> {
 fn look(args: &Inspect) -> Result<Inspection> {
     let path = args.file.as_path();
     let source = SourceFile::open(path)?;
-    source.size().context("not a regular file; it has to be read at random")?;
+    source.size().context(AT_RANDOM)?;
     let mut inspection = if weightzip::is_weightzip(&job::prefix(path)?) {
+        ensure!(args.dtype.is_none(), "a .wz says what its numbers are; leave out --dtype");
         look_at_archive(source.file(), args.base.of_file(Some(path))?)?
     } else {
-        look_at_plain(source.file())?
+        look_at_plain(&source, args.dtype)?
     };
     inspection.file = plain(path);
     Ok(inspection)
 }
 
-fn look_at_plain(file: &File) -> Result<Inspection> {
-    let layout = weightzip::scan(file)?;
+fn look_at_plain(source: &SourceFile, dtype: Option<Dtype>) -> Result<Inspection> {
+    let file = source.file();
+    let mut layout = source.layout()?.context(AT_RANDOM)?.clone();
+    if let Some(dtype) = dtype {
+        layout = layout.of_numbers(dtype)?;
+    }
     let estimates = weightzip::estimate(file, &layout.spans)?;
     let rows = layout.spans.iter().zip(&estimates);
     let tensors = rows.filter_map(|(span, e)| TensorRow::new(span, e.bytes, &e.codings)).collect();

@@ -53,10 +53,10 @@ impl Coder {
         match self {
             Self::Compress(o) => {
                 let (mut lossy, mut layout) = (o.lossy.clone(), None);
-                if let Some(source) = source.filter(|source| source.size().is_some()) {
-                    layout = Some(weightzip::scan(source.file())?);
-                    if lossy.need_a_look() {
-                        lossy.look_at(source.file())?;
+                if let Some(source) = source {
+                    layout = source.layout()?.cloned();
+                    if let Some(layout) = layout.as_ref().filter(|_| lossy.need_a_look()) {
+                        lossy.look_at(source.file(), &layout.spans)?;
                     }
                 }
                 let options = Options { progress, base, layout, lossy, ..o.clone() };
@@ -87,7 +87,7 @@ impl Coder {
         let worst = self.worst_case(source);
         match self {
             Self::Compress(options) => {
-                Estimate::of(source.file(), options.level).map_or(worst, |estimate| {
+                Estimate::of(source, options).map_or(worst, |estimate| {
                     // A tenth to spare.
                     (estimate.compressed + estimate.compressed / 10).min(worst)
                 })
@@ -111,10 +111,17 @@ impl Job {
         self.min_saving.unwrap_or(WORTH)
     }
 
-    /// What a file is likely to save; none if that can't be told.
-    pub(crate) fn estimate(&self, path: &Path) -> Option<Estimate> {
-        let Coder::Compress(options) = &self.coder else { return None };
-        Estimate::of(SourceFile::open(path).ok()?.file(), options.level).ok()
+    /// What a file is likely to save.
+    pub(crate) fn estimate(&self, path: &Path) -> Result<Estimate> {
+        let Coder::Compress(options) = &self.coder else {
+            bail!("only compressing saves anything")
+        };
+        Estimate::of(&SourceFile::open(path)?, options)
+    }
+
+    /// Whether somebody said what files' numbers are.
+    pub(crate) fn has_dtype(&self) -> bool {
+        matches!(&self.coder, Coder::Compress(options) if options.dtype.is_some())
     }
 
     /// The name of a compressed file.
@@ -129,8 +136,10 @@ impl Job {
             return self.base.of_file(path);
         }
         let mut base = self.base.named()?;
-        if let Some(source) = source.filter(|source| source.size().is_some() && !base.is_empty()) {
-            base.compare_with(source.file())?;
+        if let Some(source) = source.filter(|_| !base.is_empty())
+            && let Some(layout) = source.layout()?
+        {
+            base.compare_with(source.file(), &layout.spans)?;
         }
         Ok(base)
     }

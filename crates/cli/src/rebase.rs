@@ -39,8 +39,9 @@ fn rebase(args: &Rebase) -> Result<Summary> {
         DecodeOptions { base: args.base.of_file(Some(&args.file))?, ..DecodeOptions::default() };
     let archive = Archive::open_with(source.file(), options)?;
     archive.check_bases()?;
+    let layout = archive.layout()?;
     if !new.is_empty() {
-        new.compare_with(&archive)?;
+        new.compare_with(&archive, &layout.spans)?;
     }
     let info = archive.info();
     // What stands alone takes more than what has a base.
@@ -51,7 +52,7 @@ fn rebase(args: &Rebase) -> Result<Summary> {
     let options = Options {
         level: Level::from_name(&info.level).unwrap_or_default(),
         base: new.clone(),
-        layout: Some(weightzip::scan(&archive)?),
+        layout: Some(layout),
         sha256: info.sha256.is_some(),
         losses: info.losses.clone(),
         progress: Some(bar.callback()),

@@ -4,12 +4,16 @@ use anyhow::{Context, Result, bail};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use weightzip::Layout;
 
 /// An open source and what it was when it was opened.
 pub(crate) struct SourceFile {
     path: PathBuf,
     file: File,
     before: Metadata,
+    /// Known when it was asked for.
+    layout: OnceLock<Layout>,
 }
 
 impl SourceFile {
@@ -20,7 +24,7 @@ impl SourceFile {
         if before.is_dir() {
             bail!("a folder, where a file is needed");
         }
-        Ok(Self { path: path.to_owned(), file, before })
+        Ok(Self { path: path.to_owned(), file, before, layout: OnceLock::new() })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -30,6 +34,15 @@ impl SourceFile {
     /// What to read from.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// What it holds, as it says itself or a file beside it; none if it can't be read at random.
+    pub(crate) fn layout(&self) -> weightzip::Result<Option<&Layout>> {
+        if self.size().is_none() || self.layout.get().is_some() {
+            return Ok(self.layout.get());
+        }
+        let layout = weightzip::scan_file(&self.path, &self.file)?;
+        Ok(Some(self.layout.get_or_init(|| layout)))
     }
 
     /// Reads the file; its end is an error if it changed meanwhile.

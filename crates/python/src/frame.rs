@@ -112,7 +112,7 @@ fn options() -> FrameOptions {
     FrameOptions { threads: threads::for_call(), ..FrameOptions::default() }
 }
 
-fn dtype_of(py: Python<'_>, name: &str) -> PyResult<Dtype> {
+pub(crate) fn dtype_of(py: Python<'_>, name: &str) -> PyResult<Dtype> {
     Dtype::from_name(&name.to_ascii_uppercase()).ok_or_else(|| {
         let names = "the names are those of safetensors, such as bf16 and f8_e4m3";
         invalid(py, &format!("there is no dtype {name:?}: {names}"))

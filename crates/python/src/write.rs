@@ -2,6 +2,7 @@
 
 use crate::base::{self, Bases};
 use crate::errors::{at_path, raised};
+use crate::frame::dtype_of;
 use crate::interrupt::{self, Call, Desk};
 use crate::lossy;
 use crate::memory::Buffer;
@@ -15,7 +16,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
-use weightzip::{Base, Error, Kind, Level, Options, Source};
+use weightzip::{Base, Dtype, Error, Kind, Level, Options, Source};
 
 /// Bytes that are written at a time.
 const WRITE_BYTES: usize = 1 << 20;
@@ -25,10 +26,12 @@ const FETCH_BYTES: usize = 8 << 20;
 
 /// Compresses the parts, one behind another, into a `.wz`: a path, which has it only when it is
 /// complete, or a file-like object with `write`. `base` is a path, or many, of models that tensors may be
-/// coded against, `lossy` a rule or several of how they may be rounded. Returns format, bytes of the original and of the
+/// coded against, `lossy` a rule or several of how they may be rounded,
+/// `dtype` what the numbers of an original without a known format are. Returns format, bytes of the original and of the
 /// `.wz`, tensors, BLAKE3, the names of the files that the `.wz` needs, and what was lost.
 #[pyfunction]
-#[pyo3(signature = (parts, file, level = "default", *, base = None, lossy = None, progress = None))]
+#[pyo3(signature = (parts, file, level = "default", *, base = None, lossy = None, dtype = None, progress = None))]
+#[allow(clippy::too_many_arguments, reason = "those of Python's function, which has their names")]
 pub(crate) fn write<'py>(
     py: Python<'py>,
     parts: &Bound<'py, PyAny>,
@@ -36,10 +39,12 @@ pub(crate) fn write<'py>(
     level: &str,
     base: Option<&Bound<'py, PyAny>>,
     lossy: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&str>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let lossy = lossy::Order::of(lossy)?;
-    let order = Order { level, bases: Bases::of(base)?, lossy, progress };
+    let (lossy, dtype) =
+        (lossy::Order::of(lossy)?, dtype.map(|name| dtype_of(py, name)).transpose()?);
+    let order = Order { level, bases: Bases::of(base)?, lossy, dtype, progress };
     let summary = if file.hasattr("write")? {
         let file = Arc::new(file.clone().unbind());
         let name = file.bind(py).getattr_opt("name")?.and_then(|name| name.extract().ok());
@@ -75,17 +80,19 @@ pub(crate) fn write<'py>(
 
 /// Compresses the parts, one behind another, into a `.wz` in memory.
 #[pyfunction]
-#[pyo3(signature = (parts, level = "default", *, base = None, lossy = None, progress = None))]
+#[pyo3(signature = (parts, level = "default", *, base = None, lossy = None, dtype = None, progress = None))]
 pub(crate) fn write_bytes<'py>(
     py: Python<'py>,
     parts: &Bound<'py, PyAny>,
     level: &str,
     base: Option<&Bound<'py, PyAny>>,
     lossy: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&str>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let lossy = lossy::Order::of(lossy)?;
-    let order = Order { level, bases: Bases::of(base)?, lossy, progress };
+    let (lossy, dtype) =
+        (lossy::Order::of(lossy)?, dtype.map(|name| dtype_of(py, name)).transpose()?);
+    let order = Order { level, bases: Bases::of(base)?, lossy, dtype, progress };
     let bytes = code(py, parts, order, None, |reader, _, options| {
         let mut bytes = Vec::new();
         weightzip::compress(reader, &mut bytes, options)?;
@@ -99,6 +106,7 @@ struct Order<'a> {
     level: &'a str,
     bases: Bases,
     lossy: lossy::Order,
+    dtype: Option<Dtype>,
     progress: Option<Py<PyAny>>,
 }
 
@@ -110,7 +118,7 @@ fn code<T: Send>(
     name: Option<String>,
     work: impl FnOnce(Parts, &Desk, &Options) -> weightzip::Result<T> + Send,
 ) -> PyResult<T> {
-    let Order { level, bases, lossy, progress } = order;
+    let Order { level, bases, lossy, dtype, progress } = order;
     let level = Level::from_name(level).map_err(|e| raised(py, &e, None))?;
     let threads = threads::for_call();
     let total = if progress.is_some() { bytes_of(parts)? } else { 0 };
@@ -120,7 +128,7 @@ fn code<T: Send>(
     let result = interrupt::run(py, &call, |desk| {
         let (base, lossy) = (bases.load()?, lossy.rules()?);
         let layout = whole.as_ref().map(weightzip::scan).transpose()?;
-        let options = Options { level, threads, base, layout, lossy, ..Options::default() };
+        let options = Options { level, threads, base, layout, lossy, dtype, ..Options::default() };
         let parts = Parts {
             iterator,
             desk: desk.clone(),

@@ -95,6 +95,8 @@ dtypes! {
     F64 = 19, "F64", 1 in 8, RecordLayout::of(Field::float(64, 11));
     /// Complex number of two single-precision floats.
     C64 = 20, "C64", 1 in 8, RecordLayout::of(Field::float(32, 8).times(2));
+    /// Complex number of two double-precision floats; safetensors has none.
+    C128 = 21, "C128", 1 in 16, RecordLayout::of(Field::float(64, 11).times(2));
     /// 8-bit float, 4 exponent bits.
     F8E4M3 = 24, "F8_E4M3", 1 in 1, RecordLayout::of(Field::float(8, 4));
     /// 8-bit float, 5 exponent bits.
@@ -195,7 +197,7 @@ impl Dtype {
 
     /// Whether safetensors files may have it.
     pub(crate) fn is_in_safetensors(self) -> bool {
-        self.wire_id() < GGUF_IDS
+        self.wire_id() < GGUF_IDS && self != Self::C128
     }
 
     /// The dtype of blocks of quantised numbers that have this number in GGUF files.

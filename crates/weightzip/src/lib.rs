@@ -48,7 +48,7 @@ pub use container::footer::Info;
 pub use container::header::{Version, is_rounded, is_weightzip};
 pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};
-pub use formats::{Format, Layout, can_be_rounded, scan};
+pub use formats::{Format, Layout, can_be_rounded, scan, scan_file};
 pub use frame::{
     FrameOptions, compress_frame, decompress_frame_into, decompress_frame_watched, frame_len,
 };

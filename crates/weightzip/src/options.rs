@@ -2,6 +2,7 @@
 
 use crate::base::Base;
 use crate::container::{MAX_BLOCK_BYTES, MAX_METADATA_BYTES};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::formats::Layout;
 use crate::lossy::{Losses, Rules};
@@ -62,9 +63,13 @@ pub struct Options {
     pub verify: bool,
     /// Models that tensors may be coded against: what is restored then needs them again.
     pub base: Base,
-    /// What [`scan`](crate::scan) found in the input: for files whose directory is not at their start, such as
-    /// zip archives. Without it these are copied to a temporary file first; the output is the same.
+    /// What [`scan`](crate::scan) or [`scan_file`](crate::scan_file) found in the input: for files whose directory
+    /// is not at their start, such as zip archives, or is in another file. Without it the former are copied to a temporary file
+    /// first, for the same output, and the latter are opaque.
     pub layout: Option<Layout>,
+    /// What the input's numbers are, from its first byte to its end, if no format is found that says so: of one that
+    /// does, this is an error. A part of a number at the end stays opaque.
+    pub dtype: Option<Dtype>,
     /// How tensors may be rounded: not at all without a rule.
     pub lossy: Rules,
     /// What the input lost before, if it is what a `.wz` [restores](crate::Info::losses): to be told again.
@@ -85,6 +90,7 @@ impl Default for Options {
             verify: true,
             base: Base::new(),
             layout: None,
+            dtype: None,
             lossy: Rules::default(),
             losses: None,
             sha256: false,

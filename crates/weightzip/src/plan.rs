@@ -55,15 +55,20 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Opaque bytes; `None`: to the end of the file.
-    pub(crate) fn opaque(bytes: Option<u64>, level: Level) -> Self {
+    /// Opaque bytes.
+    pub(crate) fn opaque(bytes: u64, level: Level) -> Self {
+        Self { bytes: Some(bytes), ..Self::rest(RecordLayout::opaque(), level) }
+    }
+
+    /// Records to the end of the file.
+    pub(crate) fn rest(layout: RecordLayout, level: Level) -> Self {
         Self {
-            layout: RecordLayout::opaque(),
             row: 0,
-            block: OPAQUE_BLOCK,
+            block: target(&layout, level),
+            layout,
             level,
             spans: Vec::new(),
-            bytes,
+            bytes: None,
             base: Vec::new(),
             rounding: Vec::new(),
         }
@@ -153,25 +158,23 @@ impl Segment {
         self.spans.first().is_some_and(|s| s.range.is_empty())
     }
 
-    /// Whether the plan has so many blocks that a context pays.
+    /// Whether the plan has so many blocks that a context pays; an end that isn't known is far.
     pub(crate) fn is_long(&self) -> bool {
-        self.records() > self.block_at(0).saturating_mul(CONTEXT_BLOCKS - 1)
+        let records = match self.bytes {
+            None if !self.layout.is_opaque() => u64::MAX,
+            _ => self.records(),
+        };
+        records > self.block_at(0).saturating_mul(CONTEXT_BLOCKS - 1)
     }
 }
 
 /// Records per block of a tensor: whole rows nearest 128 Ki records, all blocks about equal; a
 /// longer row is split evenly.
 pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64, level: Level) -> u64 {
+    let target = target(layout, level);
     if layout.is_opaque() {
-        return OPAQUE_BLOCK / u64::from(layout.bytes());
+        return target;
     }
-    // Records of many bytes: fewer, so that a block stays within a megabyte or so.
-    let size = u64::from(layout.bytes());
-    let (records_of_level, bytes) = match level {
-        Level::Default => (BLOCK_RECORDS, OPAQUE_BLOCK),
-        Level::Max => (MAX_BLOCK_RECORDS, 4 * OPAQUE_BLOCK),
-    };
-    let target = records_of_level.min(bytes / size).max(1);
     let parts =
         |whole: u64| whole.saturating_add(target / 2).checked_div(target).unwrap_or(1).max(1);
     if row > target + target / 2 {
@@ -179,6 +182,20 @@ pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64, level
     }
     let rows = records.div_ceil(row.max(1));
     rows.div_ceil(parts(records)).max(1) * row.max(1)
+}
+
+/// Records that a block is made for.
+fn target(layout: &RecordLayout, level: Level) -> u64 {
+    let size = u64::from(layout.bytes());
+    if layout.is_opaque() {
+        return OPAQUE_BLOCK / size;
+    }
+    // Records of many bytes: fewer, so that a block stays within a megabyte or so.
+    let (records, bytes) = match level {
+        Level::Default => (BLOCK_RECORDS, OPAQUE_BLOCK),
+        Level::Max => (MAX_BLOCK_RECORDS, 4 * OPAQUE_BLOCK),
+    };
+    records.min(bytes / size).max(1)
 }
 
 /// Records of so many elements per row: the most inner dimensions that together have at most 128 Ki
@@ -203,7 +220,7 @@ pub(crate) fn segments(spans: &[Span], level: Level) -> Vec<Segment> {
         let segment = match &span.tensor {
             None => match &span.records {
                 Some(records) => Segment::tensor(span, records.clone(), &[], level),
-                None => Segment::opaque(Some(bytes), level),
+                None => Segment::opaque(bytes, level),
             },
             Some(tensor) => {
                 Segment::tensor(span, tensor.dtype.record_layout(), &tensor.shape, level)
@@ -213,12 +230,13 @@ pub(crate) fn segments(spans: &[Span], level: Level) -> Vec<Segment> {
     }
     let mut joined = Vec::new();
     for mut segment in same_dtype {
-        if segment.len() < TINY_BYTES {
+        let bytes = segment.len();
+        if bytes < TINY_BYTES {
             // What lies between tiny tensors, such as the headers of an archive's members, goes with them.
-            let gap = || joined.last().and_then(|tiny| gap_behind(tiny, segment.len()));
+            let gap = || joined.last().and_then(|tiny| gap_behind(tiny, bytes));
             let spans =
                 if segment.spans.is_empty() { gap().into_iter().collect() } else { segment.spans };
-            segment = Segment { spans, ..Segment::opaque(segment.bytes, level) };
+            segment = Segment { spans, ..Segment::opaque(bytes, level) };
         }
         join_or_push(&mut joined, segment);
     }
@@ -342,6 +360,7 @@ mod tests {
         let long =
             |rows| segments(&spans(&[(Dtype::F32, &[rows, 131_072])]), Level::Default)[0].is_long();
         assert_eq!([1, 2, 3, 4, 5].map(long), [false, false, false, true, true]);
-        assert!(!Segment::opaque(None, Level::Max).is_long());
+        assert!(!Segment::rest(RecordLayout::opaque(), Level::Max).is_long());
+        assert!(Segment::rest(Dtype::Bf16.record_layout(), Level::Max).is_long());
     }
 }

@@ -374,3 +374,81 @@ fn an_archive_is_not_rounded() {
     let error = weightzip::compress(&empty_zip()[..], Vec::new(), &rounded).unwrap_err();
     assert!(error.kind() == Kind::InvalidArgument && error.message().contains("checksums"));
 }
+
+/// A number's bytes.
+type Bytes = fn(f32) -> Vec<u8>;
+
+fn with_dtype(dtype: Dtype, threads: usize) -> Options {
+    Options { dtype: Some(dtype), ..options(threads) }
+}
+
+#[test]
+fn raw_numbers_take_what_they_take_in_a_model() {
+    let bell = |i: u32| {
+        let next = |j: u32| (4 * i + j).wrapping_mul(0x9E37_79B9).rotate_left(j * 7) >> 8;
+        (0..4).map(|j| next(j) as f32 / 16_777_216.0 - 0.5).sum::<f32>() * 0.05
+    };
+    let bf16: Bytes = |v| v.to_bits().to_le_bytes()[2..].to_vec();
+    let dtypes: [(Dtype, Bytes); 2] =
+        [(Dtype::Bf16, bf16), (Dtype::F32, |v| v.to_le_bytes().to_vec())];
+    for (dtype, bytes) in dtypes {
+        let data: Vec<u8> = (0..600_000).flat_map(|i| bytes(bell(i))).collect();
+        for &level in Level::ALL {
+            let options = Options { level, ..with_dtype(dtype, 1) };
+            let mut raw = Vec::new();
+            weightzip::compress(&data[..], &mut raw, &options).unwrap();
+            assert!(decompress(&raw).unwrap().0 == data);
+            let model = compress_at(level, &safetensors(&[("w", dtype, &[600_000], &data)]));
+            let apart = (raw.len() as f64 - model.len() as f64) / data.len() as f64;
+            assert!(apart < 0.001, "{dtype:?} {}: {apart}", level.name());
+        }
+    }
+}
+
+#[test]
+fn raw_numbers_of_any_dtype_and_length_come_back_the_same_from_pipes() {
+    arbtest::arbtest(|u| {
+        let dtype = *u.choose(Dtype::ALL)?;
+        let level = *u.choose(Level::ALL)?;
+        let pattern: Vec<u8> = u.arbitrary()?;
+        let len = if u.ratio(1, 4)? { 3 << 20 } else { u.int_in_range(0..=3000)? };
+        let file: Vec<u8> =
+            pattern.iter().chain(&[0x3D, 0x80]).cycle().take(len).copied().collect();
+        if weightzip::scan(&file).unwrap().format != Format::Opaque {
+            return Ok(());
+        }
+        let (mut wz, mut piped) = (Vec::new(), Vec::new());
+        let options = |threads| Options { level, ..with_dtype(dtype, threads) };
+        weightzip::compress(&file[..], &mut wz, &options(1)).unwrap();
+        weightzip::compress(Dribble(&file), &mut piped, &options(3)).unwrap();
+        assert!(wz == piped && decompress(&wz).unwrap().0 == file);
+        let archive = Archive::open(&wz[..]).unwrap();
+        let mut all = vec![0; file.len()];
+        archive.read_at(0, &mut all).unwrap();
+        assert!(all == file && archive.tensors().count() == 0);
+        assert!(wz.len() <= 2 * file.len() + 1024);
+        Ok(())
+    })
+    .budget_ms(1000);
+}
+
+#[test]
+fn what_says_what_its_numbers_are_takes_no_dtype() {
+    let mut seeds = seeds();
+    seeds.push(sample());
+    for file in seeds.iter().filter(|file| weightzip::scan(*file).unwrap().format != Format::Opaque)
+    {
+        let mut written = Vec::new();
+        let error =
+            weightzip::compress(&file[..], &mut written, &with_dtype(Dtype::F32, 1)).unwrap_err();
+        assert_eq!((error.kind(), written.len()), (Kind::InvalidArgument, 0));
+        assert!(error.message().contains("says what its numbers are"), "{error}");
+    }
+    // What only looks like a model is numbers, and nobody is told otherwise.
+    let file = [&[0xFF; 8][..], b"{", &[7; 3000]].concat();
+    assert_eq!(weightzip::scan(&file).unwrap().warnings.len(), 1);
+    let mut wz = Vec::new();
+    let summary = weightzip::compress(&file[..], &mut wz, &with_dtype(Dtype::F32, 1)).unwrap();
+    assert_eq!((summary.format, summary.warnings.len()), (Format::Opaque, 0));
+    assert!(decompress(&wz).unwrap().0 == file);
+}

@@ -187,7 +187,7 @@ fn what_can_not_be_rounded_as_it_should_is_refused() {
     let mut snr = rules(&["snr=40dB"]);
     let error = rounded(&file, snr.clone(), 1).unwrap_err();
     assert_eq!(error.tensor(), Some("a.weight"));
-    snr.look_at(&file[..]).unwrap();
+    snr.look_at(&file[..], &weightzip::scan(&file[..]).unwrap().spans).unwrap();
     let (_, summary) = rounded(&file, snr, 1).unwrap();
     let losses = summary.losses.unwrap();
     assert_eq!(losses.rules, "snr=40dB");

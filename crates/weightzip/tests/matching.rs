@@ -105,7 +105,7 @@ fn a_base_of_another_dtype_is_converted() {
 /// much less.
 fn compared(models: &[(&str, &[u8])], new: &[u8]) -> (Vec<String>, bool) {
     let mut base = of(models);
-    base.compare_with(new).unwrap();
+    base.compare_with(new, &weightzip::scan(new).unwrap().spans).unwrap();
     let alone = against(&Base::new(), new, Level::Default, 1).0;
     let (wz, summary) = against(&base, new, Level::Default, 1);
     assert!(restored(&wz, &of(models), 1).unwrap() == new);

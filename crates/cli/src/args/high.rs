@@ -8,7 +8,7 @@ use crate::demo::DemoArgs;
 use crate::escape;
 use clap::error::ErrorKind;
 use std::path::{Path, PathBuf};
-use weightzip::{DecodeOptions, Options};
+use weightzip::{DecodeOptions, Dtype, Options};
 
 /// How much to say, and in which shape.
 #[derive(Clone, Copy)]
@@ -56,6 +56,8 @@ pub(crate) struct Verify {
 pub(crate) struct Inspect {
     pub(crate) file: PathBuf,
     pub(crate) base: BaseArgs,
+    /// What the numbers of a file without a known format are.
+    pub(crate) dtype: Option<Dtype>,
     /// List what needs this model, instead.
     pub(crate) needs: Option<PathBuf>,
     pub(crate) json: bool,
@@ -122,6 +124,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             let options = Options {
                 level: a.level.level,
                 threads: a.threads.threads,
+                dtype: a.dtype.dtype,
                 lossy: a.lossy.rules().map_err(|e| usage(&escape::text(&e.to_string())))?,
                 sha256: a.sha256,
                 timings: a.timings.timings,
@@ -174,7 +177,14 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
         }
         LowCommand::Verify(a) => Command::Verify(verify(a)?),
         LowCommand::Inspect(a) => {
-            Command::Inspect(Inspect { file: a.file, base: a.base, needs: a.needs, json: a.json })
+            let dtype = a.dtype.dtype;
+            Command::Inspect(Inspect {
+                file: a.file,
+                base: a.base,
+                dtype,
+                needs: a.needs,
+                json: a.json,
+            })
         }
         LowCommand::Cat(a) => Command::Cat(Cat {
             file: a.file,

@@ -8,7 +8,7 @@ use crate::lossy::{self, LossyArgs};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
-use weightzip::Level;
+use weightzip::{Dtype, Level};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -154,6 +154,14 @@ pub(super) struct LevelArg {
 }
 
 #[derive(Args)]
+pub(super) struct DtypeArg {
+    /// What the numbers of a file without a known format are, from its first byte on: as safetensors
+    /// calls it, such as bf16, f32 or f8_e4m3
+    #[arg(long, value_name = "DTYPE", value_parser = dtype)]
+    pub(super) dtype: Option<Dtype>,
+}
+
+#[derive(Args)]
 pub(super) struct WriteArgs {
     /// Where to write; `-` means stdout
     #[arg(short, long, value_name = "OUT")]
@@ -182,6 +190,8 @@ pub(super) struct CompressArgs {
     pub(super) level: LevelArg,
     #[command(flatten)]
     pub(super) lossy: LossyArgs,
+    #[command(flatten)]
+    pub(super) dtype: DtypeArg,
     #[command(flatten)]
     pub(super) threads: ThreadsArg,
     /// Copy the files of a folder that would save less than so many percent, or leave them alone in
@@ -248,8 +258,10 @@ pub(super) struct InspectArgs {
     /// A model file or a .wz; with --needs also a folder
     pub(super) file: PathBuf,
     /// List which .wz of FILE can't be restored without this model, instead
-    #[arg(long, value_name = "MODEL", conflicts_with = "paths")]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["paths", "dtype"])]
     pub(super) needs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) dtype: DtypeArg,
     #[command(flatten)]
     pub(super) base: BaseArgs,
     /// Print one JSON object to stdout
@@ -326,6 +338,11 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     if n == 0 { Err("at least 1".to_owned()) } else { Ok(n) }
 }
 
+fn dtype(text: &str) -> Result<Dtype, String> {
+    let dtype = Dtype::from_name(&text.to_ascii_uppercase());
+    dtype.ok_or_else(|| "not a name that safetensors has, such as bf16, f32 or f8_e4m3".to_owned())
+}
+
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| (0.0..=100.0).contains(number));
     number.ok_or_else(|| "a number from 0 to 100".to_owned())
@@ -368,6 +385,12 @@ mod tests {
         for bad in ["-1", "101", "NaN", "2%", ""] {
             assert!(percent(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn dtypes_have_names_in_any_case() {
+        assert_eq!([dtype("bf16"), dtype("F8_e4m3")], [Ok(Dtype::Bf16), Ok(Dtype::F8E4M3)]);
+        assert!(dtype("float32").is_err());
     }
 
     #[test]

@@ -62,15 +62,14 @@ fn add(args: &ChainAdd, chain: &mut Chain, name: &str, file: &Path) -> Result<Su
     // Each byte counts twice: it is read back, too.
     let bar =
         Bar::new(args.ui, escape::path(file), source.size().map(|size| size.saturating_mul(2)));
-    let mut lossy = args.options.lossy.clone();
+    let (mut lossy, layout) = (args.options.lossy.clone(), source.layout()?);
     if lossy.need_a_look() {
-        source
-            .size()
-            .context("not a regular file; snr looks at tensors first, so it reads twice")?;
-        lossy.look_at(source.file())?;
+        let layout =
+            layout.context("not a regular file; snr looks at tensors first, so it reads twice")?;
+        lossy.look_at(source.file(), &layout.spans)?;
     }
     let options = AddOptions {
-        layout: source.size().map(|_| weightzip::scan(source.file())).transpose()?,
+        layout: layout.cloned(),
         lossy,
         like: source.metadata().cloned(),
         progress: Some(bar.callback()),

@@ -101,6 +101,9 @@ impl<'a> Plan<'a> {
         if matches!(job.coder, Coder::Compress(_)) {
             // `x.wz.wz` makes room before `x.wz` takes its name; restoring goes the other way.
             plan.steps.reverse();
+            // What describes the files beside it goes after them.
+            let is_model = |step: &Step<'_>| has_suffix(&step.entry.path, "onnx");
+            plan.steps.sort_by_key(is_model);
         }
         plan
     }
@@ -130,7 +133,7 @@ impl<'a> Step<'a> {
             return copy;
         }
         // What can't be read fails when it is coded.
-        let estimate = job.estimate(&entry.path);
+        let estimate = job.estimate(&entry.path).ok();
         match estimate.as_ref().is_some_and(|estimate| estimate.saves_less(least)) {
             true => Step { estimate, ..copy },
             false => Step { estimate, other: plain, ..code },
@@ -196,8 +199,12 @@ fn coded_name(
 
 /// Whether compressing a folder codes this file: a model, or a name that restoring would take for a result.
 fn is_coded(name: &Path) -> bool {
-    let model = |s: &&str| name.extension().is_some_and(|e| e.eq_ignore_ascii_case(s));
+    let model = |suffix: &&str| has_suffix(name, suffix);
     MODEL_SUFFIXES.iter().any(model) || job::without_suffix(name).is_some()
+}
+
+fn has_suffix(name: &Path, suffix: &str) -> bool {
+    name.extension().is_some_and(|found| found.eq_ignore_ascii_case(suffix))
 }
 
 /// Whether a file is what compressing in place makes: a .wz with a name that it would give.

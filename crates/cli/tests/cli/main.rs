@@ -18,6 +18,7 @@ mod chain;
 mod common;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod crash;
+mod dtype;
 mod files;
 mod folders;
 #[cfg(unix)]

@@ -1,7 +1,10 @@
-//! An archive's original from front to back.
+//! An archive's original from front to back, and what is in it: for who compresses it again.
 
 use super::Archive;
+use crate::error::Result;
+use crate::formats::{self, Layout};
 use crate::source::Source;
+use crate::span::Span;
 use std::io::{self, Read};
 
 /// Bytes that are decoded at once: many blocks, for as many threads.
@@ -12,6 +15,22 @@ impl<S: Source> Archive<S> {
     /// 16 MiB of memory.
     pub fn reader(&self) -> impl Read {
         Reader { archive: self, at: 0, buffer: Vec::new(), start: 0 }
+    }
+
+    /// What [`scan`](crate::scan) finds in the original; or what the directory says, if another file
+    /// [described it](crate::scan_file) when it was compressed.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub fn layout(&self) -> Result<Layout> {
+        let found = formats::scan(self)?;
+        let tensors: Vec<_> =
+            self.tensors().map(|t| Span::tensor(t.range(), t.info().clone())).collect();
+        let same = found.spans.iter().filter(|span| span.tensor.is_some()).eq(&tensors);
+        match same {
+            true => Ok(found),
+            false => Ok(Layout::known(self.info.format, tensors, self.info.original_bytes)),
+        }
     }
 }
 

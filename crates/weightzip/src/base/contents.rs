@@ -6,9 +6,8 @@ use super::sketch::{FEWEST, Sketch};
 use super::{Base, Model};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::formats;
 use crate::source::Source;
-use crate::span::TensorInfo;
+use crate::span::{Span, TensorInfo};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +29,7 @@ const COMPARED: usize = 8;
 const SIGNATURES: usize = 1 << 29;
 
 impl Base {
-    /// Compares what `new` holds with what these models hold. When it is [compressed](crate::compress) with these
+    /// Compares what `new` holds, which has these spans, with what these models hold. When it is [compressed](crate::compress) with these
     /// models as base, tensors that only have another name, place or file then have a base, too, and those of the same
     /// name that are not alike have none; if no tensors are alike, `new` stands alone. Without this, names tell. What
     /// is added later is not looked at.
@@ -38,10 +37,10 @@ impl Base {
     /// Reads some hundred numbers of each tensor.
     ///
     /// # Errors
-    /// As [`scan`](crate::scan); and if `new` or a model can't be read.
+    /// If `new` or a model can't be read.
     ///
     /// ```
-    /// use weightzip::{Base, Options, compress};
+    /// use weightzip::{Base, Options, compress, scan};
     /// # let model = |name: &str| {
     /// #     let json = format!(r#"{{"{name}":{{"dtype":"U8","shape":[5000],"data_offsets":[0,5000]}}}}"#);
     /// #     let data = (0..5000u32).map(|i| (i * i * 37 >> 8).to_le_bytes()[0]);
@@ -50,23 +49,25 @@ impl Base {
     /// # let (old, new) = (model("old name"), model("new name"));
     /// let mut base = Base::new();
     /// base.add("old.safetensors", old)?;
-    /// base.compare_with(&new)?;
+    /// base.compare_with(&new, &scan(&new)?.spans)?;
     /// let options = Options { base, ..Options::default() };
     /// let summary = compress(new.as_slice(), &mut Vec::new(), &options)?;
     /// assert_eq!(summary.bases[0].name, "old name");
     /// # Ok::<(), weightzip::Error>(())
     /// ```
-    pub fn compare_with<S: Source + ?Sized>(&mut self, new: &S) -> Result<()> {
+    pub fn compare_with<S: Source + ?Sized>(&mut self, new: &S, spans: &[Span]) -> Result<()> {
         let cant_read = |e| Error::io("can't read the input", e);
         let size = new.size().map_err(cant_read)?;
         let (names, mut matches) = (Names::of(self), Matches::new());
         let (mut strangers, mut any_alike) = (Vec::new(), false);
-        for span in formats::scan(new)?.spans {
+        for span in spans {
             // A file that is cut short is compressed as far as it goes.
-            let Some(info) = span.tensor.filter(|_| span.range.end <= size) else { continue };
-            let sketch = Sketch::read(new, span.range.start, &info)
+            let Some(info) = span.tensor.as_ref().filter(|_| span.range.end <= size) else {
+                continue;
+            };
+            let sketch = Sketch::read(new, span.range.start, info)
                 .map_err(|e| cant_read(e).at(span.range.start).in_tensor(&info.name))?;
-            let named = names.find(&info, &info.dtype.record_layout());
+            let named = names.find(info, &info.dtype.record_layout());
             let apart = match &named {
                 Some(named) => sketch.distance(named.sketch()?),
                 None => Some(UNLIKE),
@@ -76,7 +77,7 @@ impl Base {
                 matches.insert(info.name.clone(), named);
             }
             if apart.is_some_and(|apart| apart > ALIKE) {
-                strangers.push((info, sketch));
+                strangers.push((info.clone(), sketch));
             }
         }
         let mut others = Others::of(self);

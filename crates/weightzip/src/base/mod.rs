@@ -19,12 +19,13 @@ use crate::archive::Archive;
 use crate::container::directory::Hash;
 use crate::container::header::is_weightzip;
 use crate::error::{Error, Result};
-use crate::formats;
+use crate::formats::{self, Layout};
 use crate::options::DecodeOptions;
 use crate::source::Source;
-use crate::span::TensorInfo;
+use crate::span::{Span, TensorInfo};
 use contents::Matches;
 use sketch::Sketch;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,21 @@ impl Base {
     /// # Errors
     /// As [`Archive::open`] or [`scan`](crate::scan); and if it lacks its own base.
     pub fn add(&mut self, name: &str, source: impl Source + Send + 'static) -> Result<()> {
+        self.add_scanned(name, source, |source| formats::scan(source))
+    }
+
+    /// The same of a file, whose tensors another one beside it may name.
+    fn add_file(&mut self, path: &Path, file: File) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.add_scanned(&name, file, |file| formats::scan_file(path, file))
+    }
+
+    fn add_scanned<S: Source + Send + 'static>(
+        &mut self,
+        name: &str,
+        source: S,
+        scan: impl FnOnce(&S) -> Result<Layout>,
+    ) -> Result<()> {
         let mut magic = [0; 8];
         let size = source.size().map_err(cant_read)?;
         if size >= magic.len() as u64 {
@@ -90,7 +106,7 @@ impl Base {
         }
         let model = match is_weightzip(&magic) {
             true => self.archived(name, source)?,
-            false => Model::plain(name, source)?,
+            false => Model::plain(name, scan(&source)?.spans, source),
         };
         self.models.push(Arc::new(model));
         self.contents = None;
@@ -114,15 +130,14 @@ impl Base {
 }
 
 impl Model {
-    fn plain(name: &str, source: impl Source + Send + 'static) -> Result<Self> {
-        let spans = formats::scan(&source)?.spans;
+    fn plain(name: &str, spans: Vec<Span>, source: impl Source + Send + 'static) -> Self {
         let tensors = spans.into_iter().filter_map(|span| {
             let (info, range) = (span.tensor?, span.range);
             let (blake3, sketch) = (OnceLock::new(), OnceLock::new());
             Some(BaseTensor { info, range, blake3, sketch })
         });
         let tensors = tensors.collect();
-        Ok(Self { name: name.into(), bytes: Box::new(source), tensors, depth: 0 })
+        Self { name: name.into(), bytes: Box::new(source), tensors, depth: 0 }
     }
 
     /// A look at a tensor's contents; reads a little of it the first time.

@@ -89,9 +89,8 @@ impl Search {
         if !self.base.suffices(path) {
             self.find(&wanted(path));
         }
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let file = File::open(path).map_err(cant_open)?;
-        let added = self.base.add(&name.unwrap_or_default(), file);
+        let added = self.base.add_file(path, file);
         added.map_err(|e| self.trouble.take().unwrap_or_else(|| in_base(path, &e)))?;
         self.base.files.push(canonical);
         Ok(())
@@ -143,8 +142,8 @@ fn wanted(path: &Path) -> Vec<BaseTensor> {
 
 /// Whether a file has a tensor: names in the cache are no more than `model.safetensors`.
 fn has(path: &Path, tensor: &BaseTensor) -> bool {
-    let (name, mut base) = (path.file_name().unwrap_or_default(), Base::new());
-    let added = File::open(path).is_ok_and(|file| base.add(&name.to_string_lossy(), file).is_ok());
+    let mut base = Base::new();
+    let added = File::open(path).is_ok_and(|file| base.add_file(path, file).is_ok());
     added && base.count_of(std::slice::from_ref(tensor)).is_ok_and(|count| count == 1)
 }
 

@@ -178,7 +178,7 @@ mod tests {
 
     fn sketch(dtype: Dtype, values: &[f64]) -> Sketch {
         let bytes: Vec<u8> = match dtype {
-            Dtype::F64 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Dtype::F64 | Dtype::C128 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Dtype::F32 | Dtype::C64 => {
                 values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect()
             }
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_is_alike_is_far_from_what_is_not() {
-        use Dtype::{Bf16, C64, F8E4M3, F16, F32, F64, I8};
+        use Dtype::{Bf16, C64, C128, F8E4M3, F16, F32, F64, I8};
         let mut unrelated = Vec::new();
         for (seed, count) in (0..4000).zip([64, 128, 500, 3000, 100_000].into_iter().cycle()) {
             let mut next = noise(seed);
@@ -206,7 +206,7 @@ mod tests {
             let old: Vec<f64> = (0..count).map(|_| mean + next()).collect();
             let new: Vec<f64> = old.iter().map(|v| v + 0.1 * next()).collect();
             let other: Vec<f64> = (0..count).map(|_| mean + next()).collect();
-            let dtype = [F32, Bf16, F16, F64, C64][seed as usize % 5];
+            let dtype = [F32, Bf16, F16, F64, C64, C128][seed as usize % 6];
             let [old, new, other] = [old, new, other].map(|values| sketch(dtype, &values));
             let alike = old.distance(&new).unwrap();
             assert!(alike < 0.2, "{count} of {dtype:?}: {alike}");

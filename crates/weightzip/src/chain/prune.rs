@@ -5,7 +5,6 @@ use super::coding::Coding;
 use super::store::{Lock, read};
 use super::{Chain, graph};
 use crate::error::{Error, Result};
-use crate::formats;
 use crate::options::{Level, Options, Progress};
 use crate::output;
 use std::fs;
@@ -136,7 +135,7 @@ impl Chain {
                 level: Level::from_name(&step.info.level).unwrap_or_default(),
                 threads: options.threads,
                 sha256: step.info.sha256.is_some(),
-                layout: Some(formats::scan(&archive)?),
+                layout: Some(archive.layout()?),
                 losses: step.info.losses.clone(),
                 progress: options.progress.clone(),
                 ..Options::default()

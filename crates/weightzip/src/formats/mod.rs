@@ -7,6 +7,8 @@
 //! Files whose directory is not at the start, such as zip archives, are read at random; what comes
 //! through a pipe is put into a file first. So they give the same plan, too.
 
+mod beside;
+mod distcp;
 mod gguf;
 mod numpy;
 mod onnx;
@@ -17,8 +19,11 @@ pub(crate) mod tests;
 mod torch;
 mod zip;
 
+pub use beside::scan_file;
+
 use crate::container::directory::MAX_DIMS;
 use crate::container::wire::MAX_STRING;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::span::{Span, TensorInfo};
@@ -38,7 +43,7 @@ pub enum Format {
     Pytorch,
     /// A NumPy array, or an archive of them: `.npy`, `.npz`.
     Numpy,
-    /// An ONNX model.
+    /// An ONNX model, or data of one in a file of their own.
     Onnx,
 }
 
@@ -95,21 +100,26 @@ impl Layout {
         Self { format: Format::Opaque, spans: Vec::new(), warnings }
     }
 
-    /// The layout of a file of `size` bytes that has these tensors, in any order, and opaque bytes
+    /// The layout of a file of which these tensors are known.
+    pub(crate) fn known(format: Format, tensors: Vec<Span>, size: u64) -> Self {
+        Self::of_tensors(format, tensors, size, Warnings::default())
+    }
+
+    /// The layout of a file of `size` bytes that has these tensors and records, in any order, and opaque bytes
     /// around them. A name that comes twice gets its place added; what overlaps, or can't be
     /// described, stays opaque.
     fn of_tensors(format: Format, mut tensors: Vec<Span>, size: u64, warnings: Warnings) -> Self {
         tensors.sort_by_key(|span| (span.range.start, span.range.end));
         let (mut spans, mut names, mut at) = (Vec::new(), HashSet::new(), 0);
         for mut span in tensors {
-            let Some(tensor) = span.tensor.as_mut() else { continue };
             if span.range.start < at || span.range.end > size {
                 continue;
             }
-            if names.contains(&tensor.name) {
+            if let Some(tensor) = span.tensor.as_mut().filter(|t| names.contains(&t.name)) {
                 tensor.name = format!("{} (at {})", tensor.name, span.range.start);
             }
-            if flaw(&span).is_some() || !names.insert(name_of(&span).to_owned()) {
+            let is_new = |tensor: &TensorInfo| names.insert(tensor.name.clone());
+            if flaw(&span).is_some() || !span.tensor.as_ref().is_none_or(is_new) {
                 continue;
             }
             if at < span.range.start {
@@ -122,6 +132,35 @@ impl Layout {
             spans.push(Span::opaque(at..size));
         }
         Self { format, spans, warnings: warnings.finish() }
+    }
+
+    /// The same bytes as numbers of this dtype, from the first byte on, if no format was found that says
+    /// what they are. A part of a number at the end stays opaque.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if one was.
+    ///
+    /// ```
+    /// use weightzip::{Dtype, scan};
+    /// let layout = scan([7; 21].as_slice())?.of_numbers(Dtype::Bf16)?;
+    /// let ranges: Vec<_> = layout.spans.iter().map(|span| span.range.clone()).collect();
+    /// assert_eq!(ranges, [0..20, 20..21]);
+    /// # Ok::<(), weightzip::Error>(())
+    /// ```
+    pub fn of_numbers(self, dtype: Dtype) -> Result<Self> {
+        if self.format != Format::Opaque || self.spans.iter().any(|span| span.tensor.is_some()) {
+            let format = self.format.name();
+            return Err(Error::argument(format!(
+                "this is {format}, which says what its numbers are; leave out the dtype"
+            )));
+        }
+        let (records, end) = (dtype.record_layout(), self.end());
+        let whole = end - end % u64::from(records.bytes());
+        let numbers = Span::records(0..whole, records);
+        let spans = [numbers, Span::opaque(whole..end)];
+        let spans = spans.into_iter().filter(|span| !span.range.is_empty()).collect();
+        // Whoever says what the numbers are needn't hear what else they might have been.
+        Ok(Self { spans, ..Self::opaque(Vec::new()) })
     }
 
     /// Checks what a caller brings.
@@ -314,7 +353,7 @@ pub fn scan<S: Source + ?Sized>(source: &S) -> Result<Layout> {
 
 fn scan_at_random(source: &dyn Source, size: u64, prefix: &[u8]) -> Result<Layout> {
     let (what, found) = match zip::is_zip(prefix) {
-        true => ("zip archive", zip::scan(source, size).map(Some)),
+        true => ("zip archive", zip::scan(source, size, &mut distcp::Names::new()).map(Some)),
         false => ("ONNX model", onnx::scan(source, size)),
     };
     let warnings = match found {

@@ -2,12 +2,13 @@
 //! zip archives whose members are arrays.
 //!
 //! Arrays of plain little-endian numbers become tensors. Those of Fortran order have their shape
-//! turned round, so that rows are what lies together. Big-endian numbers, records, objects, texts, and the
-//! dtypes that NumPy itself doesn't have stay opaque.
+//! turned round, so that rows are what lies together. Big-endian numbers are records without a name. Structures, objects,
+//! texts, and the dtypes that NumPy itself doesn't have stay opaque.
 
 use super::zip::Member;
 use super::{Format, Found, Layout, Scan, Warnings, read};
 use crate::dtype::Dtype;
+use crate::record::ByteOrder;
 use crate::source::Source;
 use crate::span::{Span, TensorInfo};
 use std::ops::Range;
@@ -118,6 +119,7 @@ fn header(start: &[u8]) -> Result<Range<usize>, String> {
 /// What a header says.
 struct Array {
     dtype: Dtype,
+    order: ByteOrder,
     shape: Vec<u64>,
 }
 
@@ -128,20 +130,25 @@ impl Array {
         let text = std::str::from_utf8(header).map_err(|_| unknown())?;
         let mut literal = Literal(text.trim_end());
         let (descr, fortran, mut shape) = literal.header().ok_or_else(unknown)?;
-        let dtype = dtype(descr).ok_or_else(|| format!("its elements are {descr:?}"))?;
+        let (dtype, order) = numbers(descr).ok_or_else(|| format!("its elements are {descr:?}"))?;
         if fortran {
             shape.reverse();
         }
-        Ok(Self { dtype, shape })
+        Ok(Self { dtype, order, shape })
     }
 
-    /// The tensor, if its elements start `at` a byte.
+    /// The tensor, or its records, if its elements start `at` a byte.
     fn span(self, name: &str, at: u64) -> Result<Span, String> {
-        let Self { dtype, shape } = self;
+        let Self { dtype, order, shape } = self;
         let end = dtype.bytes_of(&shape).and_then(|bytes| at.checked_add(bytes));
         let end = end.ok_or("its shape is impossible")?;
-        let tensor = TensorInfo { name: name.to_owned(), dtype, shape };
-        Ok(Span::tensor(at..end, tensor))
+        Ok(match order {
+            ByteOrder::Little => {
+                Span::tensor(at..end, TensorInfo { name: name.to_owned(), dtype, shape })
+            }
+            // A dtype is little-endian: these have records, but no name.
+            ByteOrder::Big => Span::records(at..end, dtype.record_layout().ordered(order)),
+        })
     }
 }
 
@@ -198,22 +205,29 @@ impl<'a> Literal<'a> {
     }
 }
 
-/// The dtype of a NumPy description, if it is one of plain little-endian numbers.
-fn dtype(descr: &str) -> Option<Dtype> {
-    Some(match descr {
-        "|b1" => Dtype::Bool,
-        "|u1" => Dtype::U8,
-        "|i1" => Dtype::I8,
-        "<u2" => Dtype::U16,
-        "<i2" => Dtype::I16,
-        "<u4" => Dtype::U32,
-        "<i4" => Dtype::I32,
-        "<u8" => Dtype::U64,
-        "<i8" => Dtype::I64,
-        "<f2" => Dtype::F16,
-        "<f4" => Dtype::F32,
-        "<f8" => Dtype::F64,
-        "<c8" => Dtype::C64,
+/// The dtype and byte order of a NumPy description, if it is one of plain numbers.
+fn numbers(descr: &str) -> Option<(Dtype, ByteOrder)> {
+    let (order, kind) = descr.split_at_checked(1)?;
+    let dtype = match kind {
+        "b1" => Dtype::Bool,
+        "u1" => Dtype::U8,
+        "i1" => Dtype::I8,
+        "u2" => Dtype::U16,
+        "i2" => Dtype::I16,
+        "u4" => Dtype::U32,
+        "i4" => Dtype::I32,
+        "u8" => Dtype::U64,
+        "i8" => Dtype::I64,
+        "f2" => Dtype::F16,
+        "f4" => Dtype::F32,
+        "f8" => Dtype::F64,
+        "c8" => Dtype::C64,
+        "c16" => Dtype::C128,
         _ => return None,
-    })
+    };
+    match (order, dtype.bytes()) {
+        ("|", 1) | ("<", 2..) => Some((dtype, ByteOrder::Little)),
+        (">", 2..) => Some((dtype, ByteOrder::Big)),
+        _ => None,
+    }
 }

@@ -1,8 +1,9 @@
 //! ONNX models: one protobuf message, with tensors anywhere in it.
 //!
 //! Tensors whose elements lie in one piece, as the initializers of graphs and the constants of nodes
-//! mostly have them, become tensors. What is in a file of its own, packed in another way, or smaller than a
-//! directory entry is worth, stays opaque. A file is a model only if all of it parses as one.
+//! mostly have them, become tensors. What is packed in another way, or smaller than a directory entry is worth,
+//! stays opaque. A file is a model only if all of it parses as one. Elements may be in another file: where that is, is
+//! found, too.
 
 use super::{Format, Found, Layout, Warnings, broken, read};
 use crate::dtype::Dtype;
@@ -17,9 +18,10 @@ const WINDOW: u64 = 16 << 10;
 const MAX_TENSORS: usize = 1 << 20;
 const MAX_DEPTH: usize = 64;
 
-/// Longest name, and most dimensions.
+/// Longest name, most dimensions, and most things that are said of data in another file.
 const MAX_NAME: u64 = 1 << 10;
 const MAX_DIMS: usize = 64;
+const MAX_ENTRIES: usize = 16;
 
 /// Tensors of fewer bytes are not worth their hashes.
 const MIN_BYTES: u64 = 64;
@@ -34,19 +36,39 @@ pub(super) fn is_onnx(prefix: &[u8]) -> bool {
 
 /// Finds the tensors of a model; `None` if the file is none.
 pub(super) fn scan(source: &dyn Source, size: u64) -> Found<Option<Layout>> {
-    let mut walk = Walk {
-        source,
-        size,
-        window: Vec::new(),
-        start: 0,
-        tensors: Vec::new(),
-        warnings: Warnings::default(),
-    };
-    if !walk.is_model(size)? {
-        return Ok(None);
+    let walk = Walk::through(source, size)?;
+    Ok(walk.map(|walk| Layout::of_tensors(Format::Onnx, walk.tensors, size, walk.warnings)))
+}
+
+/// Finds the tensors of a model that are in other files; `None` if the file is none.
+pub(super) fn external(source: &dyn Source, size: u64) -> Found<Option<Vec<External>>> {
+    Ok(Walk::through(source, size)?.map(|walk| walk.external))
+}
+
+/// A tensor that is in another file.
+pub(super) struct External {
+    pub(super) info: TensorInfo,
+    /// The file's path, from the model's folder.
+    pub(super) location: String,
+    /// Where it starts there, and its bytes, as they are written.
+    offset: Option<String>,
+    length: Option<String>,
+}
+
+impl External {
+    /// Its place in a file of `size` bytes.
+    pub(super) fn span(&self, size: u64) -> Result<Span, &'static str> {
+        let number =
+            |text: &Option<String>| text.as_ref().map(|text| text.parse::<u64>()).transpose();
+        let offset = number(&self.offset).map_err(|_| "its offset is no number")?.unwrap_or(0);
+        let length = number(&self.length).map_err(|_| "its length is no number")?;
+        let bytes = self.info.dtype.bytes_of(&self.info.shape);
+        let bytes = bytes.filter(|bytes| length.is_none_or(|length| length == *bytes));
+        let bytes = bytes.ok_or("it has another number of bytes than its shape says")?;
+        let end = offset.checked_add(bytes).filter(|end| *end <= size);
+        let end = end.ok_or("it would end behind the file")?;
+        Ok(Span::tensor(offset..end, self.info.clone()))
     }
-    walk.message(Message::Model, 0..size, 0)?;
-    Ok(Some(Layout::of_tensors(Format::Onnx, walk.tensors, size, walk.warnings)))
 }
 
 /// The messages that tensors may be in.
@@ -96,10 +118,41 @@ struct Walk<'a> {
     window: Vec<u8>,
     start: u64,
     tensors: Vec<Span>,
+    external: Vec<External>,
     warnings: Warnings,
 }
 
-impl Walk<'_> {
+/// What a tensor's message says.
+#[derive(Default)]
+struct Fields {
+    shape: Vec<u64>,
+    kind: u64,
+    name: Option<Range<u64>>,
+    data: Option<Range<u64>>,
+    /// Whether its data are in another file, and what is said of that, by keys.
+    is_external: bool,
+    entries: Vec<Range<u64>>,
+}
+
+impl<'a> Walk<'a> {
+    /// Finds what a model has; `None` if the file is none.
+    fn through(source: &'a dyn Source, size: u64) -> Found<Option<Self>> {
+        let mut walk = Self {
+            source,
+            size,
+            window: Vec::new(),
+            start: 0,
+            tensors: Vec::new(),
+            external: Vec::new(),
+            warnings: Warnings::default(),
+        };
+        if !walk.is_model(size)? {
+            return Ok(None);
+        }
+        walk.message(Message::Model, 0..size, 0)?;
+        Ok(Some(walk))
+    }
+
     /// Whether all of the file is the fields of a message, with a graph among them.
     fn is_model(&mut self, size: u64) -> Found<bool> {
         let (mut at, mut has_graph) = (0, false);
@@ -129,56 +182,96 @@ impl Walk<'_> {
     }
 
     fn tensor(&mut self, range: Range<u64>) -> Found<()> {
-        let (mut at, mut shape, mut kind, mut name) = (range.start, Vec::new(), 0, None);
-        let mut data = None;
-        while at < range.end {
-            match self.known_field(&mut at, range.end)? {
-                (1, Value::Number(dim)) => shape.push(dim),
-                (1, Value::Bytes(mut packed)) => {
-                    while packed.start < packed.end && shape.len() <= MAX_DIMS {
-                        let dim = self.varint(&mut packed.start, packed.end)?;
-                        shape.push(dim.map_or_else(|| self.damaged(packed.start), Ok)?);
-                    }
-                }
-                (2, Value::Number(number)) => kind = number,
-                (8, Value::Bytes(range)) => name = Some(range),
-                // Raw bytes; floats and doubles without gaps.
-                (9 | 4 | 10, Value::Bytes(range)) if data.is_none() => data = Some(range),
-                _ => {}
-            }
-            if shape.len() > MAX_DIMS {
-                return broken(format!("a tensor has more than {MAX_DIMS} dimensions"));
-            }
+        let said = self.fields(range)?;
+        let Some(dtype) = dtype(said.kind) else { return Ok(()) };
+        if self.tensors.len() + self.external.len() == MAX_TENSORS {
+            return broken(format!("it has more than {MAX_TENSORS} tensors"));
         }
-        let (Some(range), Some(dtype)) = (data, dtype(kind)) else { return Ok(()) };
+        if said.is_external {
+            return self.elsewhere(said, dtype);
+        }
+        let Some(range) = said.data else { return Ok(()) };
         let bytes = range.end - range.start;
         if bytes < MIN_BYTES {
             return Ok(());
         }
-        let name = self.name(name)?;
+        let (name, shape) = (self.name(said.name)?, said.shape);
         if dtype.bytes_of(&shape) != Some(bytes) {
             self.warnings.add(|| {
                 format!("tensor {name:?} is kept as opaque bytes: it has {bytes}, which its shape does not say")
             });
             return Ok(());
         }
-        if self.tensors.len() == MAX_TENSORS {
-            return broken(format!("it has more than {MAX_TENSORS} tensors"));
-        }
         self.tensors.push(Span::tensor(range, TensorInfo { name, dtype, shape }));
         Ok(())
     }
 
-    fn name(&self, range: Option<Range<u64>>) -> Found<String> {
-        let range = range.filter(|range| range.end - range.start <= MAX_NAME);
-        let bytes = match range {
-            Some(Range { start, end }) => {
-                read(self.source, start, usize::try_from(end - start).unwrap_or(0))?
+    fn fields(&mut self, range: Range<u64>) -> Found<Fields> {
+        let (mut at, mut said) = (range.start, Fields::default());
+        while at < range.end {
+            match self.known_field(&mut at, range.end)? {
+                (1, Value::Number(dim)) => said.shape.push(dim),
+                (1, Value::Bytes(mut packed)) => {
+                    while packed.start < packed.end && said.shape.len() <= MAX_DIMS {
+                        let dim = self.varint(&mut packed.start, packed.end)?;
+                        said.shape.push(dim.map_or_else(|| self.damaged(packed.start), Ok)?);
+                    }
+                }
+                (2, Value::Number(number)) => said.kind = number,
+                (8, Value::Bytes(range)) => said.name = Some(range),
+                // Raw bytes; floats and doubles without gaps.
+                (9 | 4 | 10, Value::Bytes(range)) if said.data.is_none() => said.data = Some(range),
+                (13, Value::Bytes(range)) if said.entries.len() < MAX_ENTRIES => {
+                    said.entries.push(range);
+                }
+                (14, Value::Number(place)) => said.is_external = place == 1,
+                _ => {}
             }
-            None => Vec::new(),
-        };
-        let name = String::from_utf8(bytes).ok().filter(|name| !name.is_empty());
-        Ok(name.unwrap_or_else(|| NAMELESS.to_owned()))
+            if said.shape.len() > MAX_DIMS {
+                return broken(format!("a tensor has more than {MAX_DIMS} dimensions"));
+            }
+        }
+        Ok(said)
+    }
+
+    /// Notes a tensor whose data are in another file.
+    fn elsewhere(&mut self, said: Fields, dtype: Dtype) -> Found<()> {
+        let (mut location, mut offset, mut length) = (None, None, None);
+        for entry in said.entries {
+            let (mut at, mut key, mut value) = (entry.start, None, None);
+            while at < entry.end {
+                match self.known_field(&mut at, entry.end)? {
+                    (1, Value::Bytes(range)) => key = self.text(range)?,
+                    (2, Value::Bytes(range)) => value = self.text(range)?,
+                    _ => {}
+                }
+            }
+            match key.as_deref() {
+                Some("location") => location = value,
+                Some("offset") => offset = value,
+                Some("length") => length = value,
+                _ => {}
+            }
+        }
+        let is_tiny = dtype.bytes_of(&said.shape).is_some_and(|bytes| bytes < MIN_BYTES);
+        let Some(location) = location.filter(|_| !is_tiny) else { return Ok(()) };
+        let info = TensorInfo { name: self.name(said.name)?, dtype, shape: said.shape };
+        self.external.push(External { info, location, offset, length });
+        Ok(())
+    }
+
+    fn name(&self, range: Option<Range<u64>>) -> Found<String> {
+        let name = range.map(|range| self.text(range)).transpose()?.flatten();
+        Ok(name.filter(|name| !name.is_empty()).unwrap_or_else(|| NAMELESS.to_owned()))
+    }
+
+    /// A text, unless it is too long.
+    fn text(&self, Range { start, end }: Range<u64>) -> Found<Option<String>> {
+        if end - start > MAX_NAME {
+            return Ok(None);
+        }
+        let bytes = read(self.source, start, usize::try_from(end - start).unwrap_or(0))?;
+        Ok(String::from_utf8(bytes).ok())
     }
 
     fn known_field(&mut self, at: &mut u64, end: u64) -> Found<(u64, Value)> {
@@ -258,6 +351,7 @@ fn dtype(kind: u64) -> Option<Dtype> {
         12 => Dtype::U32,
         13 => Dtype::U64,
         14 => Dtype::C64,
+        15 => Dtype::C128,
         16 => Dtype::Bf16,
         17 => Dtype::F8E4M3,
         18 => Dtype::F8E4M3Fnuz,

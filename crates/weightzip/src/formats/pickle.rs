@@ -9,6 +9,9 @@ use std::collections::HashMap;
 /// Most operations that are followed: each takes some memory.
 const MAX_STEPS: usize = 2 << 20;
 
+/// Most attributes of an object that are looked at: each may be asked for often.
+const MAX_ATTRIBUTES: usize = 64;
+
 /// Something that the program builds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
@@ -90,6 +93,25 @@ impl<'a> Pickle<'a> {
         } else {
             None
         }
+    }
+
+    /// An attribute of an object: of the state that it was given.
+    pub(super) fn attribute(&self, object: Value<'a>, name: &str) -> Option<Value<'a>> {
+        let given = self.node(object)?.items.iter().take(MAX_ATTRIBUTES);
+        let states = given.filter(|(key, _)| *key == Value::Other);
+        let mut states = states.filter_map(|(_, state)| self.node(*state));
+        states.find_map(|state| {
+            let mut attributes = state.items.iter().take(MAX_ATTRIBUTES);
+            let found = attributes.find(|(key, _)| *key == Value::Text(name));
+            found.map(|(_, value)| *value)
+        })
+    }
+
+    /// What a class was given to make a value of, if that is one thing.
+    pub(super) fn made_of(&self, value: Value<'a>) -> Option<Value<'a>> {
+        let Kind::Call { arguments, .. } = self.node(value)?.kind else { return None };
+        let mut arguments = self.sequence(arguments)?;
+        arguments.next().filter(|_| arguments.len() == 0)
     }
 
     /// The items of a tuple or list.

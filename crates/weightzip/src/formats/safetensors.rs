@@ -196,8 +196,10 @@ mod tests {
             warning(&one(r#"{"dtype":"U9","shape":[4],"data_offsets":[0,4]}"#), 4)
                 .contains("unknown dtype")
         );
-        let blocks = r#"{"dtype":"Q4_0","shape":[32],"data_offsets":[0,18]}"#;
-        assert!(warning(&one(blocks), 18).contains("unknown dtype"));
+        for (dtype, bytes) in [("Q4_0", 18), ("C128", 32 * 16)] {
+            let entry = format!(r#"{{"dtype":"{dtype}","shape":[32],"data_offsets":[0,{bytes}]}}"#);
+            assert!(warning(&one(&entry), bytes).contains("unknown dtype"));
+        }
         assert!(
             warning(&one(r#"{"dtype":"U8","shape":[-4],"data_offsets":[0,4]}"#), 4)
                 .contains("invalid value")

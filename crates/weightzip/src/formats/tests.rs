@@ -1,7 +1,9 @@
 //! Files whose directory is at their end: true ones, and twins that lie.
 
+mod beside;
+
 use super::{Format, Layout, scan};
-use crate::{Dtype, Span};
+use crate::{ByteOrder, Dtype, Span};
 
 /// A zip archive of stored members, as the format's text describes it.
 pub(crate) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
@@ -111,9 +113,30 @@ fn arrays_are_found_in_files_and_archives() {
 }
 
 #[test]
+fn big_endian_arrays_are_records_without_names() {
+    let records = |layout: &Layout| -> Vec<_> {
+        let records = layout.spans.iter().filter_map(|span| span.records.clone());
+        records.map(|records| (records.bytes(), records.order())).collect()
+    };
+    let array = npy(">c16", false, "(2, 2)", &[1; 64]);
+    let layout = found(&array);
+    assert_eq!((layout.format, tensors(&layout).len()), (Format::Numpy, 0));
+    assert_eq!(records(&layout), [(16, ByteOrder::Big)]);
+    let little = npy("<c16", false, "(2, 2)", &[1; 64]);
+    let layout = found(&archive(&[("a.npy", &array), ("b.npy", &little), ("c.npy", &array)]));
+    assert_eq!(tensors(&layout), [("b", Dtype::C128, &[2, 2][..])]);
+    assert_eq!(records(&layout), [(16, ByteOrder::Big); 2]);
+    assert_eq!((layout.format, layout.warnings.len()), (Format::Numpy, 0));
+}
+
+#[test]
 fn arrays_of_anything_else_are_opaque_and_say_why() {
     for (descr, shape, why) in [
-        (">f4", "(1,)", "\">f4\""),
+        ("<f16", "(1,)", "\"<f16\""),
+        (">u1", "(1,)", "\">u1\""),
+        ("|f4", "(1,)", "\"|f4\""),
+        ("", "(1,)", "\"\""),
+        ("\u{e9}4", "(1,)", "elements are"),
         ("|O", "(1,)", "\"|O\""),
         ("|V2", "(2,)", "\"|V2\""),
         ("<f4", "(-1,)", "plain numbers"),

@@ -13,10 +13,10 @@ use crate::span::{Span, TensorInfo};
 use std::collections::HashMap;
 
 /// Most bytes of a pickle.
-const MAX_PICKLE: u64 = 100_000_000;
+pub(super) const MAX_PICKLE: u64 = 100_000_000;
 
 /// Longest name made of what a tensor is in, most of such steps, and most bytes of all names.
-const MAX_NAME: usize = 1 << 10;
+pub(super) const MAX_NAME: usize = 1 << 10;
 const MAX_STEPS: u32 = 64;
 const MAX_NAMES: usize = 64 << 20;
 
@@ -368,6 +368,7 @@ fn dtype_of_storage(class: &str) -> Option<Dtype> {
         "HalfStorage" => Dtype::F16,
         "BFloat16Storage" => Dtype::Bf16,
         "ComplexFloatStorage" => Dtype::C64,
+        "ComplexDoubleStorage" => Dtype::C128,
         "LongStorage" => Dtype::I64,
         "IntStorage" | "QInt32Storage" => Dtype::I32,
         "ShortStorage" => Dtype::I16,
@@ -385,6 +386,7 @@ fn dtype(name: &str) -> Option<Dtype> {
         "float16" => Dtype::F16,
         "bfloat16" => Dtype::Bf16,
         "complex64" => Dtype::C64,
+        "complex128" => Dtype::C128,
         "float8_e4m3fn" => Dtype::F8E4M3,
         "float8_e4m3fnuz" => Dtype::F8E4M3Fnuz,
         "float8_e5m2" => Dtype::F8E5M2,

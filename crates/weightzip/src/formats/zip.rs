@@ -4,6 +4,7 @@
 //! is never unpacked. A file may be several archives, one behind another, as PyTorch's distributed
 //! checkpoints are.
 
+use super::distcp::Names;
 use super::{Format, Found, Layout, Warnings, broken, numpy, read, torch};
 use crate::source::Source;
 use std::collections::HashSet;
@@ -36,14 +37,17 @@ pub(super) struct Member {
     pub(super) data: Option<Range<u64>>,
 }
 
-/// Finds the tensors in an archive, or in several.
-pub(super) fn scan(source: &dyn Source, size: u64) -> Found<Layout> {
+/// Finds the tensors in an archive, or in several; takes those of the names that they have.
+pub(super) fn scan(source: &dyn Source, size: u64, names: &mut Names) -> Found<Layout> {
     let (mut tensors, mut warnings, mut is_torch) = (Vec::new(), Warnings::default(), false);
     let archives = archives(source, size)?;
-    for (number, members) in archives.iter().enumerate() {
+    for (number, Archive { range, members }) in archives.iter().enumerate() {
         if let Some(folder) = torch::folder(members) {
             is_torch = true;
-            let prefix = if archives.len() > 1 { number.to_string() } else { String::new() };
+            let prefix = names.remove(range).unwrap_or_else(|| match archives.len() {
+                1 => String::new(),
+                _ => number.to_string(),
+            });
             torch::in_archive(source, members, folder, &prefix, &mut tensors, &mut warnings)?;
         } else {
             numpy::in_archive(source, members, &mut tensors, &mut warnings)?;
@@ -57,8 +61,14 @@ pub(super) fn scan(source: &dyn Source, size: u64) -> Found<Layout> {
     Ok(Layout::of_tensors(format, tensors, size, warnings))
 }
 
-/// The members of each archive that the file consists of, from front to back.
-fn archives(source: &dyn Source, size: u64) -> Found<Vec<Vec<Member>>> {
+/// An archive's place in the file, and what it has.
+struct Archive {
+    range: Range<u64>,
+    members: Vec<Member>,
+}
+
+/// The archives that the file consists of, from front to back.
+fn archives(source: &dyn Source, size: u64) -> Found<Vec<Archive>> {
     let (mut archives, mut end, mut left) = (Vec::new(), size, MAX_DIRECTORY);
     while end > 0 {
         let found = End::find(source, end, end == size)?;
@@ -66,7 +76,8 @@ fn archives(source: &dyn Source, size: u64) -> Found<Vec<Vec<Member>>> {
         if left == 0 {
             return broken(format!("its directory has more than {MAX_DIRECTORY} bytes"));
         }
-        archives.push(members(source, &found)?);
+        let range = found.start..end;
+        archives.push(Archive { range, members: members(source, &found)? });
         end = found.start;
     }
     archives.reverse();

@@ -2,7 +2,6 @@
 
 use super::{Bound, Rules};
 use crate::error::{Error, Result};
-use crate::formats;
 use crate::runner::Runner;
 use crate::source::Source;
 use crate::span::Span;
@@ -21,18 +20,16 @@ impl Rules {
         self.bounds().any(|bound| matches!(bound, Bound::Snr(_)))
     }
 
-    /// Finds what signal-to-noise ratios mean for a file's tensors. Reads these about four times, with as many threads as
+    /// Finds what signal-to-noise ratios mean for the tensors of a file with these spans. Reads these about four times, with as many threads as
     /// there are cores.
     ///
     /// # Errors
     /// [`Io`](crate::Kind::Io) if the source can't be read.
-    pub fn look_at<S: Source + ?Sized>(&mut self, source: &S) -> Result<()> {
-        let layout = formats::scan(source)?;
-        let wanted =
-            layout.spans.iter().filter_map(|span| match self.of(span.tensor.as_ref()?) {
-                Bound::Snr(decibels) => Some((span, decibels, Bound::Exact)),
-                _ => None,
-            });
+    pub fn look_at<S: Source + ?Sized>(&mut self, source: &S, spans: &[Span]) -> Result<()> {
+        let wanted = spans.iter().filter_map(|span| match self.of(span.tensor.as_ref()?) {
+            Bound::Snr(decibels) => Some((span, decibels, Bound::Exact)),
+            _ => None,
+        });
         let mut tensors: Vec<_> = wanted.collect();
         Runner::new(0)?.try_each(&mut tensors, |(span, decibels, bound)| {
             *bound = coarsest(source, span, *decibels)?;
@@ -119,8 +116,8 @@ mod tests {
             let mut rules = Rules::default();
             rules.add(&format!("snr={decibels}dB")).unwrap();
             assert!(rules.need_a_look());
-            rules.look_at(&file[..]).unwrap();
-            let layout = formats::scan(&file[..]).unwrap();
+            let layout = crate::scan(&file[..]).unwrap();
+            rules.look_at(&file[..], &layout.spans).unwrap();
             let span = layout.spans.iter().find(|span| span.tensor.is_some()).unwrap();
             let Bound::Absolute(power) = rules.of(span.tensor.as_ref().unwrap()) else {
                 assert!(numbers.iter().all(|n| *n == 0.0));

@@ -200,8 +200,8 @@ mod tests {
     fn matrices_follow_the_knob_and_the_rest_its_own_rules() {
         let knob = ["abs=2^-14"];
         let rounded = Bound::Absolute(-14);
-        use Dtype::{Bf16, C64, F8E4M3, F16, F32, F64, I32};
-        for dtype in [F16, Bf16, F32, F64, C64] {
+        use Dtype::{Bf16, C64, C128, F8E4M3, F16, F32, F64, I32};
+        for dtype in [F16, Bf16, F32, F64, C64, C128] {
             assert_eq!(bound(&knob, "w", dtype, &[2, 3]), rounded);
         }
         for dtype in [I32, F8E4M3] {

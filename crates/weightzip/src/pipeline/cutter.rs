@@ -6,6 +6,7 @@ use super::{FIRST_READ, MAX_PARTS};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::plan;
+use crate::record::RecordLayout;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 
@@ -20,14 +21,7 @@ pub(super) struct Cutter<R> {
 }
 
 impl<R: Read> Cutter<R> {
-    pub(super) fn new(
-        from: R,
-        mut segments: Vec<plan::Segment>,
-        level: Level,
-        batch_bytes: usize,
-    ) -> Self {
-        // What follows the spans, or is left of a record that was cut short.
-        segments.push(plan::Segment::opaque(None, level));
+    pub(super) fn new(from: R, segments: Vec<plan::Segment>, batch_bytes: usize) -> Self {
         Self { from, segments: segments.into_iter(), open: None, batch_bytes }
     }
 
@@ -99,7 +93,7 @@ fn cut_short(batch: &mut Batch, found: usize) {
     if kept < found {
         let first = batch.blocks.len();
         batch.blocks.push(Cut { part: batch.parts.len(), bytes: kept..found, start: 0 });
-        let shared = Shared::new(plan::Segment::opaque(None, Level::Default));
+        let shared = Shared::new(plan::Segment::rest(RecordLayout::opaque(), Level::Default));
         let blocks = first..first + 1;
         batch.parts.push(Part { shared, blocks, starts: true, ends: true });
     }

@@ -13,10 +13,12 @@ use crate::container::directory::Entry;
 use crate::container::footer::Footer;
 use crate::container::header::Holds;
 use crate::container::writer::Writer;
+use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::formats::Layout;
 use crate::options::{Options, Progress};
 use crate::plan;
+use crate::record::RecordLayout;
 use crate::runner::Runner;
 use crate::span::Span;
 use rayon::ThreadPool;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`Io`](crate::Kind::Io) if reading or writing fails, [`InvalidArgument`](crate::Kind::InvalidArgument) if a given layout
-/// has gaps, or an archive is to be rounded. What was written by then is not a `.wz`.
+/// has gaps, an archive is to be rounded, or a [dtype](Options::dtype) is given for a format that has its own. What was written by then is not a `.wz`.
 ///
 /// ```
 /// use weightzip::{compress, decompress, DecodeOptions, Options};
@@ -59,13 +61,16 @@ pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> R
         }
     };
     let is_rounded = rounder.is_some() || options.losses.is_some();
+    // What follows the spans.
+    let rest = options.dtype.map_or_else(RecordLayout::opaque, Dtype::record_layout);
+    segments.push(plan::Segment::rest(rest, options.level));
     let mut writer = Writer::new(writer, if is_rounded { Holds::Rounded } else { Holds::File })?;
     let bases_len = match bases.is_empty() {
         true => None,
         false => Some(writer.bases(&bases)?),
     };
     let mut encoder = Encoder {
-        cutter: Cutter::new(from, segments, options.level, batch_bytes(&runner)),
+        cutter: Cutter::new(from, segments, batch_bytes(&runner)),
         rounder,
         digest: Digest::new(options.sha256),
         bases: (bases, bases_len),

@@ -1,7 +1,7 @@
 //! The original and its layout, which may only be known when all of it was read.
 
 use crate::error::{Error, Result};
-use crate::formats::{self, Layout, Scan};
+use crate::formats::{self, Format, Layout, Scan};
 use crate::options::Options;
 use std::fs::File;
 use std::io::{self, Chain, Cursor, Read, Seek};
@@ -23,12 +23,15 @@ impl<R: Read> Read for Input<R> {
     }
 }
 
-/// What is to be compressed, and its layout: the given one, if it takes random reads to find it.
+/// What is to be compressed, and its layout: the given one, if the input's start doesn't say it.
 pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Input<R>, Layout)> {
     options.layout.as_ref().map_or(Ok(()), Layout::check)?;
     let (mut prefix, mut ended) = (Vec::new(), false);
     let layout = loop {
         match formats::scan_prefix(&prefix, ended) {
+            Scan::Done(Layout { format: Format::Opaque, .. }) if options.layout.is_some() => {
+                break options.layout.clone();
+            }
             Scan::Done(layout) => break Some(layout),
             Scan::Whole => break options.layout.clone(),
             Scan::More(wanted) => {
@@ -45,13 +48,18 @@ pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Inpu
         ));
     }
     let mut from = Cursor::new(prefix).chain(reader);
-    match layout {
-        Some(layout) => Ok((Input::Streamed(from), layout)),
+    let (input, layout) = match layout {
+        Some(layout) => (Input::Streamed(from), layout),
         None => {
             let file = spool(&mut from)?;
             let layout = formats::scan(&file)?;
-            Ok((Input::Spooled(file), layout))
+            (Input::Spooled(file), layout)
         }
+    };
+    match options.dtype {
+        None => Ok((input, layout)),
+        // All of it is records then, wherever it ends.
+        Some(dtype) => Ok((input, Layout { spans: Vec::new(), ..layout.of_numbers(dtype)? })),
     }
 }
 

@@ -324,6 +324,29 @@ fn dtypes() -> Vec<Vector> {
             &[900],
             bell().take(1800).flat_map(f32::to_le_bytes).collect(),
         ),
+        whole(
+            "c128",
+            "two floats of 64 bits, in a NumPy file",
+            npy(
+                "<c16",
+                false,
+                "(700,)",
+                &bell()
+                    .take(1400)
+                    .flat_map(|v| (f64::from(v) / 3.0).to_le_bytes())
+                    .collect::<Vec<u8>>(),
+            ),
+        ),
+        whole(
+            "big_endian_array",
+            "big-endian records without a name, in a NumPy file",
+            npy(
+                ">f4",
+                false,
+                "(1200,)",
+                &bell().take(1200).flat_map(f32::to_be_bytes).collect::<Vec<u8>>(),
+            ),
+        ),
         one("f8_e5m2", "3 residual bits", Dtype::F8E5M2, &[3000], byte(8)),
         one("f8_e4m3", "4 residual bits", Dtype::F8E4M3, &[3000], byte(7)),
         one(

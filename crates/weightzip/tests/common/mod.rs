@@ -34,8 +34,9 @@ pub(crate) fn safetensors(tensors: &[(&str, Dtype, &[u64], &[u8])]) -> Vec<u8> {
 pub(crate) fn any_safetensors(u: &mut Unstructured) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for i in 0..u.int_in_range(0..=6)? {
-        // Blocks of quantised numbers are not for safetensors.
-        let dtypes: Vec<_> = Dtype::ALL.iter().filter(|d| d.bytes_of(&[8]).is_some()).collect();
+        // Blocks of quantised numbers are not for safetensors, nor is every complex number.
+        let is_plain = |d: &&Dtype| d.bytes_of(&[8]).is_some() && **d != Dtype::C128;
+        let dtypes: Vec<_> = Dtype::ALL.iter().filter(is_plain).collect();
         let dtype = **u.choose(&dtypes)?;
         let mut shape: Vec<u64> = Vec::new();
         for _ in 0..u.int_in_range(0..=3)? {
