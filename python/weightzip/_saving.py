@@ -77,7 +77,7 @@ def _others(weights: Path, kept: set[str]) -> list[Path]:
 
 def _spare(base: Base, lost: Iterable[Path]) -> None:
     """Raises if a base would be lost: then nothing could be restored."""
-    files = set() if base is None else {Path(file) for file in base_files(base)}
+    files = set() if base is None else set(base_files(base))
     for path in lost:
         if path.resolve() in files:
             raise InvalidArgumentError(

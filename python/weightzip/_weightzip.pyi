@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from typing_extensions import Buffer
@@ -43,7 +44,7 @@ class Archive:
 def open(
     file: _Path | Buffer | _Readable, *, base: _Base = None, require_lossless: bool = False
 ) -> Archive: ...
-def base_files(base: _Base) -> list[str]: ...
+def base_files(base: _Base) -> list[Path]: ...
 def write(
     parts: Iterable[Buffer],
     file: _Path | _Writable,

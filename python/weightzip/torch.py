@@ -7,10 +7,10 @@ read; if there is no `X`, then `X.wz` is read for it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import safetensors.torch as plain
@@ -41,6 +41,7 @@ __all__ = ["load", "load_file", "load_model", "safe_open", "save", "save_file", 
 
 Tensors: TypeAlias = dict[str, torch.Tensor]
 Device: TypeAlias = str | int | torch.device
+T = TypeVar("T")
 
 # By safetensors' name; a torch that is older than a dtype lacks it.
 _DTYPES = {
@@ -314,7 +315,7 @@ class Torch:
         read = self._read_pinned if self.pin_memory else self._read
         # From pinned memory, one group is on its way to a GPU while the next one is decoded.
         in_background = self.pin_memory and self.device.type == "cuda"
-        for names in _groups(archive):
+        for names in _groups((name, info.nbytes) for name, info in archive.tensors.items()):
             for name, tensor in read(archive, names, within(progress, done, total)).items():
                 tensors[name] = tensor.to(self.device, non_blocking=in_background)
                 done += tensor.nbytes
@@ -350,16 +351,16 @@ def _dtype(info: TensorInfo) -> torch.dtype:
     return dtype
 
 
-def _groups(archive: Archive) -> Iterator[list[str]]:
-    """The names in file order, in groups that fit the memory they may take on the way."""
-    group: list[str] = []
+def _groups(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
+    """What has these bytes, in groups that fit the memory they may take on the way."""
+    group: list[T] = []
     size = 0
-    for name, info in archive.tensors.items():
-        if group and size + info.nbytes > _ON_THE_WAY:
+    for item, nbytes in sized:
+        if group and size + nbytes > _ON_THE_WAY:
             yield group
             group, size = [], 0
-        group.append(name)
-        size += info.nbytes
+        group.append(item)
+        size += nbytes
     if group:
         yield group
 

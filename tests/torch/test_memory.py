@@ -62,3 +62,14 @@ def test_saving(tmp_path):
     before = "weights = torch.randn(100_000_000)"
     save = "wz.save_file({'a': weights}, sys.argv[1])"
     assert peak_of(save, before, tmp_path / "a.wz") <= 128 * MIB
+
+
+def test_distributed_checkpoints(tmp_path):
+    before = """import torch.distributed.checkpoint as dcp
+from weightzip.distributed import StorageReader, StorageWriter
+weights = {str(i): torch.randn(2000, 2500) for i in range(12)}
+weights |= {f"{i}.turned": torch.randn(2000, 2500).T for i in range(3)}"""
+    save = "dcp.save(weights, storage_writer=StorageWriter(sys.argv[1]))"
+    assert peak_of(save, before, tmp_path / "a") <= 128 * MIB
+    straight = "dcp.load({n: t for n, t in weights.items() if '.' not in n}, storage_reader=StorageReader(sys.argv[1]))"
+    assert peak_of(straight, before, tmp_path / "a") <= 128 * MIB
