@@ -35,6 +35,17 @@ def main() -> None:
         sizes.append(sum(grouped(tensor) for tensor in made.values()))
         shares = (f"{100 * size / path.stat().st_size:.2f}" for size in sizes)
         print(f"| {name} | {' | '.join(shares)} |", flush=True)
+    made = list(MAKERS["gptq_int32"](matrices).values())
+    ideal, size = sum(map(order0, made)), sum(tensor.nbytes for tensor in made)
+    print(f"\n4-bit integers of gptq_int32, by how often each occurs in a matrix: {100 * ideal / size:.2f} %")
+
+
+def order0(tensor: np.ndarray) -> float:
+    """Bytes that the halves of a tensor's bytes take by their frequency."""
+    data = tensor.view(np.uint8)
+    counts = np.bincount(np.concatenate([data & 15, data >> 4]).ravel(), minlength=16).astype(float)
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum() * counts.sum() / 8)
 
 
 def compressed(path: Path, level: str) -> int:

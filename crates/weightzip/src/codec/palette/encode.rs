@@ -135,17 +135,18 @@ fn rest_of(float: Float, bits: u32) -> u32 {
     bits & ((1 << (8 * float.bytes - 1)) - 1)
 }
 
-/// Those of a run that are not 0; most of them once.
+/// Those of a run that are not 0, most of them once, in order: the code of a small one is sure before its scale is.
 fn magnitudes(float: Float, run: &[u32]) -> Vec<Magnitude> {
     let (mut seen, mut found) = ([0; MEMO], Vec::with_capacity(run.len().min(MEMO)));
     for rest in run.iter().map(|bits| rest_of(float, *bits)) {
         let seen = &mut seen[place_in_memo(rest)];
         if rest > 0 && *seen != rest {
             *seen = rest;
-            found.push(Magnitude::of(float, rest));
+            found.push(rest);
         }
     }
-    found
+    found.sort_unstable();
+    found.into_iter().map(|rest| Magnitude::of(float, rest)).collect()
 }
 
 /// Values that are remembered.
@@ -267,5 +268,5 @@ impl Scaled<'_> {
 }
 
 fn largest(run: &[Magnitude]) -> f64 {
-    run.iter().fold(0.0, |largest: f64, magnitude| largest.max(magnitude.value))
+    run.last().map_or(0.0, |magnitude| magnitude.value)
 }

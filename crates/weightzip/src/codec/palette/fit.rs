@@ -58,7 +58,7 @@ impl Interval {
         f64::midpoint(self.low, self.high)
     }
 
-    /// What is left of it by a run's magnitudes; `None` if nothing is.
+    /// What is left of it by a run's magnitudes, which ascend; `None` if nothing is.
     pub(super) fn narrowed(self, codes: Codes, run: &[Magnitude]) -> Option<Self> {
         let mut left = self;
         for magnitude in run {
@@ -75,7 +75,7 @@ impl Interval {
 
     /// Where the scale of a run is: one after another its largest magnitude is taken for each of the codes that it may have.
     pub(super) fn of(codes: Codes, run: &[Magnitude]) -> Option<Self> {
-        let largest = run.iter().max_by(|a, b| a.value.total_cmp(&b.value))?;
+        let largest = run.last()?;
         let candidates = match codes {
             Codes::Listed => return None,
             Codes::Integers => 1..=128,

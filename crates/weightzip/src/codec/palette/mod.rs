@@ -195,14 +195,10 @@ mod tests {
         codes: Codes,
         [rows, row]: [usize; 2],
         [height, width]: [usize; 2],
+        most: f32,
     ) -> Vec<u8> {
         let float = dtype.record_layout().floats().unwrap();
         let weights = bell(rows * row);
-        let most = match codes {
-            Codes::Floats3 => 448.0,
-            Codes::Floats2 => 57344.0,
-            _ => 7.0,
-        };
         // By value; without negative zeros, which integers don't have.
         let numbers: Vec<(f64, number::Number)> = (0..=255u8)
             .filter(|code| *code != 0x80)
@@ -240,17 +236,19 @@ mod tests {
     fn what_was_quantised_takes_what_its_codes_take() {
         use Codes::{Floats2, Floats3, Integers};
         // Tiles that start and end within the block, too.
-        let cases: [(Dtype, Codes, [usize; 2], f64); 7] = [
-            (Dtype::Bf16, Floats3, [48, 128], 0.44),
-            (Dtype::F32, Floats3, [48, 128], 0.22),
-            (Dtype::Bf16, Floats2, [1, 512], 0.40),
-            (Dtype::Bf16, Integers, [1, 512], 0.26),
-            (Dtype::F16, Integers, [1, 32], 0.29),
-            (Dtype::F32, Integers, [100, 512], 0.13),
-            (Dtype::Bf16, Integers, [1, 128], 0.26),
+        let cases: [(Dtype, Codes, [usize; 2], f32, f64); 9] = [
+            (Dtype::Bf16, Floats3, [48, 128], 448.0, 0.44),
+            (Dtype::F32, Floats3, [48, 128], 448.0, 0.22),
+            (Dtype::Bf16, Floats2, [1, 512], 57344.0, 0.40),
+            (Dtype::Bf16, Integers, [1, 512], 7.0, 0.32),
+            (Dtype::F16, Integers, [1, 32], 7.0, 0.36),
+            (Dtype::F32, Integers, [100, 512], 7.0, 0.16),
+            (Dtype::Bf16, Integers, [1, 128], 7.0, 0.32),
+            (Dtype::Bf16, Integers, [1, 512], 127.0, 0.48),
+            (Dtype::F32, Integers, [1, 512], 127.0, 0.24),
         ];
-        for (dtype, codes, tile, most) in cases {
-            let data = quantised(dtype, codes, [100, 512], tile);
+        for (dtype, codes, tile, largest, most) in cases {
+            let data = quantised(dtype, codes, [100, 512], tile, largest);
             for &level in Level::ALL {
                 let (coding, share) = coded(dtype, level, 512, &data);
                 assert!(
