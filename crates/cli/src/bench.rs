@@ -112,7 +112,8 @@ fn parts(data: &[u8]) -> Result<Vec<Part>> {
         let Some(tensor) = &span.tensor else { return (RecordLayout::opaque(), 0, span.range.end) };
         let large = tensor.shape.iter().product::<u64>() >= LARGE;
         let row = tensor.shape.get(1..).and_then(<[u64]>::last).filter(|_| large);
-        (tensor.dtype.record_layout(), row.copied().unwrap_or(0), span.range.end)
+        let row = row.map_or(0, |row| row / tensor.dtype.block().0);
+        (tensor.dtype.record_layout(), row, span.range.end)
     });
     for (layout, row, until) in spans.chain([(RecordLayout::opaque(), 0, data.len() as u64)]) {
         let until = usize::try_from(until)?.min(data.len());

@@ -24,6 +24,7 @@ pub mod field;
 pub mod grid;
 pub mod level;
 mod moves;
+pub mod numbers;
 pub mod pages;
 pub mod prefetch;
 pub mod rans;

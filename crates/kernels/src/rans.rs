@@ -121,17 +121,17 @@ impl Default for Slots {
 /// What an encoder looks up: an entry per symbol.
 #[derive(Clone, Debug)]
 pub struct Shares {
-    /// 2^32 divided by the width, rounded down, less one if the width is one.
-    pub(crate) inverses: Box<[u32; MAX_TABLES * 256]>,
-    /// Bits 0 to 15: width; 16 to 31: first slot.
-    pub(crate) places: Box<[u32; MAX_TABLES * 256]>,
+    pub(crate) entries: Box<[Share; MAX_TABLES * 256]>,
     tables: Tables,
 }
 
 /// A symbol's share.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Share {
+    /// 2^32 divided by the width, rounded down, less one if the width is one.
     inverse: u32,
+    /// Bits 0 to 15: width; 16 to 31: first slot.
     place: u32,
 }
 
@@ -160,8 +160,7 @@ impl Share {
 impl Shares {
     /// No symbol has a share.
     pub fn new(tables: Tables) -> Self {
-        let none = || Box::new([0; MAX_TABLES * 256]);
-        Self { inverses: none(), places: none(), tables }
+        Self { entries: Box::new([Share::default(); MAX_TABLES * 256]), tables }
     }
 
     /// The bits of a context that choose a table.
@@ -175,24 +174,21 @@ impl Shares {
     /// # Panics
     /// If there are more than 256.
     pub fn set(&mut self, table: usize, shares: &[u16]) {
-        let (inverses, places) =
-            (&mut self.inverses[table * 256..][..256], &mut self.places[table * 256..][..256]);
-        inverses.fill(0);
-        places.fill(0);
+        let entries = &mut self.entries[table * 256..][..256];
+        entries[shares.len()..].fill(Share::default());
         let mut start = 0;
-        for (i, &share) in shares.iter().enumerate() {
+        for (entry, &share) in entries.iter_mut().zip(shares) {
             let width = u32::from(share);
-            inverses[i] = u32::try_from((1u64 << 32).checked_div(width.into()).unwrap_or(0))
-                .unwrap_or(u32::MAX);
-            places[i] = start << 16 | width;
+            let inverse = (1u64 << 32).checked_div(width.into()).unwrap_or(0);
+            let inverse = u32::try_from(inverse).unwrap_or(u32::MAX);
+            *entry = Share { inverse, place: start << 16 | width };
             start += width;
         }
     }
 
     #[inline(always)]
     pub(crate) fn of(&self, context: u8, symbol: u8) -> Share {
-        let at = usize::from(context & self.mask()) << 8 | usize::from(symbol);
-        Share { inverse: self.inverses[at], place: self.places[at] }
+        self.entries[usize::from(context & self.mask()) << 8 | usize::from(symbol)]
     }
 }
 

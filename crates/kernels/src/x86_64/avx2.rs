@@ -120,6 +120,68 @@ impl Avx2 {
 }
 
 impl Avx2 {
+    /// The entries at eight places. Loads are faster than a gather where that is slow, and hardly slower elsewhere.
+    #[inline(always)]
+    fn entries_at(self, slots: &Slots, at: __m256i) -> __m256i {
+        let entries = slots.entries.as_ptr().cast::<i32>();
+        intrinsics! {
+            let (low, high) = (_mm256_castsi256_si128(at), _mm256_extracti128_si256::<1>(at));
+            let [a, b] = [_mm_cvtsi128_si64(low), _mm_extract_epi64::<1>(low)];
+            let [c, d] = [_mm_cvtsi128_si64(high), _mm_extract_epi64::<1>(high)];
+            // Two places each, which the caller's mask keeps within the tables.
+            let first = |two: i64| entries.add((two.cast_unsigned() & 0xFFFF_FFFF) as usize);
+            let second = |two: i64| entries.add((two.cast_unsigned() >> 32) as usize);
+            let low = _mm_cvtsi32_si128(*first(a));
+            let low = _mm_insert_epi32::<1>(low, *second(a));
+            let low = _mm_insert_epi32::<2>(low, *first(b));
+            let low = _mm_insert_epi32::<3>(low, *second(b));
+            let high = _mm_cvtsi32_si128(*first(c));
+            let high = _mm_insert_epi32::<1>(high, *second(c));
+            let high = _mm_insert_epi32::<2>(high, *first(d));
+            let high = _mm_insert_epi32::<3>(high, *second(d));
+            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
+        }
+    }
+
+    /// Where the shares of symbols are.
+    #[inline(always)]
+    fn places_of(
+        self,
+        shares: &Shares,
+        contexts: &[u8; GROUP],
+        symbols: &[u8; GROUP],
+    ) -> [u16; GROUP] {
+        let mut places = [0; GROUP];
+        let parts = contexts.as_chunks::<16>().0.iter().zip(symbols.as_chunks::<16>().0);
+        for (to, (context, symbol)) in places.as_chunks_mut::<16>().0.iter_mut().zip(parts) {
+            let (low, high) = to.split_at_mut(8);
+            intrinsics! {
+                // A table that there is: never out of bounds.
+                let mask = _mm_set1_epi8(shares.mask().cast_signed());
+                let context = _mm_and_si128(_mm_loadu_si128(context.as_ptr().cast()), mask);
+                let symbol = _mm_loadu_si128(symbol.as_ptr().cast());
+                _mm_storeu_si128(low.as_mut_ptr().cast(), _mm_unpacklo_epi8(symbol, context));
+                _mm_storeu_si128(high.as_mut_ptr().cast(), _mm_unpackhi_epi8(symbol, context));
+            }
+        }
+        places
+    }
+
+    /// The inverses and the places of eight shares: an entry of 64 bits has both.
+    #[inline(always)]
+    fn shares_at(self, shares: &Shares, at: &[u16; 8]) -> (__m256i, __m256i) {
+        let entries = shares.entries.as_ptr();
+        intrinsics! {
+            let [e0, e1, e2, e3, e4, e5, e6, e7] = at.map(|at| entries.add(at.into()).cast::<f64>());
+            let a = _mm256_set_m128d(_mm_loadh_pd(_mm_load_sd(e4), e5), _mm_loadh_pd(_mm_load_sd(e0), e1));
+            let b = _mm256_set_m128d(_mm_loadh_pd(_mm_load_sd(e6), e7), _mm_loadh_pd(_mm_load_sd(e2), e3));
+            let (a, b) = (_mm256_castpd_ps(a), _mm256_castpd_ps(b));
+            let inverses = _mm256_shuffle_ps::<0b10_00_10_00>(a, b);
+            let places = _mm256_shuffle_ps::<0b11_01_11_01>(a, b);
+            (_mm256_castps_si256(inverses), _mm256_castps_si256(places))
+        }
+    }
+
     /// 32 words of less than 256 from the `i`th register on, as bytes.
     #[inline(always)]
     fn narrow(self, v: &[__m256i; 8], i: usize) -> __m256i {
@@ -360,7 +422,7 @@ impl Simd for Avx2 {
                 let mask = _mm256_set1_epi32(i32::from(slots.mask()) << BITS);
                 let table = _mm256_and_si256(_mm256_slli_epi32::<BITS>(context), mask);
                 let at = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi32((1 << BITS) - 1)), table);
-                let slot = _mm256_i32gather_epi32::<4>(slots.entries.as_ptr().cast(), at);
+                let slot = self.entries_at(slots, at);
                 found[i] = _mm256_and_si256(slot, _mm256_set1_epi32(0xFF));
                 let share = _mm256_and_si256(_mm256_srli_epi32::<8>(slot), _mm256_set1_epi32(0xFFF));
                 let x = _mm256_mullo_epi32(_mm256_srli_epi32::<BITS>(x), share);
@@ -388,16 +450,10 @@ impl Simd for Avx2 {
         words: &mut [u8; 2 * GROUP],
     ) -> usize {
         let mut left = GROUP;
-        let (contexts, symbols) = (contexts.as_chunks::<8>().0, symbols.as_chunks::<8>().0);
-        for i in (0..8).rev() {
+        let places = self.places_of(shares, contexts, symbols);
+        for (i, at) in places.as_chunks::<8>().0.iter().enumerate().rev() {
+            let (inverse, place) = self.shares_at(shares, at);
             intrinsics! {
-                let context = _mm256_cvtepu8_epi32(_mm_loadl_epi64(contexts[i].as_ptr().cast()));
-                let symbol = _mm256_cvtepu8_epi32(_mm_loadl_epi64(symbols[i].as_ptr().cast()));
-                let mask = _mm256_set1_epi32(i32::from(shares.mask()) << 8);
-                let table = _mm256_and_si256(_mm256_slli_epi32::<8>(context), mask);
-                let at = _mm256_or_si256(symbol, table);
-                let inverse = _mm256_i32gather_epi32::<4>(shares.inverses.as_ptr().cast(), at);
-                let place = _mm256_i32gather_epi32::<4>(shares.places.as_ptr().cast(), at);
                 let width = _mm256_and_si256(place, _mm256_set1_epi32(0xFFFF));
                 let x = lanes[i];
                 let fits = _mm256_cmpgt_epi32(width, _mm256_srli_epi32::<{ 32 - BITS }>(x));

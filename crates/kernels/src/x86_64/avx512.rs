@@ -304,8 +304,9 @@ impl Simd for Avx512 {
                 let table = _mm512_slli_epi32::<8>(context);
                 let mask = _mm512_set1_epi32(i32::from(shares.mask()) << 8);
                 let at = _mm512_ternarylogic_epi32::<0xF8>(symbol, table, mask);
-                let inverse = _mm512_i32gather_epi32::<4>(at, shares.inverses.as_ptr().cast());
-                let place = _mm512_i32gather_epi32::<4>(at, shares.places.as_ptr().cast());
+                let entries = shares.entries.as_ptr().cast::<i32>();
+                let inverse = _mm512_i32gather_epi32::<8>(at, entries);
+                let place = _mm512_i32gather_epi32::<8>(at, entries.add(1));
                 let width = _mm512_and_si512(place, _mm512_set1_epi32(0xFFFF));
                 let x = lanes[i];
                 let full = _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<{ 32 - BITS as u32 }>(x), width);

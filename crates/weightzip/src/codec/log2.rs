@@ -7,6 +7,13 @@ pub(super) fn entropy(counts: &[u32]) -> u64 {
     all.saturating_sub(counts.iter().map(|&n| n_log_n(n)).sum())
 }
 
+/// The same if a coder takes these shares for how often they occur; what has none costs nothing.
+pub(super) fn cross_entropy(counts: &[u32], shares: &[u16]) -> u64 {
+    let all = log2(shares.iter().map(|&share| u32::from(share)).sum());
+    let bits = |(&n, &share): (&u32, &u16)| u64::from(n) * all.saturating_sub(log2(share.into()));
+    counts.iter().zip(shares).filter(|(_, share)| **share > 0).map(bits).sum()
+}
+
 /// The logarithm times 256, nearly; that of 0 is 0.
 fn log2(n: u32) -> u64 {
     let whole = n.max(1).ilog2();
@@ -32,5 +39,7 @@ mod tests {
     fn equal_symbols_cost_nothing_and_two_a_bit() {
         assert_eq!(entropy(&[0, 1000, 0]), 0);
         assert_eq!(entropy(&[512, 512]), 1024 << 8);
+        assert_eq!(cross_entropy(&[512, 512, 9], &[512, 512, 0]), 1024 << 8);
+        assert_eq!(cross_entropy(&[100, 0], &[256, 768]), 200 << 8);
     }
 }

@@ -12,6 +12,7 @@ mod fixed;
 mod guess;
 mod log2;
 mod narrow;
+mod octets;
 mod palette;
 mod planes;
 mod ranges;
@@ -282,8 +283,8 @@ fn smallest(
 /// Equal records are constant; floats that are on a grid are fixed; others try planes, records of several fields
 /// are coded by field, everything else tries zstd, and opaque bytes as the floats that they look like; what doesn't get smaller
 /// stays raw. At level max floats try ranges first, and planes only where these are not smaller
-/// than the records, or the block is small; other records of one byte try bytes too. Returns where
-/// the block's payload starts in `payload`.
+/// than the records, or the block is small; other records of one byte try bytes too, integers at level default where
+/// a sample says so. Returns where the block's payload starts in `payload`.
 fn dense(
     layout: &RecordLayout,
     context: Option<&Context>,
@@ -333,19 +334,19 @@ fn dense(
             return Ok((Coding::Fields, 0));
         }
     } else {
-        begin(records, payload);
-        zstd::encode(layout, data, payload)?;
-        let mut is_bytes = false;
-        if hints.level == Level::Max && layout.bytes() == 1 {
-            let mut as_bytes = Vec::new();
-            begin(records, &mut as_bytes);
-            let smaller = ranges::bytes::encode(data, Keys::default(), &mut as_bytes);
-            is_bytes = smaller.is_some() && as_bytes.len() < payload.len();
-            if is_bytes {
-                *payload = as_bytes;
+        let coding = match hints.level {
+            Level::Max if layout.bytes() == 1 => octets::smaller(layout, records, data, payload)?,
+            Level::Default if layout.bytes() == 1 && !layout.is_opaque() => {
+                octets::likely(layout, records, data, payload)?
             }
-        }
-        if let Some(guess) = Guess::of(data).filter(|_| *layout == RecordLayout::opaque()) {
+            _ => {
+                begin(records, payload);
+                zstd::encode(layout, data, payload)?;
+                Coding::Zstd
+            }
+        };
+        let unknown = *layout == RecordLayout::opaque();
+        if let Some(guess) = unknown.then(|| Guess::of(data)).flatten() {
             let mut as_floats = Vec::new();
             begin(records, &mut as_floats);
             guess::encode(guess, hints, data, &mut as_floats)?;
@@ -354,16 +355,32 @@ fn dense(
                 return Ok((Coding::Guess, 0));
             }
         }
-        if is_bytes {
-            return Ok((Coding::Bytes, 0));
-        }
         if payload.len() < PREAMBLE + data.len() {
-            return Ok((Coding::Zstd, 0));
+            return Ok((coding, 0));
         }
     }
     begin(records, payload);
     raw::encode(data, payload);
     Ok((Coding::Raw, 0))
+}
+
+/// Bytes that a payload takes, nearly, if its records are part of a larger block of such: they are coded as that would be,
+/// and whatever this costs once is all there, so that what larger blocks take follows from that of smaller ones.
+pub(crate) fn cost(
+    layout: &RecordLayout,
+    level: Level,
+    data: &[u8],
+    room: &mut Vec<u8>,
+) -> Result<usize> {
+    let hints = Hints { level, row: 0 };
+    let integers = layout.bytes() == 1 && layout.floats().is_none();
+    if integers && (level == Level::Max || !layout.is_opaque()) {
+        return octets::cost(layout, data, room);
+    }
+    match fields::Columns::of(layout) {
+        Some(columns) => columns.cost(hints, layout.bytes().into(), data),
+        None => Ok(encode_block(layout, None, hints, data, room)?.payload.len()),
+    }
 }
 
 /// Bytes of a block in which what planes save in their header can't tell.

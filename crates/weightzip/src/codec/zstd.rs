@@ -2,9 +2,32 @@
 
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
+use std::cell::RefCell;
+use std::io;
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::compress_bound;
 
 /// The seed paper's level; higher ones gain little on what models carry beside weights.
 const LEVEL: i32 = 3;
+
+thread_local! {
+    /// Each has a megabyte or so of its own, which a thread's blocks use one after another.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Lets `work` use what is there, or else is made.
+fn with<T, R>(
+    there: &mut Option<T>,
+    make: impl FnOnce() -> io::Result<T>,
+    work: impl FnOnce(&mut T) -> io::Result<R>,
+) -> io::Result<R> {
+    let one = match there {
+        Some(one) => one,
+        None => there.insert(make()?),
+    };
+    work(one)
+}
 
 pub(super) fn encode(layout: &RecordLayout, data: &[u8], payload: &mut Vec<u8>) -> Result<()> {
     let size = usize::from(layout.bytes());
@@ -15,9 +38,12 @@ pub(super) fn encode(layout: &RecordLayout, data: &[u8], payload: &mut Vec<u8>) 
         grouped = group(data, size);
         &grouped
     };
-    let frame =
-        zstd::bulk::compress(input, LEVEL).map_err(|e| Error::io("zstd can't compress", e))?;
-    payload.extend(frame);
+    let start = payload.len();
+    payload.resize(start + compress_bound(input.len()), 0);
+    let compress = |one: &mut Compressor<'_>| one.compress_to_buffer(input, &mut payload[start..]);
+    let done = COMPRESSOR.with_borrow_mut(|there| with(there, || Compressor::new(LEVEL), compress));
+    let len = done.map_err(|e| Error::io("zstd can't compress", e))?;
+    payload.truncate(start + len);
     Ok(())
 }
 
@@ -25,10 +51,14 @@ pub(super) fn decode(layout: &RecordLayout, body: &[u8], out: &mut [u8]) -> Resu
     let size = usize::from(layout.bytes());
     let bad = |why: &str| Error::corrupt(format!("a zstd block {why}"));
     // Straight into memory of the right size: a frame that claims more just fails.
-    let decode = |into: &mut [u8]| match zstd::bulk::decompress_to_buffer(body, into) {
-        Ok(n) if n == into.len() => Ok(()),
-        Ok(n) => Err(bad(&format!("decodes to {n} bytes instead of {}", into.len()))),
-        Err(e) => Err(bad(&format!("does not decode: {e}"))),
+    let decode = |into: &mut [u8]| {
+        let decompress = |one: &mut Decompressor<'_>| one.decompress_to_buffer(body, &mut *into);
+        let done = DECOMPRESSOR.with_borrow_mut(|there| with(there, Decompressor::new, decompress));
+        match done {
+            Ok(n) if n == into.len() => Ok(()),
+            Ok(n) => Err(bad(&format!("decodes to {n} bytes instead of {}", into.len()))),
+            Err(e) => Err(bad(&format!("does not decode: {e}"))),
+        }
     };
     if size == 1 {
         return decode(out);

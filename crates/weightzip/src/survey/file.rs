@@ -1,8 +1,9 @@
 //! What a whole file is likely to take in a .wz, from a fiftieth of its bytes.
 //!
-//! Two samples of the blocks of each record layout. Of many blocks one short run is coded, for tensors
+//! Two samples of the blocks of each record layout. Of many blocks, of all if possible, a small piece is coded, for tensors
 //! differ. That takes too much, for a block's coding costs less the more it holds: by how much is
-//! told by a few blocks of which many runs are coded, each by itself and all together.
+//! told by a few blocks of which many pieces are coded, each by itself and all together. A piece is of runs from all over
+//! its block, for rows differ, too.
 
 use super::{length, read};
 use crate::error::Result;
@@ -10,7 +11,7 @@ use crate::plan::{self, Segment};
 use crate::record::RecordLayout;
 use crate::source::Source;
 use crate::span::Span;
-use crate::{Hints, Level, encode_block};
+use crate::{Hints, Level, codec, encode_block};
 use std::ops::Range;
 
 /// Every how many bytes one is read: a little less than a fiftieth, for the header is read too.
@@ -25,8 +26,11 @@ const RUN: u64 = 1 << 10;
 const OPAQUE_RUN: u64 = 4 << 10;
 /// Bytes of a run of records of several fields: each field has a header of its own.
 const FIELDS_RUN: u64 = 4 << 10;
-/// Runs of a block of which many are looked at.
-const RUNS: u64 = 16;
+/// Bytes of a piece at least, if there are up to 256 symbols and nothing else: fewer don't say how often each occurs.
+const BYTES_PIECE: u64 = 2 << 10;
+/// Pieces of a block of which many are looked at, at most and at least.
+const MANY: u64 = 16;
+const FEW: u64 = 2;
 
 /// What a file is likely to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +164,19 @@ impl Group {
             None => (RUN / size).max(1) * size,
         }
     }
+
+    /// Runs of a piece, of which there are so many bytes in all. Records of several fields are few, and each field has
+    /// a header of its own: if all blocks have a piece, it may be larger. So many numbers as a piece of bytes has tell
+    /// how often each occurs.
+    fn runs(&self, bytes: u64) -> u64 {
+        match self.layout.fields() {
+            [_, _, ..] => (bytes / self.blocks().count() as u64 / self.run()).max(1),
+            [_] if self.layout.bytes() == 1 && self.layout.floats().is_none() => {
+                BYTES_PIECE.div_ceil(self.run())
+            }
+            _ => 1,
+        }
+    }
 }
 
 /// What remains, as a share of 2^32.
@@ -199,52 +216,67 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
         let (layout, run) = (&group.layout, group.run());
         if group.bytes <= budget {
             let whole = |block| {
-                self.sample(block, run, u64::MAX).and_then(|data| self.coded(layout, &data))
+                let data = self.sample(block, run, u64::MAX, 1)?;
+                let hints = Hints { level: self.level, row: 0 };
+                let block = encode_block(layout, None, hints, &data, &mut self.payload)?;
+                Ok(block.payload.len() as u64)
             };
             return group.blocks().map(whole).sum();
         }
-        let (mut runs, mut too_much) = (Mean::default(), Mean::default());
-        for block in group.spread((budget * 2 / 3 / run).max(1)) {
-            let data = self.sample(block, run, 1)?;
-            runs.add(rate(self.coded(layout, &data)?, data.len() as u64));
+        let (for_pieces, for_wholes) = (budget * 2 / 3, budget / 3);
+        let runs = group.runs(for_pieces);
+        let piece = run * runs;
+        let (mut pieces, mut too_much) = (Mean::default(), Mean::default());
+        for block in group.spread((for_pieces / piece).max(1)) {
+            let data = self.sample(block, run, runs, 1)?;
+            pieces.add(rate(self.coded(layout, &data)?, data.len() as u64));
         }
-        for block in group.spread((budget / 3 / (run * RUNS)).max(1)) {
-            too_much.add(self.too_much(layout, block, run)?);
+        let many = (for_wholes / piece).clamp(FEW, MANY) / 2 * 2;
+        for block in group.spread((for_wholes / (piece * many)).max(1)) {
+            let bytes = block.end - block.start;
+            let data = self.sample(block, run, runs, many)?;
+            too_much.add(self.too_much(layout, bytes, &data, piece)?);
         }
-        let rate = (runs.get() - too_much.get()).max(0);
+        let rate = (pieces.get() - too_much.get()).max(0);
         Ok(u64::try_from((Rate::from(group.bytes) * rate) >> 32).unwrap_or(u64::MAX))
     }
 
-    /// What runs by themselves take more than they do in their block. Of that only a sample is
+    /// What pieces by themselves take more than they do in their block of so many bytes. Of that only a sample is
     /// there; what its halves take more than the whole is what a block takes however large it is.
-    fn too_much(&mut self, layout: &RecordLayout, block: Range<u64>, run: u64) -> Result<Rate> {
-        let bytes = block.end - block.start;
-        let data = self.sample(block, run, RUNS)?;
-        let (len, run) = (data.len() as u64, usize::try_from(run).unwrap_or(usize::MAX));
-        let mut runs = 0;
-        for run in data.chunks(run) {
-            runs += self.coded(layout, run)?;
+    fn too_much(
+        &mut self,
+        layout: &RecordLayout,
+        bytes: u64,
+        data: &[u8],
+        piece: u64,
+    ) -> Result<Rate> {
+        let (len, piece) = (data.len() as u64, usize::try_from(piece).unwrap_or(usize::MAX));
+        let mut pieces = 0;
+        for piece in data.chunks(piece) {
+            pieces += self.coded(layout, piece)?;
         }
-        let whole = self.coded(layout, &data)?;
+        let whole = self.coded(layout, data)?;
         if len == bytes {
-            return Ok(rate(runs, len) - rate(whole, len));
+            return Ok(rate(pieces, len) - rate(whole, len));
         }
         let (a, b) = data.split_at(data.len() / 2);
         let halves = self.coded(layout, a)? + self.coded(layout, b)?;
         let fixed = halves.saturating_sub(whole).min(whole);
-        Ok(rate(runs, len) - rate(whole - fixed, len) - rate(fixed, bytes))
+        Ok(rate(pieces, len) - rate(whole - fixed, len) - rate(fixed, bytes))
     }
 
-    /// `count` runs of a block, evenly spread, and so those of each half; or all of it.
-    fn sample(&mut self, block: Range<u64>, run: u64, count: u64) -> Result<Vec<u8>> {
-        let has = (block.end - block.start) / run;
+    /// So many pieces of a block, or all of it: the runs of each are evenly spread, and so are those of each half.
+    fn sample(&mut self, block: Range<u64>, run: u64, runs: u64, pieces: u64) -> Result<Vec<u8>> {
+        let (has, count) = ((block.end - block.start) / run, runs.saturating_mul(pieces));
         let mut ranges = vec![block.clone()];
         if has > count {
             let run = |i| {
                 let at = block.start + (2 * i + 1) * has / (2 * count) * run;
                 at..at + run
             };
-            ranges = (0..count).step_by(2).chain((1..count).step_by(2)).map(run).collect();
+            let in_halves = (0..pieces).step_by(2).chain((1..pieces).step_by(2));
+            let of_piece = |piece: u64| (0..runs).map(move |i| i * pieces + piece);
+            ranges = in_halves.flat_map(of_piece).map(run).collect();
         }
         let (mut data, mut piece) = (Vec::new(), Vec::new());
         for range in ranges {
@@ -255,11 +287,9 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
         Ok(data)
     }
 
-    /// Bytes of a payload.
+    /// Bytes of a payload, or what these are in a larger one.
     fn coded(&mut self, layout: &RecordLayout, data: &[u8]) -> Result<u64> {
-        let hints = Hints { level: self.level, row: 0 };
-        let block = encode_block(layout, None, hints, data, &mut self.payload)?;
-        Ok(block.payload.len() as u64)
+        Ok(codec::cost(layout, self.level, data, &mut self.payload)? as u64)
     }
 }
 

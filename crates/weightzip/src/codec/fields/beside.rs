@@ -53,11 +53,11 @@ impl Beside {
         Some(Self { negative, offset: i16::try_from(offset).ok()? })
     }
 
-    /// The base that another column makes.
-    pub(super) fn base(self, float: Float, like: &[u8]) -> Vec<u8> {
+    /// Puts the base that another column makes in place of what is in `base`.
+    pub(super) fn base(self, float: Float, like: &[u8], base: &mut Vec<u8>) {
         let sign = if self.negative { below_sign(float) + 1 } else { 0 };
         let offset = i64::from(self.offset) << upper(float);
-        let mut base = Vec::with_capacity(like.len());
+        base.clear();
         for value in values(float, like) {
             let moved = value.wrapping_add_signed(offset) & below_sign(float) | sign;
             match float.big_endian {
@@ -65,7 +65,6 @@ impl Beside {
                 false => base.extend(&moved.to_le_bytes()[..float.bytes]),
             }
         }
-        base
     }
 }
 
@@ -97,16 +96,21 @@ mod tests {
         let (scales, minima) = (halves(&[0x1000, 0x1100, 0]), halves(&[0x9C00, 0x9C82, 0x1234]));
         let beside = Beside::of(float, &minima, &scales).unwrap();
         assert_eq!(beside, Beside { negative: true, offset: 0xBC1 });
-        assert_eq!(beside.base(float, &scales), halves(&[0x9BC1, 0x9CC1, 0x8BC1]));
+        let base = |beside: Beside, float, like: &[u8]| {
+            let mut base = vec![1];
+            beside.base(float, like, &mut base);
+            base
+        };
+        assert_eq!(base(beside, float, &scales), halves(&[0x9BC1, 0x9CC1, 0x8BC1]));
         assert_eq!(Beside::from_wire(beside.to_wire()).unwrap(), Some(beside));
         // Beyond the last float the bits go round.
         let far = Beside { negative: false, offset: -2 };
-        assert_eq!(far.base(float, &halves(&[0x0001])), halves(&[0x7FFF]));
+        assert_eq!(base(far, float, &halves(&[0x0001])), halves(&[0x7FFF]));
         let single = Dtype::F32.record_layout().floats().unwrap();
-        assert_eq!(far.base(single, &1.0f32.to_le_bytes()), 0x3F7E_0000u32.to_le_bytes());
+        assert_eq!(base(far, single, &1.0f32.to_le_bytes()), 0x3F7E_0000u32.to_le_bytes());
         assert_eq!(Beside::from_wire([0, 0, 0]).unwrap(), None);
         assert!(Beside::from_wire([0, 1, 0]).is_err() && Beside::from_wire([4, 0, 0]).is_err());
         let big = Float { big_endian: true, ..float };
-        assert_eq!(beside.base(big, &[0x10, 0x00]), [0x9B, 0xC1]);
+        assert_eq!(base(beside, big, &[0x10, 0x00]), [0x9B, 0xC1]);
     }
 }

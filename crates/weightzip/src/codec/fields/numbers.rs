@@ -1,15 +1,17 @@
 //! The small numbers of a record as symbols, and what the scales beside them say of each.
 
-use super::super::ranges::bytes::Keys;
+use super::super::ranges::bytes;
 use super::{bad, integers};
 use crate::error::Result;
 use crate::record::{ByteOrder, Field, RecordLayout, Role};
+use weightzip_kernels::level::level;
+use weightzip_kernels::numbers;
 
 /// The key of numbers whose scale is the mean of its row's.
-const MIDDLE: i64 = 64;
+const MIDDLE: i32 = 64;
 
 /// The last key.
-const LAST: i64 = 254;
+const LAST: i32 = 254;
 
 /// Small numbers: the field that has most of them, the one with their upper bits, and their scales.
 pub(super) struct Numbers {
@@ -19,6 +21,13 @@ pub(super) struct Numbers {
     /// What the scale is multiplied with.
     factor: Option<Place>,
     order: ByteOrder,
+}
+
+/// What the scales say, and the memory to find it.
+#[derive(Default)]
+pub(super) struct Keys {
+    keys: Vec<u8>,
+    tops: Vec<i32>,
 }
 
 /// A field, and which one it is.
@@ -73,15 +82,15 @@ impl Numbers {
     }
 
     /// The symbols of all records: each number with its upper bits.
-    pub(super) fn unpack(&self, columns: &[Vec<u8>]) -> Vec<u8> {
+    pub(super) fn unpack(&self, columns: &[Vec<u8>], symbols: &mut Vec<u8>) {
         let (at, field) = self.low;
         let column = &columns[at];
-        let mut symbols = vec![0; column.len() * 8 / usize::from(field.width)];
-        spread(&field, column, 0, &mut symbols);
+        symbols.clear();
+        symbols.resize(column.len() * 8 / usize::from(field.width), 0);
+        spread(&field, column, 0, symbols);
         if let Some((at, upper)) = self.upper {
-            spread(&upper, &columns[at], field.width, &mut symbols);
+            spread(&upper, &columns[at], field.width, symbols);
         }
-        symbols
     }
 
     /// Undoes [`unpack`](Self::unpack).
@@ -92,96 +101,80 @@ impl Numbers {
         if too_large.unwrap_or(0) != 0 {
             return Err(bad("has a symbol that its fields have no room for"));
         }
-        columns[at] = collect(&field, symbols, 0);
+        collect(&field, symbols, 0, &mut columns[at]);
         if let Some((at, upper)) = self.upper {
-            columns[at] = collect(&upper, symbols, field.width);
+            collect(&upper, symbols, field.width, &mut columns[at]);
         }
         Ok(())
     }
 
     /// A key for each run of symbols that has a scale of its own: how much larger it is than the mean
     /// of its row, in quarters of an octave.
-    pub(super) fn keys(&self, row: usize, columns: &[Vec<u8>]) -> Vec<u8> {
-        let Some((at, field)) = self.scale else { return Vec::new() };
-        let mut tops = tops(&field, self.order, &columns[at]);
+    pub(super) fn keys(&self, row: usize, columns: &[Vec<u8>], keys: &mut Keys) {
+        let Keys { tops, keys } = keys;
+        (tops.clear(), keys.clear());
+        let Some((at, field)) = self.scale else { return };
         let mut each = usize::from(field.count);
-        if let Some((at, factor)) = self.factor {
-            let repeat = usize::from(factor.count) / each;
-            let scales = tops.iter().flat_map(|&top| std::iter::repeat_n(top, repeat));
-            tops = scales.zip(&columns[at]).map(|(top, &byte)| top + size(byte)).collect();
-            each *= repeat;
+        let scales = self.tops(&field, &columns[at]);
+        match self.factor {
+            Some((at, factor)) => {
+                let repeat = usize::from(factor.count) / each;
+                let factors = columns[at].chunks_exact(repeat);
+                for (top, factors) in scales.zip(factors) {
+                    tops.extend(factors.iter().map(|&byte| top + size(byte)));
+                }
+                each *= repeat;
+            }
+            None => tops.extend(scales),
         }
         let row = if row == 0 { tops.len() } else { row.saturating_mul(each) };
-        let key = |tops: &[i64]| {
-            let (sum, count) = (tops.iter().sum::<i64>(), tops.len() as i64);
-            let mean = (sum + count / 2) / count.max(1);
-            let key = move |&top: &i64| (top - mean + MIDDLE).clamp(0, LAST).to_le_bytes()[0];
-            tops.iter().map(key).collect::<Vec<u8>>()
+        for tops in tops.chunks(row.max(1)) {
+            let sum: i64 = tops.iter().map(|&top| i64::from(top)).sum();
+            let count = tops.len() as i64;
+            let mean = i32::try_from((sum + count / 2) / count).unwrap_or(i32::MAX);
+            let key = |&top: &i32| (top - mean + MIDDLE).clamp(0, LAST).to_le_bytes()[0];
+            keys.extend(tops.iter().map(key));
+        }
+    }
+
+    /// How large scales are, in quarters of an octave: a float's exponent and two bits of its mantissa.
+    fn tops(&self, field: &Field, column: &[u8]) -> impl Iterator<Item = i32> {
+        let magnitude = u64::MAX >> (64 - u32::from(field.width) + 1);
+        let (mask, up, down) = match field.role {
+            Role::Float { exponent_bits } => match field.width - 1 - exponent_bits {
+                mantissa @ 0..2 => (magnitude, 2 - mantissa, 0),
+                mantissa => (magnitude, 0, mantissa - 2),
+            },
+            _ => (u64::MAX, 2, 0),
         };
-        tops.chunks(row.max(1)).flat_map(key).collect()
+        let top = move |bits| i32::try_from((bits & mask) << up >> down).unwrap_or(i32::MAX);
+        integers(usize::from(field.width / 8), self.order, column).map(top)
     }
 
     /// The keys, for as many symbols each.
-    pub(super) fn by<'a>(&self, keys: &'a [u8]) -> Keys<'a> {
+    pub(super) fn by<'a>(&self, keys: &'a Keys) -> bytes::Keys<'a> {
         let finest = self.factor.or(self.scale).map_or(1, |(_, f)| f.count);
-        Keys { keys, run: self.count() / usize::from(finest) }
+        bytes::Keys { keys: &keys.keys, run: self.count() / usize::from(finest) }
     }
-}
-
-/// Numbers in a byte.
-fn per_byte(field: &Field) -> usize {
-    8 / usize::from(field.width)
 }
 
 /// Adds a field's numbers, `shift` bits up, to the symbols.
 fn spread(field: &Field, column: &[u8], shift: u8, symbols: &mut [u8]) {
-    let (run, mask) = (usize::from(field.run.max(1)), u8::MAX >> (8 - field.width));
-    let runs = column.chunks_exact(run).zip(symbols.chunks_exact_mut(run * per_byte(field)));
-    for (bytes, symbols) in runs {
-        for (slot, symbols) in (0..).zip(symbols.chunks_exact_mut(run)) {
-            let low = slot * field.width;
-            symbols.iter_mut().zip(bytes).for_each(|(s, &b)| *s |= (b >> low & mask) << shift);
-        }
-    }
+    let (run, width) = (usize::from(field.run.max(1)), field.width.into());
+    numbers::spread(level(), run, width, shift.into(), column, symbols);
 }
 
 /// Undoes [`spread`].
-fn collect(field: &Field, symbols: &[u8], shift: u8) -> Vec<u8> {
-    let (run, mask) = (usize::from(field.run.max(1)), u8::MAX >> (8 - field.width));
-    let mut column = vec![0; symbols.len() / per_byte(field)];
-    let runs = column.chunks_exact_mut(run).zip(symbols.chunks_exact(run * per_byte(field)));
-    for (bytes, symbols) in runs {
-        for (slot, symbols) in (0..).zip(symbols.chunks_exact(run)) {
-            let low = slot * field.width;
-            bytes.iter_mut().zip(symbols).for_each(|(b, &s)| *b |= (s >> shift & mask) << low);
-        }
-    }
-    column
-}
-
-/// How large scales are, in quarters of an octave: a float's exponent and two bits of its mantissa.
-fn tops(field: &Field, order: ByteOrder, column: &[u8]) -> Vec<i64> {
-    let top = |bits: u64| {
-        let top = match field.role {
-            Role::Float { exponent_bits } => {
-                let magnitude = bits & (u64::MAX >> (64 - u32::from(field.width) + 1));
-                match field.width - 1 - exponent_bits {
-                    mantissa @ 0..2 => magnitude << (2 - mantissa),
-                    mantissa => magnitude >> (mantissa - 2),
-                }
-            }
-            _ => bits << 2,
-        };
-        i64::try_from(top).unwrap_or(i64::MAX)
-    };
-    integers(usize::from(field.width / 8), order, column).map(top).collect()
+fn collect(field: &Field, symbols: &[u8], shift: u8, column: &mut [u8]) {
+    let (run, width) = (usize::from(field.run.max(1)), field.width.into());
+    numbers::collect(level(), run, width, shift.into(), symbols, column);
 }
 
 /// How large a factor is, in quarters of an octave.
-fn size(byte: u8) -> i64 {
+fn size(byte: u8) -> i32 {
     let magnitude = u32::from(byte.cast_signed().unsigned_abs());
     let octave = magnitude.checked_ilog2().unwrap_or(0);
-    i64::from(4 * octave + (magnitude << 2 >> octave & 3))
+    (4 * octave + (magnitude << 2 >> octave & 3)).cast_signed()
 }
 
 #[cfg(test)]
@@ -199,13 +192,20 @@ mod tests {
         let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
         let mut columns = vec![vec![0, 0x3C], vec![0x02, 0, 0, 0x80], vec![0; 16]];
         (columns[2][1], columns[2][15]) = (0x37, 0x90);
-        let symbols = numbers.unpack(&columns);
+        let mut symbols = Vec::new();
+        numbers.unpack(&columns, &mut symbols);
         let set: Vec<_> = symbols.iter().enumerate().filter(|(_, s)| **s != 0).collect();
         assert_eq!(set, [(1, &23), (17, &3), (31, &25)]);
-        let mut back = vec![columns[0].clone(), Vec::new(), Vec::new()];
+        let mut back = vec![columns[0].clone(), vec![0; 4], vec![0; 16]];
         numbers.pack(&symbols, &mut back).unwrap();
         assert_eq!(back, columns);
         assert!(numbers.pack(&[32; 32], &mut back).is_err());
+    }
+
+    fn keys(numbers: &Numbers, row: usize, columns: &[Vec<u8>]) -> Vec<u8> {
+        let mut keys = Keys::default();
+        numbers.keys(row, columns, &mut keys);
+        keys.keys
     }
 
     #[test]
@@ -214,10 +214,10 @@ mod tests {
         let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
         let halves = |tops: &[u16]| tops.iter().flat_map(|t| (t << 8).to_le_bytes()).collect();
         let columns = [halves(&[0x3C, 0x3D, 0x3E, 0x3F]), Vec::new()];
-        assert_eq!(numbers.keys(0, &columns), [62, 63, 64, 65]);
-        assert_eq!(numbers.keys(2, &columns), [63, 64, 63, 64]);
+        assert_eq!(keys(&numbers, 0, &columns), [62, 63, 64, 65]);
+        assert_eq!(keys(&numbers, 2, &columns), [63, 64, 63, 64]);
         // Far apart, and a factor beside the scale.
-        assert_eq!(numbers.keys(0, &[halves(&[0; 199]), Vec::new()])[0], 64);
+        assert_eq!(keys(&numbers, 0, &[halves(&[0; 199]), Vec::new()])[0], 64);
         assert_eq!([0, 1, 2, 3, 6, 0x80, 0xFF].map(size), [0, 0, 4, 6, 10, 28, 0]);
         let fields = [
             Field::unsigned(4).times(128).in_runs(64),
@@ -228,14 +228,14 @@ mod tests {
         let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
         let factors = vec![1, 2, 4, 8, 0xFF, 0xFE, 0xFC, 0xF8];
         let columns = [Vec::new(), Vec::new(), factors, halves(&[0x3C])];
-        assert_eq!(numbers.keys(0, &columns), [58, 62, 66, 70, 58, 62, 66, 70]);
-        assert_eq!(numbers.by(&[0; 8]).run, 16);
+        assert_eq!(keys(&numbers, 0, &columns), [58, 62, 66, 70, 58, 62, 66, 70]);
+        assert_eq!(numbers.by(&Keys::default()).run, 16);
         // A long float has no more than others; long exponents are none.
         let double = Field::float(64, 11);
-        assert_eq!(tops(&double, ByteOrder::Little, &[0xFF; 8]), [0x1FFF]);
+        assert!(numbers.tops(&double, &[0xFF; 8]).eq([0x1FFF]));
         let long = Field { width: 64, ..Field::exponent() };
         let fields = [long, Field::signed(8).times(32)];
         let numbers = Numbers::of(&RecordLayout::of_fields(&fields)).unwrap();
-        assert!(numbers.keys(0, &[vec![0xFF; 64], Vec::new()]).is_empty());
+        assert!(keys(&numbers, 0, &[vec![0xFF; 64], Vec::new()]).is_empty());
     }
 }

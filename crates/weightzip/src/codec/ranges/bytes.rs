@@ -2,19 +2,22 @@
 //! symbols. Where such integers are in their matrix says next to nothing of them, so there is one
 //! table; the numbers of *fields* have scales beside them, which choose one of up to eight.
 
-use super::buckets;
+use super::buckets::{self, Bounds};
 use super::decode::EIGHT_OF_THREAD;
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
-use super::{CARRIED, STILL, bad, carried, states_with, symbols};
+use super::{CARRIED, STILL, bad, carried, room, states_with, symbols};
+use crate::codec::log2::{cross_entropy, entropy};
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
+use std::cell::RefCell;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::CHUNK;
+use weightzip_kernels::level::Level;
 use weightzip_kernels::rans::{self, MAX_TABLES, Shares, Tables};
 use weightzip_kernels::scale;
-use weightzip_kernels::strip::{ALIGN, plane_len};
+use weightzip_kernels::strip::{ALIGN, packed_len, plane_len};
 
 /// The bytes that have symbols: those with ranks from 1 to `last`, as much above `base` (modulo 256).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,27 @@ impl Window {
         ranks[0] += others.iter().sum::<u32>();
         others.fill(0);
     }
+
+    /// Turns bytes into symbols, and returns the ranks of those that escape.
+    fn ranks<'a>(
+        self,
+        level: Level,
+        data: &[u8],
+        ranks: &mut [u8],
+        escapes: &'a mut Vec<u8>,
+    ) -> &'a [u8] {
+        let (escapes, mut escaped) = (room(escapes, data.len() + SLACK), 0);
+        for (ranks, data) in ranks.chunks_mut(CHUNK).zip(data.chunks(CHUNK)) {
+            ranks
+                .iter_mut()
+                .zip(data)
+                .for_each(|(rank, byte)| *rank = byte.wrapping_sub(self.base));
+            let (last, no_scales) = (self.last, &[0; CHUNK]);
+            let to = &mut escapes[escaped..];
+            escaped += scale::lower(level, STILL, last, 0, no_scales, data.len(), ranks, to);
+        }
+        &escapes[..escaped]
+    }
 }
 
 /// What chooses the table of a symbol: a key for each run of as many symbols. Without keys there is one
@@ -55,18 +79,18 @@ pub(in crate::codec) struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    /// How often each symbol occurs with each key.
-    fn count(&self, data: &[u8]) -> Vec<[u32; 256]> {
-        let mut counts = vec![[0; 256]; 256];
+    /// How often each symbol occurs with each key, up to the last one that there is.
+    fn count(&self, data: &[u8], counts: &mut Vec<[u32; 256]>) {
+        counts.clear();
         if self.keys.is_empty() {
-            let [all, ..] = symbols::occurrences(data, &vec![0; data.len()]);
-            counts[0] = all;
+            return counts.push(symbols::histogram(data));
         }
+        let last = self.keys.iter().copied().fold(0, u8::max);
+        counts.resize(usize::from(last) + 1, [0; 256]);
         for (&key, run) in self.keys.iter().zip(data.chunks(self.run.max(1))) {
             let counts = &mut counts[usize::from(key)];
             run.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
         }
-        counts
     }
 
     /// Fills `contexts` with the tables of the symbols from `start` on.
@@ -86,58 +110,119 @@ impl Keys<'_> {
     }
 }
 
+/// Memory that a thread's blocks use one after another.
+#[derive(Default)]
+struct Scratch {
+    by_key: Vec<[u32; 256]>,
+    ranks: Vec<u8>,
+    escapes: Vec<u8>,
+    words: Vec<u8>,
+    shares: Shares,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> =
+        RefCell::new(Scratch { shares: Shares::new(Tables::Eight), ..Scratch::default() });
+}
+
+/// Which tables there are, and how often each symbol occurs with each.
+struct Plan {
+    bounds: Bounds,
+    tables: [u8; 256],
+    window: Window,
+    counts: [[u32; 256]; MAX_TABLES],
+}
+
+impl Plan {
+    /// `None` if nothing occurs often enough.
+    fn of(data: &[u8], keys: Keys<'_>, by_key: &mut Vec<[u32; 256]>) -> Option<Self> {
+        keys.count(data, by_key);
+        let used = (0..256).filter(|&byte| by_key.iter().any(|counts| counts[byte] > 0)).count();
+        let bounds = buckets::bounds(by_key, used);
+        let tables = buckets::tables(&bounds);
+        let (mut counts, mut by_byte) = ([[0; 256]; MAX_TABLES], [0; 256]);
+        for (&table, by_key) in tables.iter().zip(by_key.iter()) {
+            add(&mut counts[usize::from(table)], by_key);
+            add(&mut by_byte, by_key);
+        }
+        let count = buckets::count(&bounds);
+        let window = Window::of(&by_byte, count)?;
+        counts[..count].iter_mut().for_each(|counts| window.apply(counts));
+        Some(Self { bounds, tables, window, counts })
+    }
+
+    /// How often symbols occur with each table.
+    fn counts(&self) -> &[[u32; 256]] {
+        &self.counts[..buckets::count(&self.bounds)]
+    }
+}
+
+fn add(all: &mut [u32; 256], more: &[u32; 256]) {
+    all.iter_mut().zip(more).for_each(|(all, n)| *all += n);
+}
+
+/// Bytes that a payload takes, nearly; it may be more than `data` has.
+pub(in crate::codec) fn cost(data: &[u8], keys: Keys<'_>) -> usize {
+    let plan = SCRATCH.with_borrow_mut(|scratch| Plan::of(data, keys, &mut scratch.by_key));
+    let Some(plan) = plan else { return PREAMBLE + data.len() };
+    let (counts, mut bits) = (plan.counts(), 0);
+    let used = usize::from(plan.window.last) + 1;
+    for counts in counts {
+        let codes: Vec<u8> = shares::codes(&counts[..used]).collect();
+        bits += cross_entropy(counts, &shares::shares(&codes));
+        // An escape has its rank elsewhere.
+        bits += u64::from(counts[0]) << 11;
+    }
+    let weights = packed_len(used * counts.len(), CODE_BITS);
+    PREAMBLE
+        + weights
+        + GROUP * size_of::<u32>()
+        + usize::try_from(bits >> 11).unwrap_or(usize::MAX)
+}
+
+/// Bytes that an ideal coder needs.
+pub(in crate::codec) fn ideal(data: &[u8]) -> usize {
+    usize::try_from(entropy(&symbols::histogram(data)) >> 11).unwrap_or(usize::MAX)
+}
+
 /// Appends the coded bytes to a payload that has its preamble; `None` if they wouldn't get smaller.
 pub(in crate::codec) fn encode(data: &[u8], keys: Keys<'_>, payload: &mut Vec<u8>) -> Option<()> {
+    SCRATCH.with_borrow_mut(|scratch| encode_with(scratch, data, keys, payload))
+}
+
+fn encode_with(
+    scratch: &mut Scratch,
+    data: &[u8],
+    keys: Keys<'_>,
+    payload: &mut Vec<u8>,
+) -> Option<()> {
     let preamble = payload.len() - PREAMBLE;
     let whole = payload.len() + data.len();
     let (data, carried) = data.split_at(data.len().saturating_sub(CARRIED));
-    let (level, len) = (weightzip_kernels::level(), plane_len(data.len()));
-    let by_key = keys.count(data);
-    let used = (0..256).filter(|&byte| by_key.iter().any(|counts| counts[byte] > 0)).count();
-    let bounds = buckets::bounds(&by_key, used);
-    let tables = buckets::tables(&bounds);
-    let mut by_table = [[0u32; 256]; MAX_TABLES];
-    for (&table, counts) in tables.iter().zip(&by_key) {
-        let all = by_table[usize::from(table)].iter_mut().zip(counts);
-        all.for_each(|(all, n)| *all += n);
-    }
-    let by_table = &mut by_table[..buckets::count(&bounds)];
-    let mut by_byte = [0u32; 256];
-    for counts in by_table.iter() {
-        by_byte.iter_mut().zip(counts).for_each(|(all, n)| *all += n);
-    }
-    let window = Window::of(&by_byte, by_table.len())?;
-    let mut ranks: Vec<u8> = data.iter().map(|byte| byte.wrapping_sub(window.base)).collect();
-    ranks.resize(len, 0);
-    let (no_scales, mut escapes) = (vec![0; len], vec![0; data.len() + SLACK]);
-    let escaped = scale::lower(
-        level,
-        STILL,
-        window.last,
-        0,
-        &no_scales,
-        data.len(),
-        &mut ranks,
-        &mut escapes,
-    );
-    let escapes = &escapes[..escaped];
-    for counts in by_table.iter_mut() {
-        window.apply(counts);
-    }
-    let mut shares = Shares::new(Tables::Eight);
-    let weights = symbols::weights(by_table, &mut shares)?;
-    let mut contexts = no_scales;
-    keys.contexts(&tables, 0, &mut contexts);
+    let level = weightzip_kernels::level();
+    let Scratch { by_key, ranks, escapes, words, shares } = scratch;
+    let plan = Plan::of(data, keys, by_key)?;
+    let (window, tables) = (plan.window, plan.counts().len());
+    let ranks = room(ranks, plane_len(data.len()));
+    let escapes = window.ranks(level, data, ranks, escapes);
+    let weights = symbols::weights(plan.counts(), shares)?;
     // What fills the last group is any symbol of its table.
-    let used = weights.len() / by_table.len();
-    contexts[data.len()..].fill(0);
+    let used = weights.len() / tables;
     let filler = weights[..used].iter().position(|&code| code > 0).unwrap_or(0);
     ranks[data.len()..].fill(u8::try_from(filler).ok()?);
-    let (mut words, mut states) = (vec![0; 2 * (len + GROUP)], states_with(carried));
-    let end = words.len();
-    let at = rans::push(level, &shares, &contexts, &ranks, &mut states, &mut words, end);
+    let mut states = states_with(carried);
+    let words = room(words, 2 * (ranks.len() + GROUP));
+    let (mut at, mut contexts) = (words.len(), [0; CHUNK]);
+    for (chunk, ranks) in ranks.chunks(CHUNK).enumerate().rev() {
+        if tables > 1 {
+            let there = (data.len() - chunk * CHUNK).min(CHUNK);
+            keys.contexts(&plan.tables, chunk * CHUNK, &mut contexts[..there]);
+            contexts[there..].fill(0);
+        }
+        at = rans::push(level, shares, &contexts, ranks, &mut states, words, at);
+    }
 
-    let (escape_width, more) = (width(escapes), by_table.len() - 1);
+    let (escape_width, more) = (width(escapes), tables - 1);
     let last = u8::try_from(used.checked_sub(1)?).ok()?;
     payload[preamble + 4..][..4].copy_from_slice(&[
         window.base,
@@ -145,8 +230,9 @@ pub(in crate::codec) fn encode(data: &[u8], keys: Keys<'_>, payload: &mut Vec<u8
         escape_width.to_le_bytes()[0],
         more.to_le_bytes()[0],
     ]);
-    payload[preamble + 8..][..4].copy_from_slice(&u32::try_from(escaped).ok()?.to_le_bytes());
-    payload.extend(&bounds[..more]);
+    let escaped = u32::try_from(escapes.len()).ok()?;
+    payload[preamble + 8..][..4].copy_from_slice(&escaped.to_le_bytes());
+    payload.extend(&plan.bounds[..more]);
     payload.resize(payload.len() + more.next_multiple_of(ALIGN) - more, 0);
     put(level, &weights, CODE_BITS, payload);
     states.iter().for_each(|state| payload.extend(state.to_le_bytes()));

@@ -6,7 +6,7 @@ use super::buckets::{self, Bounds};
 use super::decode::EIGHT_OF_THREAD;
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
-use super::{CARRIED, STILL, bad, carried, states_with, symbols};
+use super::{CARRIED, STILL, bad, carried, room, states_with, symbols};
 use crate::codec::{PREAMBLE, base, le_u32, take};
 use crate::error::Result;
 use std::cell::RefCell;
@@ -37,12 +37,6 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// The first `len` bytes of a buffer, whatever is in them.
-fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
-    buffer.resize(buffer.len().max(len), 0);
-    &mut buffer[..len]
 }
 
 /// Appends the coded floats to a payload that has its preamble; `None` if they wouldn't get smaller.

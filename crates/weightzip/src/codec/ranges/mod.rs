@@ -73,6 +73,12 @@ pub(super) fn wide(float: Float) -> Option<Float> {
     fits.then_some(Float { exponent_bits, top_bits: TOP_BITS, ..float })
 }
 
+/// The first `len` bytes of a buffer, whatever is in them.
+fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    buffer.resize(buffer.len().max(len), 0);
+    &mut buffer[..len]
+}
+
 fn bad(why: &str) -> Error {
     Error::corrupt(format!("a range block {why}"))
 }

@@ -35,6 +35,23 @@ pub(super) fn occurrences(symbols: &[u8], scales: &[u8]) -> [[u32; 256]; TABLES]
     counts
 }
 
+/// How often each byte occurs: as [`occurrences`], with no scales.
+pub(super) fn histogram(bytes: &[u8]) -> [u32; 256] {
+    let [mut counts, mut b, mut c, mut d] = [[0u32; 256]; 4];
+    let (fours, more) = bytes.as_chunks::<4>();
+    for &[first, second, third, fourth] in fours {
+        counts[usize::from(first)] += 1;
+        b[usize::from(second)] += 1;
+        c[usize::from(third)] += 1;
+        d[usize::from(fourth)] += 1;
+    }
+    more.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+    for other in [b, c, d] {
+        counts.iter_mut().zip(other).for_each(|(count, more)| *count += more);
+    }
+    counts
+}
+
 /// What occurs so often, or less, of `all` elements is better off without a symbol: that takes a
 /// slot and a weight of each table, an escape five bits more than such a symbol, about.
 pub(super) fn few(all: u64, tables: usize) -> u64 {
