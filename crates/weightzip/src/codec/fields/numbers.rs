@@ -112,7 +112,8 @@ impl Numbers {
     /// of its row, in quarters of an octave.
     pub(super) fn keys(&self, row: usize, columns: &[Vec<u8>], keys: &mut Keys) {
         let Keys { tops, keys } = keys;
-        (tops.clear(), keys.clear());
+        tops.clear();
+        keys.clear();
         let Some((at, field)) = self.scale else { return };
         let mut each = usize::from(field.count);
         let scales = self.tops(&field, &columns[at]);
