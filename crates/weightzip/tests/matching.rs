@@ -215,11 +215,12 @@ fn a_file_that_is_cut_short_is_compared_as_far_as_it_goes() {
 #[test]
 fn thousands_of_equal_tensors_take_no_longer_than_others() {
     const COUNT: usize = 6000;
-    let value = bf16(&weights(1, 100));
+    // More values than a palette has.
+    let value = bf16(&weights(1, 400));
     let names: Vec<String> = (0..2 * COUNT).map(|i| i.to_string()).collect();
     let of = |names: &[String]| {
         let tensors: Vec<_> =
-            names.iter().map(|name| (name.as_str(), "BF16", &[100][..], value.clone())).collect();
+            names.iter().map(|name| (name.as_str(), "BF16", &[400][..], value.clone())).collect();
         model(&tensors)
     };
     let (old, new) = (of(&names[..COUNT]), of(&names[COUNT..]));

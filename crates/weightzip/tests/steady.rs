@@ -54,7 +54,10 @@ fn file(blocks: usize) -> Vec<u8> {
 }
 
 fn weights(blocks: usize) -> Vec<u8> {
-    (0..blocks * BLOCK).flat_map(|i| [(i * 7919 / 8) as u8, 0x3C + (i % 29 / 13) as u8]).collect()
+    let mixed = |i: usize| (i as u32).wrapping_mul(0x9E37_79B1) >> 7;
+    (0..blocks * BLOCK)
+        .flat_map(|i| [mixed(mixed(i) as usize) as u8, 0x3C + (i % 29 / 13) as u8])
+        .collect()
 }
 
 /// Refuses growth by more than one allocation in eight blocks: what a pool's own queues take.

@@ -82,8 +82,8 @@ pub(in crate::codec) fn encode(
 impl Palette {
     fn put(&self, float: Float, hints: Hints, payload: &mut Vec<u8>) -> Result<()> {
         let entries = entries_of(float, self.codes_are);
-        let tables: Vec<u8> =
-            self.tables.iter().flat_map(|e| e.to_le_bytes()[..entries.bytes()].to_vec()).collect();
+        let entry = |entry: &u32| entry.to_le_bytes().into_iter().take(entries.bytes());
+        let tables: Vec<u8> = self.tables.iter().flat_map(entry).collect();
         let (of_tables, tables) = simple(entries, Hints { row: 0, ..hints }, &tables)?;
         let (of_codes, codes) = simple(self.codes_are.dtype(), hints, &self.codes)?;
         let dtype = self.codes_are.dtype().wire_id();
