@@ -84,7 +84,8 @@ def tiled(tensor, rows: int, columns: int, most: float, code):
 
 
 def integers(tensor):
-    return np.rint(tensor)
+    # As they are stored: without a negative zero.
+    return np.rint(tensor) + np.float32(0)
 
 
 def e4m3(tensor):
