@@ -268,7 +268,10 @@ fn smallest(
             (coding, start) = (Coding::Zeros, 0);
         }
     }
-    if let Some(floats) = layout.floats().filter(|floats| palette::suits(*floats, data)) {
+    // What is on a coarse grid has few values, too, and is small already.
+    let is_coarse = coding == Coding::Fixed && payload.len() - start < data.len() / 2;
+    let floats = layout.floats().filter(|_| !is_coarse);
+    if let Some(floats) = floats.filter(|floats| palette::suits(*floats, data)) {
         begin(records, &mut other);
         let hints = Hints { row: hints.elements(layout, floats), ..hints };
         if palette::encode(floats, hints, data, &mut other)? && other.len() < payload.len() - start
