@@ -269,8 +269,10 @@ fn smallest(
         }
     }
     // What is on a coarse grid has few values, too, and is small already.
-    let is_coarse = coding == Coding::Fixed && payload.len() - start < data.len() / 2;
-    let floats = layout.floats().filter(|_| !is_coarse);
+    let is_coarse = |floats: Float| {
+        coding == Coding::Fixed && 2 * (payload.len() - start) < 3 * data.len() / floats.bytes
+    };
+    let floats = layout.floats().filter(|floats| !is_coarse(*floats));
     if let Some(floats) = floats.filter(|floats| palette::suits(*floats, data)) {
         begin(records, &mut other);
         let hints = Hints { row: hints.elements(layout, floats), ..hints };
