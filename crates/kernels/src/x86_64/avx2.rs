@@ -120,29 +120,6 @@ impl Avx2 {
 }
 
 impl Avx2 {
-    /// The entries at eight places. Loads are faster than a gather where that is slow, and hardly slower elsewhere.
-    #[inline(always)]
-    fn entries_at(self, slots: &Slots, at: __m256i) -> __m256i {
-        let entries = slots.entries.as_ptr().cast::<i32>();
-        intrinsics! {
-            let (low, high) = (_mm256_castsi256_si128(at), _mm256_extracti128_si256::<1>(at));
-            let [a, b] = [_mm_cvtsi128_si64(low), _mm_extract_epi64::<1>(low)];
-            let [c, d] = [_mm_cvtsi128_si64(high), _mm_extract_epi64::<1>(high)];
-            // Two places each, which the caller's mask keeps within the tables.
-            let first = |two: i64| entries.add((two.cast_unsigned() & 0xFFFF_FFFF) as usize);
-            let second = |two: i64| entries.add((two.cast_unsigned() >> 32) as usize);
-            let low = _mm_cvtsi32_si128(*first(a));
-            let low = _mm_insert_epi32::<1>(low, *second(a));
-            let low = _mm_insert_epi32::<2>(low, *first(b));
-            let low = _mm_insert_epi32::<3>(low, *second(b));
-            let high = _mm_cvtsi32_si128(*first(c));
-            let high = _mm_insert_epi32::<1>(high, *second(c));
-            let high = _mm_insert_epi32::<2>(high, *first(d));
-            let high = _mm_insert_epi32::<3>(high, *second(d));
-            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
-        }
-    }
-
     /// Where the shares of symbols are.
     #[inline(always)]
     fn places_of(
@@ -422,7 +399,7 @@ impl Simd for Avx2 {
                 let mask = _mm256_set1_epi32(i32::from(slots.mask()) << BITS);
                 let table = _mm256_and_si256(_mm256_slli_epi32::<BITS>(context), mask);
                 let at = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi32((1 << BITS) - 1)), table);
-                let slot = self.entries_at(slots, at);
+                let slot = _mm256_i32gather_epi32::<4>(slots.entries.as_ptr().cast(), at);
                 found[i] = _mm256_and_si256(slot, _mm256_set1_epi32(0xFF));
                 let share = _mm256_and_si256(_mm256_srli_epi32::<8>(slot), _mm256_set1_epi32(0xFFF));
                 let x = _mm256_mullo_epi32(_mm256_srli_epi32::<BITS>(x), share);
