@@ -44,9 +44,10 @@ def old_torch(tensors) -> bytes:
     return file.getvalue()
 
 
-# How far the share of the file may be from that of safetensors. Flax puts headers of odd lengths between tensors, so
-# that the floats of a block are not in step with one another.
-APART = [(hdf5, 0.007), (old_torch, 0.007), (flax_msgpack, 0.055)]
+# How far the share of the file may be from that of safetensors. Old torch.save orders tensors by their address in
+# memory, which decides what shares a block: 0.5 to 0.8 points for one model. Flax puts headers of odd lengths between
+# tensors, so that the floats of a block are not in step with one another.
+APART = [(hdf5, 0.007), (old_torch, 0.01), (flax_msgpack, 0.055)]
 
 
 @pytest.mark.parametrize(("save", "apart"), APART)
