@@ -133,6 +133,13 @@ def mask(share: float):
     return each(lambda tensor: np.random.default_rng(len(tensor)).random(tensor.shape) < share)
 
 
+def tied(matrices):
+    """The model as BF16, with its largest matrix once more: a head that is the embedding."""
+    model = {name: tensor.astype(BF16) for name, tensor in matrices.items()}
+    largest = max(model.values(), key=lambda tensor: tensor.size)
+    return {**model, "head.weight": largest}
+
+
 MAKERS = {
     "e4m3_tiles_bf16": each(lambda t: tiled(t, 128, 128, 448, e4m3).astype(BF16)),
     "e4m3_rows_bf16": each(lambda t: tiled(t, 1, 0, 448, e4m3).astype(BF16)),
@@ -151,6 +158,7 @@ MAKERS = {
     "some_rows_fp32": each(some_rows),
     "mask50": mask(0.5),
     "mask5": mask(0.05),
+    "tied_bf16": tied,
     "gptq_int32": each(packed),
 }
 

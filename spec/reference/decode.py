@@ -11,9 +11,10 @@ restores FILE.wz to OUT, or to FILE. Bases must be .wz files too, each behind th
 import hashlib
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import cycle, pairwise
 from math import copysign, prod
 from pathlib import Path
@@ -121,11 +122,11 @@ VERSION = (0, 1)
 FILE_HEADER_LENGTH = 16
 
 
-FRAME, ROUNDED = 1, 2
+FRAME, ROUNDED, REPEATS = 1, 2, 4
 
 
-def read_file_header(file: Reader, is_frame: bool = False) -> bool:
-    """Whether the original was rounded."""
+def read_file_header(file: Reader, is_frame: bool = False) -> int:
+    """The flags."""
     header = file.take(FILE_HEADER_LENGTH)
     require(header[:8] == MAGIC, 0, "not a weightzip file")
     checksum = xxh3(header[:12]).to_bytes(8, "little")[:4]
@@ -134,12 +135,12 @@ def read_file_header(file: Reader, is_frame: bool = False) -> bool:
     if (major, minor) != VERSION:
         raise FormatError(INCOMPATIBLE, 8, f"the file needs version {major}.{minor}")
     found = int.from_bytes(header[10:12], "little")
-    if found not in (0, FRAME, ROUNDED):
+    if found != FRAME and found & ~(ROUNDED | REPEATS):
         raise FormatError(INCOMPATIBLE, 10, "unknown flags")
     if (found == FRAME) != is_frame:
         what = "a file, not a frame" if is_frame else "a frame, not a file"
         raise FormatError(INCOMPATIBLE, 10, what)
-    return found == ROUNDED
+    return found
 
 
 # --- Container: Sections ---
@@ -229,6 +230,14 @@ def next_known_section(file: Reader) -> Section:
 
 
 @dataclass
+class RepeatedRange:
+    """A range of the original itself."""
+
+    begin: int
+    length: int
+
+
+@dataclass
 class BaseTensor:
     """A tensor of another file, known by its BLAKE3."""
 
@@ -238,18 +247,24 @@ class BaseTensor:
     blake3: bytes
 
 
-def parse_bases(payload: Reader) -> list[BaseTensor]:
+Base = BaseTensor | RepeatedRange
+Repeated = Callable[[int, int], bytes]  # the original's bytes, by where they begin and their length
+
+
+def parse_bases(payload: Reader, flags: int) -> list[Base]:
     files = [payload.string() for _ in range(payload.varint())]
-    count = payload.varint()
-    require(count >= 1, payload.offset, "a list of no bases")
-    tensors = []
-    for _ in range(count):
+    bases: list[Base] = []
+    for _ in range(payload.varint()):
         file = payload.varint()
         require(file < len(files), payload.offset, "a base tensor of no file")
         name, length = payload.string(), payload.varint()
-        tensors.append(BaseTensor(files[file], name, length, payload.take(32)))
+        bases.append(BaseTensor(files[file], name, length, payload.take(32)))
+    count = payload.varint()
+    bases += [RepeatedRange(payload.varint(), payload.varint()) for _ in range(count)]
+    require(len(bases) >= 1, payload.offset, "a list of no bases")
+    require((count > 0) == bool(flags & REPEATS), payload.offset, "not what the header says")
     payload.finish()
-    return tensors
+    return bases
 
 
 def find_base(tensor: BaseTensor, bases: Sequence[bytes]) -> bytes:
@@ -279,10 +294,10 @@ MAX_BASE_PARTS = 4096
 
 @dataclass
 class BasePart:
-    """Some bytes of a segment, and where their base begins in which base tensor, if they have one."""
+    """Some bytes of a segment, and where their base begins in which base, if they have one."""
 
     length: int
-    tensor: int | None = None
+    base: int | None = None
     offset: int = 0
     dtype: int = 0  # of the base's elements, if they must be converted
 
@@ -318,21 +333,25 @@ def parse_base_part(payload: Reader) -> BasePart:
     return part
 
 
-def check_parts(head: SegmentHead, bases: Sequence[BaseTensor], at: int) -> None:
+def check_parts(head: SegmentHead, bases: Sequence[Base], first_byte: int, at: int) -> None:
     if not head.parts:
         return
     require(sum(part.length for part in head.parts) <= sum(head.spans), at, "base parts too long")
     begin = 0
     for part in head.parts:
-        if part.tensor is not None:
-            require(part.tensor < len(bases), at, "a base part of no base tensor")
+        if part.base is not None:
+            require(part.base < len(bases), at, "a base part of no base tensor")
             if part.dtype:
                 check_conversion(part, begin, head.layout, at)
             end = part.offset + length_in_base(part, head.layout)
-            length = bases[part.tensor].length
-            require(end <= length, at, "a base part that leaves its tensor")
+            base = bases[part.base]
+            require(end <= base.length, at, "a base part that leaves its base")
+            if isinstance(base, RepeatedRange):
+                earlier = base.begin + base.length <= first_byte
+                require(earlier, at, "a range that is not before what repeats it")
+                require(len(head.parts) == 1, at, "other parts beside a repeated range")
         begin += part.length
-    require(any(part.tensor is not None for part in head.parts), at, "base parts without a base")
+    require(any(part.base is not None for part in head.parts), at, "base parts without a base")
 
 
 def check_conversion(part: BasePart, begin: int, layout: "RecordLayout", at: int) -> None:
@@ -354,17 +373,27 @@ def length_in_base(part: BasePart, layout: "RecordLayout") -> int:
 class SegmentBase:
     """What the blocks of a segment are coded against."""
 
-    def __init__(self, head: SegmentHead, listed: Sequence[BaseTensor], bases: Sequence[bytes]):
+    def __init__(
+        self,
+        head: SegmentHead,
+        listed: Sequence[Base],
+        bases: Sequence[bytes],
+        repeated: Repeated,
+    ):
         self.bytes = b""
         found: dict[int, bytes] = {}
         for part in head.parts:
-            if part.tensor is None:
+            if part.base is None:
                 self.bytes += bytes(part.length)
             else:
-                if part.tensor not in found:
-                    found[part.tensor] = find_base(listed[part.tensor], bases)
+                base = listed[part.base]
+                if part.base not in found:
+                    if isinstance(base, RepeatedRange):
+                        found[part.base] = repeated(base.begin, base.length)
+                    else:
+                        found[part.base] = find_base(base, bases)
                 end = part.offset + length_in_base(part, head.layout)
-                data = found[part.tensor][part.offset : end]
+                data = found[part.base][part.offset : end]
                 if part.dtype:
                     data = convert_all(data, part.dtype, convertible_dtype(head.layout))
                 self.bytes += data
@@ -898,7 +927,8 @@ def decode_frame(data: bytes) -> bytes:
     read_file_header(file, is_frame=True)
     section = read_section_header(file)
     require_kind(section, SEGMENT)
-    _, head = read_segment(file, section, records)
+    repeated = partial(repeat, records, [])
+    _, head = read_segment(file, section, records, (), (), repeated)
     require(head.spans == [len(records)], section.at, "other bytes than the frame states")
     file.finish()
     return bytes(records)
@@ -2119,19 +2149,20 @@ def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
     seen: list[tuple[SegmentPlace, SegmentHead]] = []
     pages: list[tuple[PageEntry, Page]] = []
 
-    is_rounded = read_file_header(file)
+    flags = read_file_header(file)
     section = read_section_header(file)
-    listed: list[BaseTensor] = []
+    listed: list[Base] = []
     bases_length = None
     if section.kind == BASES:
-        listed = parse_bases(Reader(read_payload(file, section), section.payload_at))
+        listed = parse_bases(Reader(read_payload(file, section), section.payload_at), flags)
         bases_length = section.length
         section = read_section_header(file)
     while section.kind not in KINDS:
         read_payload(file, section)
         section = next_known_section(file)
     while section.kind == SEGMENT:
-        seen.append(read_segment(file, section, original, listed, bases))
+        repeated = partial(repeat, original, seen)
+        seen.append(read_segment(file, section, original, listed, bases, repeated))
         section = next_known_section(file)
     losses, losses_length = None, None
     if section.kind == LOSSES:
@@ -2152,24 +2183,38 @@ def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
     uses_bases = any(head.parts for _, head in seen)
     require(footer.bases_length == bases_length, footer.at, "a footer that states other bases")
     require(uses_bases == bool(listed), footer.at, "bases that no segment has")
+    require(bool(listed) or not flags & REPEATS, footer.at, "a header that states repeated ranges")
     require(footer.losses_length == losses_length, footer.at, "a footer that states other losses")
-    check_losses(losses, is_rounded, footer)
+    check_losses(losses, bool(flags & ROUNDED), footer)
     check_hashes(footer, [page for _, page in pages], bytes(original))
     return bytes(original)
+
+
+def repeat(
+    original: bytearray, seen: list[tuple[SegmentPlace, SegmentHead]], begin: int, length: int
+) -> bytes:
+    """A range of what was decoded so far."""
+    first_byte = 0
+    for place, head in seen:
+        overlaps = begin < first_byte + place.length and first_byte < begin + length
+        require(not (overlaps and head.parts), place.at, "a range that has a base is repeated")
+        first_byte += place.length
+    return bytes(original[begin : begin + length])
 
 
 def read_segment(
     file: Reader,
     section: Section,
     original: bytearray,
-    listed: Sequence[BaseTensor] = (),
-    bases: Sequence[bytes] = (),
+    listed: Sequence[Base],
+    bases: Sequence[bytes],
+    repeated: Repeated,
 ) -> tuple[SegmentPlace, SegmentHead]:
     """Reads a segment's sections and adds what it decodes to to the original."""
     at, first_byte = section.at, len(original)
     head = parse_segment(Reader(read_payload(file, section), section.payload_at))
-    check_parts(head, listed, at)
-    base = SegmentBase(head, listed, bases)
+    check_parts(head, listed, first_byte, at)
+    base = SegmentBase(head, listed, bases, repeated)
     contexts = Contexts(head.layout)
     section = read_section_header(file)
     while section.kind == CONTEXT:
@@ -2236,14 +2281,20 @@ def check_hashes(footer: Footer, pages: list[Page], original: bytes) -> None:
 # --- Reading: Random access ---
 
 
-def read_at(data: bytes, offset: int, length: int, bases: Sequence[bytes] = ()) -> bytes:
+def read_at(
+    data: bytes,
+    offset: int,
+    length: int,
+    bases: Sequence[bytes] = (),
+    is_repeated: bool = False,
+) -> bytes:
     """The original's bytes from offset on. Reads and checks only what it needs for them."""
-    is_rounded = read_file_header(Reader(data, at_end=INSUFFICIENT))
+    flags = read_file_header(Reader(data, at_end=INSUFFICIENT))
     footer = find_footer(data)
-    check_losses(find_losses(data, footer), is_rounded, footer)
+    check_losses(find_losses(data, footer), bool(flags & ROUNDED), footer)
     if not 0 <= offset <= offset + length <= footer.length:
         raise ValueError(f"the original has {footer.length} bytes")
-    listed = find_bases(data, footer)
+    listed = find_bases(data, footer, flags)
     ends = [page.first_byte for page in footer.pages[1:]] + [footer.length]
     found = bytearray()
     for entry, end in zip(footer.pages, ends):
@@ -2254,7 +2305,10 @@ def read_at(data: bytes, offset: int, length: int, bases: Sequence[bytes] = ()) 
                 first = max(offset - first_byte, 0)
                 last = min(offset + length - first_byte, segment.place.length)
                 if first < last:
-                    found += read_in_segment(data, segment, first, last, listed, bases)
+                    wanted = range(first, last)
+                    found += read_in_segment(
+                        data, segment, first_byte, wanted, listed, bases, is_repeated
+                    )
                 first_byte += segment.place.length
     return bytes(found)
 
@@ -2284,14 +2338,15 @@ def find_footer(data: bytes) -> Footer:
     return footer
 
 
-def find_bases(data: bytes, footer: Footer) -> list[BaseTensor]:
+def find_bases(data: bytes, footer: Footer, flags: int) -> list[Base]:
     if footer.bases_length is None:
+        require(not flags & REPEATS, 10, "a header that states repeated ranges")
         return []
     file = reader_at(data, FILE_HEADER_LENGTH)
     section = read_section_header(file)
     require_kind(section, BASES)
     require(section.length == footer.bases_length, section.at, "bases of another length")
-    return parse_bases(Reader(read_payload(file, section), section.payload_at))
+    return parse_bases(Reader(read_payload(file, section), section.payload_at), flags)
 
 
 def find_losses(data: bytes, footer: Footer) -> Losses | None:
@@ -2328,21 +2383,23 @@ def find_page(data: bytes, entry: PageEntry, end: int, footer: Footer) -> Page:
 def read_in_segment(
     data: bytes,
     segment: PageSegment,
-    first: int,
-    last: int,
-    listed: list[BaseTensor],
+    first_byte: int,
+    wanted: range,
+    listed: list[Base],
     bases: Sequence[bytes],
+    is_repeated: bool,
 ) -> bytes:
-    """The bytes `first` to `last` of what a segment decodes to."""
-    place = segment.place
+    """The bytes `wanted` of what a segment, which begins at `first_byte` of the original, decodes to."""
+    place, first, last = segment.place, wanted.start, wanted.stop
     file = reader_at(data, place.at)
     section = read_section_header(file)
     require_kind(section, SEGMENT)
     head = parse_segment(Reader(read_payload(file, section), section.payload_at))
     check_segment_length(head, place.length, place.at)
     check_spans(segment, head)
-    check_parts(head, listed, place.at)
-    base = SegmentBase(head, listed, bases)
+    check_parts(head, listed, first_byte, place.at)
+    require(not (is_repeated and head.parts), place.at, "a range that has a base is repeated")
+    base = SegmentBase(head, listed, bases, partial(read_at, data, is_repeated=True))
     contexts = Contexts(head.layout)
     while file.offset < place.first_block_at:
         section = read_section_header(file)

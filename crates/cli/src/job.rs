@@ -53,17 +53,19 @@ impl Coder {
         match self {
             Self::Compress(o) => {
                 let (mut lossy, mut layout) = (o.lossy.clone(), None);
+                let again = source.and_then(SourceFile::at_random);
                 if let Some(source) = source {
                     layout = source.layout()?.cloned();
                     if let Some(layout) = layout.as_ref().filter(|_| lossy.need_a_look()) {
                         lossy.look_at(source.file(), &layout.spans)?;
                     }
                 }
-                let options = Options { progress, base, layout, lossy, ..o.clone() };
+                let options = Options { progress, base, source: again, layout, lossy, ..o.clone() };
                 weightzip::compress(reader, writer, &options)
             }
             Self::Decompress(o) => {
-                let options = DecodeOptions { progress, base, ..o.clone() };
+                let source = source.and_then(SourceFile::at_random);
+                let options = DecodeOptions { progress, base, source, ..o.clone() };
                 weightzip::decompress(reader, writer, &options)
             }
         }
@@ -178,9 +180,10 @@ impl Job {
     /// Whether a .wz holds exactly the bytes of `original`; both are read from disk.
     pub(crate) fn holds(&self, wz: &Path, original: &Path) -> Result<bool> {
         let mut hasher = blake3::Hasher::new();
-        let options =
-            DecodeOptions { base: self.base.of_file(Some(wz))?, ..DecodeOptions::default() };
-        weightzip::decompress(open_from_disk(wz)?, &mut hasher, &options)
+        let (file, base) = (open_from_disk(wz)?, self.base.of_file(Some(wz))?);
+        let source = weightzip::at_random(&file);
+        let options = DecodeOptions { base, source, ..DecodeOptions::default() };
+        weightzip::decompress(file, &mut hasher, &options)
             .with_context(|| format!("{} does not read back", escape::path(wz)))?;
         Ok(hasher.finalize() == hash(original)?)
     }

@@ -9,6 +9,7 @@ use crate::source::SourceFile;
 use crate::{escape, space};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
+use std::sync::Arc;
 use std::time::Instant;
 use weightzip::output::folder_of;
 use weightzip::{Archive, DecodeOptions, Level, Options, Summary};
@@ -37,11 +38,11 @@ fn rebase(args: &Rebase) -> Result<Summary> {
     }
     let options =
         DecodeOptions { base: args.base.of_file(Some(&args.file))?, ..DecodeOptions::default() };
-    let archive = Archive::open_with(source.file(), options)?;
+    let archive = Arc::new(Archive::open_with(source.file().try_clone()?, options)?);
     archive.check_bases()?;
     let layout = archive.layout()?;
     if !new.is_empty() {
-        new.compare_with(&archive, &layout.spans)?;
+        new.compare_with(&*archive, &layout.spans)?;
     }
     let info = archive.info();
     // What stands alone takes more than what has a base.
@@ -52,6 +53,7 @@ fn rebase(args: &Rebase) -> Result<Summary> {
     let options = Options {
         level: Level::from_name(&info.level).unwrap_or_default(),
         base: new.clone(),
+        source: Some(Arc::clone(&archive) as _),
         layout: Some(layout),
         sha256: info.sha256.is_some(),
         losses: info.losses.clone(),

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use weightzip::Layout;
+use std::sync::{Arc, OnceLock};
+use weightzip::{Layout, Source};
 
 /// An open source and what it was when it was opened.
 pub(crate) struct SourceFile {
@@ -34,6 +34,11 @@ impl SourceFile {
     /// What to read from.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The file again, if it can be read at random.
+    pub(crate) fn at_random(&self) -> Option<Arc<dyn Source + Send>> {
+        weightzip::at_random(&self.file)
     }
 
     /// What it holds, as it says itself or a file beside it; none if it can't be read at random.

@@ -81,7 +81,8 @@ fn check(args: &Verify, input: &Input) -> Result<Summary> {
         Input::Stdin => None,
         Input::Path(path) => Some(path),
     })?;
-    let options = DecodeOptions { progress, sha256, base, ..args.options.clone() };
+    let again = source.as_ref().and_then(SourceFile::at_random);
+    let options = DecodeOptions { progress, sha256, base, source: again, ..args.options.clone() };
     let summary = match &source {
         None => weightzip::decompress(io::stdin().lock(), io::sink(), &options),
         Some(source) => weightzip::decompress(source.file(), io::sink(), &options),

@@ -122,13 +122,15 @@ fn code<T: Send>(
     let level = Level::from_name(level).map_err(|e| raised(py, &e, None))?;
     let threads = threads::for_call();
     let total = if progress.is_some() { bytes_of(parts)? } else { 0 };
-    let whole = only_part(parts)?;
+    let whole = only_part(parts)?.map(Arc::new);
     let iterator = Arc::new(parts.try_iter()?.unbind());
     let call = Call { progress: progress.as_ref(), total, has_errands: true };
     let result = interrupt::run(py, &call, |desk| {
         let (base, lossy) = (bases.load()?, lossy.rules()?);
         let layout = whole.as_ref().map(weightzip::scan).transpose()?;
-        let options = Options { level, threads, base, layout, lossy, dtype, ..Options::default() };
+        let source = whole.clone().map(|whole| whole as Arc<dyn Source + Send>);
+        let options =
+            Options { level, threads, base, source, layout, lossy, dtype, ..Options::default() };
         let parts = Parts {
             iterator,
             desk: desk.clone(),

@@ -6,6 +6,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::formats::Layout;
 use crate::lossy::{Losses, Rules};
+use crate::source::Source;
 use std::io;
 use std::sync::Arc;
 
@@ -63,6 +64,9 @@ pub struct Options {
     pub verify: bool,
     /// Models that tensors may be coded against: what is restored then needs them again.
     pub base: Base,
+    /// The input again, if it can be read at random, too: large tensors that are equal to earlier ones are then stored
+    /// once, unless they are to be rounded.
+    pub source: Option<Arc<dyn Source + Send>>,
     /// What [`scan`](crate::scan) or [`scan_file`](crate::scan_file) found in the input: for files whose directory
     /// is not at their start, such as zip archives, or is in another file. Without it the former are copied to a temporary file
     /// first, for the same output, and the latter are opaque.
@@ -89,6 +93,7 @@ impl Default for Options {
             threads: 0,
             verify: true,
             base: Base::new(),
+            source: None,
             layout: None,
             dtype: None,
             lossy: Rules::default(),
@@ -124,6 +129,9 @@ pub struct DecodeOptions {
     pub check_blocks: bool,
     /// Models that the file may be coded against.
     pub base: Base,
+    /// For [`decompress`](crate::decompress): the `.wz` again, if it can be read at random, too. Without it, one that stores equal tensors
+    /// once is copied to a temporary file first.
+    pub source: Option<Arc<dyn Source + Send>>,
     /// Refuse a file whose original was rounded.
     pub require_lossless: bool,
     /// Also compute the SHA-256 of what is decoded.
@@ -142,6 +150,7 @@ impl Default for DecodeOptions {
             threads: 0,
             check_blocks: true,
             base: Base::new(),
+            source: None,
             require_lossless: false,
             sha256: false,
             timings: false,

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
 use crate::pipeline::decompress;
+use crate::source::at_random;
 use std::fs::{self, File, FileTimes, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,8 @@ impl Output {
     pub fn read_back(&self, blake3: &[u8; 32], options: &DecodeOptions) -> Result<()> {
         let written = File::open(&self.path);
         let written = written.map_err(|e| Error::io("can't read the result back", e))?;
-        match decompress(written, io::sink(), options)?.blake3 == *blake3 {
+        let options = DecodeOptions { source: at_random(&written), ..options.clone() };
+        match decompress(written, io::sink(), &options)?.blake3 == *blake3 {
             true => Ok(()),
             false => Err(Error::corrupt(
                 "the result, read back from disk, holds something else; nothing was changed",

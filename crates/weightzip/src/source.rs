@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use std::cell::Cell;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Something with a length that can be read at any offset, by several threads at once.
 pub trait Source: Sync {
@@ -26,7 +28,7 @@ pub trait Source: Sync {
     }
 }
 
-impl Source for std::fs::File {
+impl Source for File {
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
@@ -49,6 +51,12 @@ impl Source for std::fs::File {
         }
         Ok(())
     }
+}
+
+/// A file again, to be read at random beside what reads it from front to back; none if it can only be read so, as a pipe.
+pub fn at_random(file: &File) -> Option<Arc<dyn Source + Send>> {
+    let again = file.metadata().is_ok_and(|there| there.is_file()).then(|| file.try_clone());
+    Some(Arc::new(again?.ok()?))
 }
 
 impl Source for [u8] {
@@ -83,6 +91,20 @@ impl Source for Vec<u8> {
 }
 
 impl<S: Source + ?Sized> Source for &S {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        (**self).read_at(offset, buf)
+    }
+
+    fn lend(&self, range: Range<u64>) -> Option<&[u8]> {
+        (**self).lend(range)
+    }
+}
+
+impl<S: Source + Send + ?Sized> Source for Arc<S> {
     fn size(&self) -> io::Result<u64> {
         (**self).size()
     }

@@ -69,6 +69,7 @@ fn add(args: &ChainAdd, chain: &mut Chain, name: &str, file: &Path) -> Result<Su
         lossy.look_at(source.file(), &layout.spans)?;
     }
     let options = AddOptions {
+        source: source.at_random(),
         layout: layout.cloned(),
         lossy,
         like: source.metadata().cloned(),

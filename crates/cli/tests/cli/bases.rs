@@ -278,3 +278,37 @@ fn a_base_is_found_in_the_cache_of_the_hub_by_what_it_holds() {
     assert!(verify("HF_HOME", ""));
     assert!(!verify("HF_HOME", "nowhere"));
 }
+
+#[test]
+fn equal_tensors_are_stored_once_where_a_file_can_be_read_at_random() {
+    let dir = Scratch::new();
+    let (table, rows) = (noise(400_000), [1000usize, 100]);
+    let model = safetensors(&[
+        Tensor("embed", "F32", &rows, table.clone()),
+        Tensor("head", "F32", &rows, table),
+    ]);
+    dir.write("tied.safetensors", &model);
+    dir.wz(&["compress", "tied.safetensors"]).ok();
+    let wz = dir.read("tied.safetensors.wz");
+    assert!(wz.len() < 420_000, "{}", wz.len());
+    assert!(dir.wz_with_stdin(&["compress", "-"], model.clone()).ok().stdout.len() > 700_000);
+    let estimate = dir.wz(&["compress", "--dry-run", "--json", "tied.safetensors"]).ok().json();
+    let estimate = estimate["files"][0]["estimate"]["compressed"].as_u64().unwrap();
+    assert!(estimate < 420_000, "{estimate}");
+
+    dir.wz(&["verify", "tied.safetensors.wz"]).ok();
+    assert!(dir.wz_with_stdin(&["decompress", "-"], wz.clone()).ok().stdout == model);
+    assert!(dir.wz(&["decompress", "tied.safetensors.wz", "-o", "-"]).ok().stdout == model);
+    assert!(
+        dir.wz(&["cat", "tied.safetensors.wz", "head"]).ok().stdout
+            == model[model.len() - 400_000..]
+    );
+    dir.wz(&["rebase", "tied.safetensors.wz", "-o", "again.wz"]).ok();
+    assert!(dir.read("again.wz") == wz);
+    dir.wz(&["chain", "add", "store", "tied.safetensors", "--json"]).fails(&["no step number"]);
+    std::fs::copy(dir.path("tied.safetensors"), dir.path("step-1.safetensors")).unwrap();
+    dir.wz(&["chain", "add", "store", "step-1.safetensors"]).ok();
+    assert!(dir.read("store/step-1.safetensors.wz") == wz);
+    dir.wz(&["compress", "--rm", "--force", "tied.safetensors"]).ok();
+    assert!(!dir.path("tied.safetensors").exists());
+}

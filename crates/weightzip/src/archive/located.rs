@@ -1,8 +1,8 @@
 //! A segment of an open file: its description, and where its blocks are.
 
-use super::Archive;
+use super::{Archive, Repeated};
 use crate::codec::{self, Context, Given};
-use crate::container::bases::BaseTensor;
+use crate::container::bases::Bases;
 use crate::container::directory::Placed;
 use crate::container::section::{self, Section, Sections};
 use crate::container::segment::Segment;
@@ -41,7 +41,8 @@ impl Located {
     pub(super) fn read<S: Source>(
         source: &S,
         placed: &Placed,
-        bases: &[BaseTensor],
+        bases: &Bases,
+        original_at: u64,
         limits: &Limits,
     ) -> Result<Self> {
         let limit = limits.metadata_bytes as u64;
@@ -57,7 +58,7 @@ impl Located {
             }
             _ => return Err(Error::corrupt("the directory places a segment where none is")),
         };
-        segment.check_base(bases)?;
+        segment.check_base(bases, original_at)?;
         let mut context = None;
         while let Some((section, padded)) = sections.next()? {
             let payload = section.open(padded)?;
@@ -89,6 +90,14 @@ impl Located {
         Ok(located)
     }
 
+    /// Refuses a segment that itself needs others: it can't be repeated.
+    pub(super) fn check_repeatable(&self) -> Result<()> {
+        match self.segment.base.is_empty() {
+            true => Ok(()),
+            false => Err(Error::corrupt("a segment repeats one that has a base")),
+        }
+    }
+
     /// The block that has the segment's byte `at`, which must be one of it.
     pub(super) fn block_of(&self, at: u64) -> usize {
         self.blocks.partition_point(|b| b.start <= at).saturating_sub(1)
@@ -105,8 +114,9 @@ impl Located {
             return self.decode_given(archive, block, None, out);
         }
         let found = archive.find_bases().map_err(|e| e.at(block.at))?;
+        let (segment, original) = (&self.segment, Repeated(archive));
         let decode = |base: &[u8], _| self.decode_given(archive, block, Some(base), out);
-        let decoded = found.with(&self.segment, block.start, block.bytes, decode);
+        let decoded = found.with(Some(&original), segment, block.start, block.bytes, decode);
         decoded.map_err(|e| e.at(block.at))
     }
 

@@ -9,7 +9,7 @@ mod tensor;
 pub use tensor::{Rows, Stored, Tensor};
 
 use crate::base::{Found, Sure};
-use crate::container::bases::BaseTensor;
+use crate::container::bases::{BaseTensor, Bases};
 use crate::container::directory::{self, Placed};
 use crate::container::footer::Info;
 use crate::container::index::{Opening, Step};
@@ -19,6 +19,7 @@ use crate::runner::{Runner, try_fill};
 use crate::source::Source;
 use located::{Located, LocatedBlock, read};
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// An open `.wz`. Reads what is asked for: the directory when it is opened, a segment's block
@@ -44,7 +45,7 @@ pub struct Archive<S> {
     options: DecodeOptions,
     info: Info,
     /// What the file is coded against; where that is, once it was found.
-    bases: Vec<BaseTensor>,
+    bases: Bases,
     found: OnceLock<Found>,
     segments: Vec<Placed>,
     /// Where each segment's bytes start in the original.
@@ -138,7 +139,7 @@ impl<S: Source> Archive<S> {
     /// The tensors of other files that this one is coded against, and can't be read without; empty if it
     /// stands alone.
     pub fn bases(&self) -> &[BaseTensor] {
-        &self.bases
+        &self.bases.tensors
     }
 
     /// Looks for the bases among those that it was [opened](Self::open_with) with.
@@ -204,6 +205,15 @@ impl<S: Source> Archive<S> {
         Ok(())
     }
 
+    /// [`read_at`](Self::read_at) of what other segments repeat.
+    fn read_repeated(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let end = self.check(offset, out.len() as u64)?;
+        for segment in self.segment_of(offset)..=self.segment_of(end.saturating_sub(1)) {
+            self.located(segment)?.check_repeatable()?;
+        }
+        self.read_at(offset, out)
+    }
+
     /// Where a range of the original ends, if the original has it.
     fn check(&self, offset: u64, len: u64) -> Result<u64> {
         let end = offset.checked_add(len).filter(|&end| end <= self.info.original_bytes);
@@ -264,14 +274,15 @@ impl<S: Source> Archive<S> {
 
     /// A block's bytes, kept for the next call.
     fn cached(&self, segment: usize, block: usize, located: &Located) -> Result<Arc<Vec<u8>>> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last.as_ref().filter(|l| (l.segment, l.block) == (segment, block)) {
+        // Not held while the block is decoded: what that repeats is read in the same way.
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last().as_ref().filter(|l| (l.segment, l.block) == (segment, block)) {
             return Ok(Arc::clone(&last.bytes));
         }
         let mut bytes = vec![0; located.blocks[block].bytes];
         located.decode(self, &located.blocks[block], &mut bytes)?;
         let bytes = Arc::new(bytes);
-        *last = Some(LastBlock { segment, block, bytes: Arc::clone(&bytes) });
+        *last() = Some(LastBlock { segment, block, bytes: Arc::clone(&bytes) });
         Ok(bytes)
     }
 
@@ -281,8 +292,22 @@ impl<S: Source> Archive<S> {
             return Ok(located);
         }
         let placed = &self.segments[index];
-        let located = Located::read(&self.source, placed, &self.bases, &self.options.limits);
+        let (bases, at) = (&self.bases, self.starts[index]);
+        let located = Located::read(&self.source, placed, bases, at, &self.options.limits);
         let located = located.map_err(|e| e.at(placed.at))?;
         Ok(self.located[index].get_or_init(|| located))
+    }
+}
+
+/// The original of an archive, as far as its segments may repeat it.
+pub(crate) struct Repeated<'a, S>(pub(crate) &'a Archive<S>);
+
+impl<S: Source> Source for Repeated<'_, S> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.info.original_bytes)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_repeated(offset, buf).map_err(io::Error::other)
     }
 }

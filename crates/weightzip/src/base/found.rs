@@ -2,19 +2,28 @@
 
 use super::cast::convert;
 use super::{Base, BaseTensor, MAX_DEPTH, Model, cant_read};
-use crate::container::bases;
+use crate::container::bases::{self, Bases};
 use crate::container::directory::Hash;
 use crate::container::segment::{PartBase, Segment};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
+use crate::source::Source;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// A file's base tensors, in its order: the model that has each, and where.
+/// Where a file's bases are, in its order.
 #[derive(Clone, Default)]
-pub(crate) struct Found {
-    tensors: Vec<(Arc<Model>, u64)>,
+pub(crate) struct Found(Vec<Place>);
+
+/// Where a base starts.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// In the bytes of a model.
+    Model(Arc<Model>, u64),
+    /// In the file's own original.
+    Original(u64),
 }
 
 /// How sure a decoder must be of a base tensor.
@@ -42,8 +51,13 @@ fn with_room<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
 }
 
 impl Found {
-    pub(super) fn new(tensors: Vec<(Arc<Model>, u64)>) -> Self {
-        Self { tensors }
+    pub(super) fn new(places: Vec<Place>) -> Self {
+        Self(places)
+    }
+
+    /// Adds ranges of the original.
+    pub(super) fn repeat(&mut self, ranges: &[Range<u64>]) {
+        self.0.extend(ranges.iter().map(|range| Place::Original(range.start)));
     }
 
     /// How many models must be read, one behind the other, for what has these bases.
@@ -51,7 +65,11 @@ impl Found {
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) if that is too many.
     pub(super) fn depth(&self) -> Result<usize> {
-        let depth = self.tensors.iter().map(|(model, _)| model.depth + 1).max().unwrap_or(0);
+        let depths = self.0.iter().map(|place| match place {
+            Place::Model(model, _) => model.depth + 1,
+            Place::Original(_) => 1,
+        });
+        let depth = depths.max().unwrap_or(0);
         match depth <= MAX_DEPTH {
             true => Ok(depth),
             false => Err(Error::argument(format!(
@@ -60,24 +78,37 @@ impl Found {
         }
     }
 
+    /// Whether a segment repeats another one of its file.
+    pub(crate) fn is_repeat(&self, segment: &Segment) -> bool {
+        let first = segment.base.first().and_then(|part| part.from);
+        first.is_some_and(|from| matches!(self.0.get(from.number), Some(Place::Original(_))))
+    }
+
     /// Reads `len` bytes of a segment's base from `start` of it on, and works with them, and with
-    /// whether the segment has a base there.
+    /// whether the segment has a base there. `original` is the file's own, if it repeats some of it.
     pub(crate) fn with<T>(
         &self,
+        original: Option<&dyn Source>,
         segment: &Segment,
         start: u64,
         len: usize,
         work: impl FnOnce(&[u8], bool) -> Result<T>,
     ) -> Result<T> {
         with_room(len, |base| {
-            let any = self.read(segment, start, base)?;
+            let any = self.read(original, segment, start, base)?;
             work(base, any)
         })
     }
 
     /// Fills `out` with a segment's base from `start` of it on: zeros where it has none. Returns
     /// whether it has any there.
-    fn read(&self, segment: &Segment, start: u64, out: &mut [u8]) -> Result<bool> {
+    fn read(
+        &self,
+        original: Option<&dyn Source>,
+        segment: &Segment,
+        start: u64,
+        out: &mut [u8],
+    ) -> Result<bool> {
         let (mut at, mut rest, mut any) = (0u64, out, false);
         let mut wanted = start;
         for part in &segment.base {
@@ -90,7 +121,8 @@ impl Found {
             let (now, later) = std::mem::take(&mut rest).split_at_mut(len);
             match part.from {
                 Some(from) => {
-                    self.read_part(&from, segment, wanted - begin, now)?;
+                    let (bytes, at) = self.place(original, &from)?;
+                    read_part(bytes, at, &from, segment, wanted - begin, now)?;
                     any = true;
                 }
                 None => now.fill(0),
@@ -102,28 +134,42 @@ impl Found {
         Ok(any)
     }
 
-    /// Fills `out` with a part's base from the part's byte `start` on.
-    fn read_part(
-        &self,
+    /// What has a part's base, and where it starts there.
+    fn place<'a>(
+        &'a self,
+        original: Option<&'a dyn Source>,
         from: &PartBase,
-        segment: &Segment,
-        start: u64,
-        out: &mut [u8],
-    ) -> Result<()> {
-        let (layout, found) = (&segment.layout, self.tensors.get(from.tensor));
-        let (model, tensor_at) = found.ok_or_else(|| Error::argument(NONE_GIVEN))?;
-        let in_base = |bytes| from.bytes_of(bytes, layout).unwrap_or(u64::MAX);
-        let place = tensor_at + from.offset + in_base(start);
-        let read = |out: &mut [u8]| model.bytes.read_at(place, out).map_err(cant_read);
-        let Some((dtype, to)) = from.dtype.zip(Dtype::convertible(layout)) else {
-            return read(out);
+    ) -> Result<(&'a dyn Source, u64)> {
+        let place = match self.0.get(from.number) {
+            Some(Place::Model(model, at)) => Some((&*model.bytes as &dyn Source, at)),
+            Some(Place::Original(at)) => original.map(|original| (original, at)),
+            None => None,
         };
-        with_room(out.len() / to.bytes() * dtype.bytes(), |old| {
-            read(old)?;
-            convert(dtype, old, to, out);
-            Ok(())
-        })
+        let (bytes, at) = place.ok_or_else(|| Error::argument(NONE_GIVEN))?;
+        Ok((bytes, at.saturating_add(from.offset)))
     }
+}
+
+/// Fills `out` with a part's base, which starts at `at`, from the part's byte `start` on.
+fn read_part(
+    bytes: &dyn Source,
+    at: u64,
+    from: &PartBase,
+    segment: &Segment,
+    start: u64,
+    out: &mut [u8],
+) -> Result<()> {
+    let layout = &segment.layout;
+    let place = at.saturating_add(from.bytes_of(start, layout).unwrap_or(u64::MAX));
+    let read = |out: &mut [u8]| bytes.read_at(place, out).map_err(cant_read);
+    let Some((dtype, to)) = from.dtype.zip(Dtype::convertible(layout)) else {
+        return read(out);
+    };
+    with_room(out.len() / to.bytes() * dtype.bytes(), |old| {
+        read(old)?;
+        convert(dtype, old, to, out);
+        Ok(())
+    })
 }
 
 const NONE_GIVEN: &str = "this file is coded against a base, and none was given";
@@ -149,25 +195,27 @@ impl Base {
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) that names what is missing, or differs.
-    pub(crate) fn find(&self, wanted: &[bases::BaseTensor], sure: Sure) -> Result<Found> {
+    pub(crate) fn find(&self, wanted: &Bases, sure: Sure) -> Result<Found> {
         let index = Index::of(self);
-        let found = wanted.iter().map(|wanted| {
+        let found = wanted.tensors.iter().map(|wanted| {
             let (model, tensor) = index.find(wanted, sure)?;
-            Ok((Arc::clone(model), tensor.range.start))
+            Ok(Place::Model(Arc::clone(model), tensor.range.start))
         });
-        Ok(Found { tensors: found.collect::<Result<_>>()? })
+        let mut found = Found(found.collect::<Result<_>>()?);
+        found.repeat(&wanted.repeated);
+        Ok(found)
     }
 }
 
 /// A tensor, and the model that has it.
-type Place<'a> = (&'a Arc<Model>, &'a BaseTensor);
+type InModel<'a> = (&'a Arc<Model>, &'a BaseTensor);
 
 /// The tensors of all models, by what is known of them.
 #[derive(Default)]
 struct Index<'a> {
-    by_blake3: HashMap<Hash, Place<'a>>,
-    by_name: HashMap<(&'a str, u64), Vec<Place<'a>>>,
-    by_length: HashMap<u64, Vec<Place<'a>>>,
+    by_blake3: HashMap<Hash, InModel<'a>>,
+    by_name: HashMap<(&'a str, u64), Vec<InModel<'a>>>,
+    by_length: HashMap<u64, Vec<InModel<'a>>>,
 }
 
 impl<'a> Index<'a> {
@@ -186,7 +234,7 @@ impl<'a> Index<'a> {
         index
     }
 
-    fn find(&self, wanted: &bases::BaseTensor, sure: Sure) -> Result<Place<'a>> {
+    fn find(&self, wanted: &bases::BaseTensor, sure: Sure) -> Result<InModel<'a>> {
         let known = self.by_blake3.get(&wanted.blake3);
         let known = known.filter(|(_, t)| t.range.end - t.range.start == wanted.bytes);
         if let Some(known) = known {
@@ -194,9 +242,9 @@ impl<'a> Index<'a> {
         }
         let by_name = self.by_name.get(&(wanted.name.as_str(), wanted.bytes));
         let by_name = by_name.map_or(&[][..], |places| places);
-        let unknown = |place: &&Place<'_>| place.1.blake3.get().is_none();
+        let unknown = |place: &&InModel<'_>| place.1.blake3.get().is_none();
         if sure == Sure::ByBlock {
-            let in_file = |place: &&Place<'_>| unknown(place) && place.0.name == wanted.file;
+            let in_file = |place: &&InModel<'_>| unknown(place) && place.0.name == wanted.file;
             let mut candidates = by_name.iter().filter(in_file);
             if let (Some(found), None) = (candidates.next(), candidates.next()) {
                 return Ok(*found);

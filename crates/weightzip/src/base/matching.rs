@@ -3,8 +3,9 @@
 //!
 //! [`contents`]: super::contents
 
+use super::found::Place;
 use super::{Base, BaseTensor, Found, Model};
-use crate::container::bases;
+use crate::container::bases::{self, Bases};
 use crate::container::segment::{BasePart, PartBase};
 use crate::dtype::Dtype;
 use crate::error::Result;
@@ -98,7 +99,7 @@ pub(crate) fn matched(
     base: &Base,
     segments: &mut [plan::Segment],
     runner: &Runner,
-) -> Result<(Vec<bases::BaseTensor>, Found)> {
+) -> Result<(Bases, Found)> {
     let names = base.contents.is_none().then(|| Names::of(base));
     let find = |new: &TensorInfo, layout: &RecordLayout| match (&names, &base.contents) {
         (Some(names), _) => names.find(new, layout),
@@ -120,11 +121,11 @@ pub(crate) fn matched(
             let mut rest = bytes;
             if let Some((old, common, dtype)) = found {
                 let place = std::ptr::from_ref(old.tensor());
-                let tensor = *numbers.entry(place).or_insert_with(|| {
+                let number = *numbers.entry(place).or_insert_with(|| {
                     used.push(old);
                     used.len() - 1
                 });
-                let from = PartBase { tensor, offset: 0, dtype };
+                let from = PartBase { number, offset: 0, dtype };
                 parts.push(BasePart { bytes: common, from: Some(from) });
                 rest -= common;
             }
@@ -146,9 +147,10 @@ pub(crate) fn matched(
         bytes: candidate.tensor().range.end - candidate.tensor().range.start,
         blake3,
     });
-    let named = named.collect();
-    let found = used.iter().map(|old| (Arc::clone(&old.model), old.tensor().range.start));
+    let bases = Bases { tensors: named.collect(), repeated: Vec::new() };
+    let found =
+        used.iter().map(|old| Place::Model(Arc::clone(&old.model), old.tensor().range.start));
     let found = Found::new(found.collect());
     found.depth()?;
-    Ok((named, found))
+    Ok((bases, found))
 }

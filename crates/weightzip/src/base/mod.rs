@@ -2,18 +2,20 @@
 //!
 //! [`matching`] finds what a new model's tensors may be coded against, by name, or with [`contents`] by
 //! [`sketch`]es of what they hold. [`found`] finds again, by BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files, and
-//! [`cast`] makes floats of another kind of it.
+//! [`cast`] makes floats of another kind of it. What a model itself has twice, [`repeats`] finds.
 
 mod cast;
 mod contents;
 mod folder;
 mod found;
 mod matching;
+mod repeats;
 mod search;
 mod sketch;
 
 pub(crate) use found::{Found, Sure};
 pub(crate) use matching::matched;
+pub(crate) use repeats::{alike, repeats};
 
 use crate::archive::Archive;
 use crate::container::directory::Hash;
@@ -155,18 +157,24 @@ impl Model {
         if let Some(known) = tensor.blake3.get() {
             return Ok(*known);
         }
-        let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; READ]);
-        let mut at = tensor.range.start;
-        while at < tensor.range.end {
-            let left = usize::try_from(tensor.range.end - at).unwrap_or(usize::MAX);
-            let part = &mut buffer[..left.min(READ)];
-            let read = self.bytes.read_at(at, part);
-            read.map_err(|e| cant_read(e).in_tensor(&tensor.info.name))?;
-            hasher.update(part);
-            at += part.len() as u64;
-        }
-        Ok(*tensor.blake3.get_or_init(|| *hasher.finalize().as_bytes()))
+        let hash = blake3_of(&*self.bytes, tensor.range.clone());
+        let hash = hash.map_err(|e| cant_read(e).in_tensor(&tensor.info.name))?;
+        Ok(*tensor.blake3.get_or_init(|| hash))
     }
+}
+
+/// The BLAKE3 of a range.
+fn blake3_of<S: Source + ?Sized>(source: &S, range: Range<u64>) -> io::Result<Hash> {
+    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; READ]);
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let part = &mut buffer[..left.min(READ)];
+        source.read_at(at, part)?;
+        hasher.update(part);
+        at += part.len() as u64;
+    }
+    Ok(*hasher.finalize().as_bytes())
 }
 
 /// The longest chain of bases: each takes stack while it is read.

@@ -9,8 +9,10 @@ use crate::formats::Layout;
 use crate::lossy::Rules;
 use crate::options::{Level, Options, Progress};
 use crate::pipeline::Summary;
+use crate::source::Source;
 use std::fs::{self, Metadata};
 use std::io::Read;
+use std::sync::Arc;
 
 /// Choices for [`Chain::add`].
 #[derive(Clone)]
@@ -19,6 +21,8 @@ pub struct AddOptions {
     pub level: Level,
     /// Worker threads; 0 means one per core. The result does not depend on it.
     pub threads: usize,
+    /// The checkpoint again, if it can be read at random, too (see [`Options::source`]).
+    pub source: Option<Arc<dyn Source + Send>>,
     /// What [`scan`](crate::scan) found in the checkpoint, if it could be read at random
     /// (see [`Options::layout`]).
     pub layout: Option<Layout>,
@@ -42,6 +46,7 @@ impl Default for AddOptions {
         Self {
             level: Level::Default,
             threads: 0,
+            source: None,
             layout: None,
             lossy: Rules::default(),
             sha256: false,
@@ -84,6 +89,7 @@ impl Chain {
             options: Options {
                 level: options.level,
                 threads: options.threads,
+                source: options.source.clone(),
                 layout: options.layout.clone(),
                 lossy: options.lossy.clone(),
                 sha256: options.sha256,

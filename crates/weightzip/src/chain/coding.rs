@@ -12,6 +12,7 @@ use crate::pipeline::{Summary, compress};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a step may be coded against, and the keyframe that this leads to.
 pub(super) struct Against<'a> {
@@ -70,10 +71,11 @@ impl Coding<'_> {
     ) -> Result<(Output, Summary)> {
         let file = File::open(written.path());
         let file = file.map_err(|e| Error::io("can't read the result back", e))?;
-        let archive = Archive::open_with(file, self.decode_options(base))?;
+        let archive = Arc::new(Archive::open_with(file, self.decode_options(base))?);
+        let source = Some(Arc::clone(&archive) as _);
         // What it has is rounded already.
         let (lossy, losses) = (Rules::default(), summary.losses.clone());
-        let options = Options { lossy, losses, ..self.options.clone() };
+        let options = Options { lossy, losses, source, ..self.options.clone() };
         self.code(archive.reader(), &Base::new(), &options)
     }
 

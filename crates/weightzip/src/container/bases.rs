@@ -1,9 +1,19 @@
-//! Which tensors of other files a file is coded against (spec: "Bases").
+//! What a file is coded against: tensors of other files, and ranges of its own original (spec: "Bases").
 
 use super::directory::Hash;
 use super::wire::{Fields, put_string, put_varint};
 use crate::error::Result;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// What a file's segments may be coded against; numbered in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bases {
+    /// Tensors of other files.
+    pub(crate) tensors: Vec<BaseTensor>,
+    /// Ranges of the original itself, which are stored once.
+    pub(crate) repeated: Vec<Range<u64>>,
+}
 
 /// A tensor of another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,39 +39,70 @@ fn files(tensors: &[BaseTensor]) -> Vec<&str> {
     files
 }
 
-pub(crate) fn write_to(tensors: &[BaseTensor], out: &mut Vec<u8>) {
-    let files = files(tensors);
-    put_varint(out, files.len() as u64);
-    files.iter().for_each(|file| put_string(out, file));
-    put_varint(out, tensors.len() as u64);
-    for tensor in tensors {
-        let file = files.iter().position(|file| *file == &*tensor.file);
-        put_varint(out, file.unwrap_or_default() as u64);
-        put_string(out, &tensor.name);
-        put_varint(out, tensor.bytes);
-        out.extend(tensor.blake3);
+impl Bases {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
-}
 
-pub(crate) fn read_from(payload: &[u8]) -> Result<Vec<BaseTensor>> {
-    let mut from = Fields::of("the list of bases", payload);
-    let files = from.count(1)?;
-    // Shared, for a name may be long and mentioned often.
-    let files: Vec<Arc<str>> =
-        (0..files).map(|_| Ok(from.string()?.into())).collect::<Result<_>>()?;
-    let count = from.count(35)?;
-    if count == 0 {
-        return Err(from.bad("has no tensors"));
+    pub(crate) fn len(&self) -> usize {
+        self.tensors.len() + self.repeated.len()
     }
-    let mut tensors = Vec::with_capacity(count);
-    for _ in 0..count {
-        let file = usize::try_from(from.varint()?).ok().and_then(|file| files.get(file));
-        let file = file.ok_or_else(|| from.bad("has a tensor of no file"))?.clone();
-        let (name, bytes, blake3) = (from.string()?, from.varint()?, from.array()?);
-        tensors.push(BaseTensor { file, name, bytes, blake3 });
+
+    /// Bytes of a base, and where it ends in the original, if it is one of its ranges.
+    pub(crate) fn extent(&self, number: usize) -> Option<(u64, Option<u64>)> {
+        match self.tensors.get(number) {
+            Some(tensor) => Some((tensor.bytes, None)),
+            None => {
+                let range = self.repeated.get(number - self.tensors.len())?;
+                Some((range.end - range.start, Some(range.end)))
+            }
+        }
     }
-    from.finish()?;
-    Ok(tensors)
+
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        let files = files(&self.tensors);
+        put_varint(out, files.len() as u64);
+        files.iter().for_each(|file| put_string(out, file));
+        put_varint(out, self.tensors.len() as u64);
+        for tensor in &self.tensors {
+            let file = files.iter().position(|file| *file == &*tensor.file);
+            put_varint(out, file.unwrap_or_default() as u64);
+            put_string(out, &tensor.name);
+            put_varint(out, tensor.bytes);
+            out.extend(tensor.blake3);
+        }
+        put_varint(out, self.repeated.len() as u64);
+        for range in &self.repeated {
+            put_varint(out, range.start);
+            put_varint(out, range.end - range.start);
+        }
+    }
+
+    pub(crate) fn read_from(payload: &[u8]) -> Result<Self> {
+        let mut from = Fields::of("the list of bases", payload);
+        let files = from.count(1)?;
+        // Shared, for a name may be long and mentioned often.
+        let files: Vec<Arc<str>> =
+            (0..files).map(|_| Ok(from.string()?.into())).collect::<Result<_>>()?;
+        let count = from.count(35)?;
+        let mut bases = Self { tensors: Vec::with_capacity(count), repeated: Vec::new() };
+        for _ in 0..count {
+            let file = usize::try_from(from.varint()?).ok().and_then(|file| files.get(file));
+            let file = file.ok_or_else(|| from.bad("has a tensor of no file"))?.clone();
+            let (name, bytes, blake3) = (from.string()?, from.varint()?, from.array()?);
+            bases.tensors.push(BaseTensor { file, name, bytes, blake3 });
+        }
+        for _ in 0..from.count(2)? {
+            let (start, bytes) = (from.varint()?, from.varint()?);
+            let end = start.checked_add(bytes);
+            bases.repeated.push(start..end.ok_or_else(|| from.bad("has a range without an end"))?);
+        }
+        if bases.is_empty() {
+            return Err(from.bad("is empty"));
+        }
+        from.finish()?;
+        Ok(bases)
+    }
 }
 
 #[cfg(test)]
@@ -71,20 +112,22 @@ mod tests {
     #[test]
     fn any_list_comes_back() {
         arbtest::arbtest(|u| {
-            let mut tensors = Vec::new();
+            let mut bases = Bases::default();
             for _ in 0..u.int_in_range(1..=5)? {
                 let file = (*u.choose(&["a", "b.wz", ""])?).into();
                 let (name, bytes, blake3) = (u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
-                tensors.push(BaseTensor { file, name, bytes, blake3 });
+                bases.tensors.push(BaseTensor { file, name, bytes, blake3 });
+                let start = u.int_in_range(0..=1 << 40)?;
+                bases.repeated.push(start..start + u.int_in_range(0..=1 << 40)?);
             }
             let mut out = Vec::new();
-            write_to(&tensors, &mut out);
-            assert_eq!(read_from(&out).unwrap(), tensors);
+            bases.write_to(&mut out);
+            assert_eq!(Bases::read_from(&out).unwrap(), bases);
             let at = u.choose_index(out.len())?;
             out[at] ^= u.int_in_range(1..=255)? as u8;
-            let _ = read_from(&out);
+            let _ = Bases::read_from(&out);
             Ok(())
         });
-        assert!(read_from(&[0, 0]).is_err());
+        assert!(Bases::read_from(&[0, 0, 0]).is_err());
     }
 }

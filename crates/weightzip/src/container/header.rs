@@ -1,5 +1,6 @@
 //! The first 16 bytes of a file or frame (spec: "File header").
 
+use super::bases::Bases;
 use crate::error::{Error, Result};
 use std::fmt;
 use weightzip_kernels::xxh3::xxh3_64;
@@ -46,24 +47,46 @@ pub fn is_weightzip(prefix: &[u8]) -> bool {
 
 /// Whether a `.wz` that starts with these bytes, 16 or more, holds a file that was rounded.
 pub fn is_rounded(prefix: &[u8]) -> bool {
-    prefix.first_chunk().is_some_and(|header| matches!(read_file(header), Ok((_, true))))
+    prefix.first_chunk().is_some_and(|header| read_file(header).is_ok_and(|(_, f)| f.is_rounded))
 }
 
-/// What follows the header; the values are its flags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Holds {
-    /// A file: segments, directory, footer, tail.
-    File = 0,
-    /// A frame: one segment.
-    Frame = 1,
-    /// A file whose original was rounded.
-    Rounded = 2,
+/// What a file has that its reader must know before all else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    /// Its original was rounded.
+    pub(crate) is_rounded: bool,
+    /// Ranges of its original are stored once: to be read at random.
+    pub(crate) repeats: bool,
 }
 
-pub(crate) fn bytes(holds: Holds) -> [u8; LEN] {
+impl Flags {
+    /// Refuses a header that says otherwise than the list of bases.
+    pub(crate) fn check_repeats(self, bases: &Bases) -> Result<()> {
+        match self.repeats == bases.repeated.is_empty() {
+            true => Err(Error::corrupt("the bases repeat otherwise than the file header says")),
+            false => Ok(()),
+        }
+    }
+}
+
+const FRAME: u8 = 1;
+const ROUNDED: u8 = 2;
+const REPEATS: u8 = 4;
+
+/// The header of a file: segments, directory, footer, tail.
+pub(crate) fn of_file(flags: Flags) -> [u8; LEN] {
+    bytes(u8::from(flags.is_rounded) * ROUNDED | u8::from(flags.repeats) * REPEATS)
+}
+
+/// The header of a frame: one segment.
+pub(crate) fn of_frame() -> [u8; LEN] {
+    bytes(FRAME)
+}
+
+fn bytes(flags: u8) -> [u8; LEN] {
     let mut bytes = [0; LEN];
     bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..11].copy_from_slice(&[Version::CURRENT.major, Version::CURRENT.minor, holds as u8]);
+    bytes[8..11].copy_from_slice(&[Version::CURRENT.major, Version::CURRENT.minor, flags]);
     let check = xxh3_64(&bytes[..12]).to_le_bytes();
     bytes[12..].copy_from_slice(&check[..4]);
     bytes
@@ -80,12 +103,14 @@ pub(crate) fn of(start: &[u8]) -> Result<&[u8; LEN]> {
     })
 }
 
-/// Checks the header of a file; says whether it is one that was rounded.
-pub(crate) fn read_file(bytes: &[u8; LEN]) -> Result<(Version, bool)> {
+/// Checks the header of a file.
+pub(crate) fn read_file(bytes: &[u8; LEN]) -> Result<(Version, Flags)> {
     match read_from(bytes)? {
-        (version, [0, 0]) => Ok((version, false)),
-        (version, [2, 0]) => Ok((version, true)),
-        (_, [1, 0]) => Err("this is a frame, not a file: the library decompresses it"),
+        (version, [flags, 0]) if flags & !(ROUNDED | REPEATS) == 0 => {
+            let (is_rounded, repeats) = (flags & ROUNDED != 0, flags & REPEATS != 0);
+            Ok((version, Flags { is_rounded, repeats }))
+        }
+        (_, [FRAME, 0]) => Err("this is a frame, not a file: the library decompresses it"),
         _ => Err(UNKNOWN_FLAGS),
     }
     .map_err(|why| Error::incompatible(why).at(10))
@@ -94,8 +119,10 @@ pub(crate) fn read_file(bytes: &[u8; LEN]) -> Result<(Version, bool)> {
 /// Checks the header of a frame.
 pub(crate) fn read_frame(bytes: &[u8; LEN]) -> Result<Version> {
     match read_from(bytes)? {
-        (version, [1, 0]) => Ok(version),
-        (_, [0 | 2, 0]) => Err("this is a file, not a frame: decompress it as a file"),
+        (version, [FRAME, 0]) => Ok(version),
+        (_, [flags, 0]) if flags & !(ROUNDED | REPEATS) == 0 => {
+            Err("this is a file, not a frame: decompress it as a file")
+        }
         _ => Err(UNKNOWN_FLAGS),
     }
     .map_err(|why| Error::incompatible(why).at(10))

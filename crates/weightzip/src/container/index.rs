@@ -1,7 +1,7 @@
 //! Finds the directory from the tail. A state machine that asks for bytes and does no I/O, so
 //! that it serves files, memory and remote ranges alike.
 
-use super::bases::{self, BaseTensor};
+use super::bases::Bases;
 use super::directory::{Page, Placed};
 use super::footer::{Footer, Info, PageRef};
 use super::header;
@@ -20,7 +20,7 @@ pub(crate) enum Step {
     /// Feed it these bytes of the file.
     Need(Range<u64>),
     /// What the file is coded against, and all segments, in order.
-    Ready(Info, Vec<BaseTensor>, Vec<Placed>),
+    Ready(Info, Bases, Vec<Placed>),
 }
 
 /// A file that is being opened.
@@ -48,7 +48,7 @@ impl Opening {
             }
             return Ok(Step::Need(start));
         };
-        let (version, is_rounded) = header::read_file(bytes)?;
+        let (version, flags) = header::read_file(bytes)?;
         let tail = self.size.saturating_sub(tail::LEN as u64)..self.size;
         let Some(bytes) = self.get(&tail).and_then(<[u8]>::first_chunk) else {
             if self.size < start.end + tail::LEN as u64 {
@@ -64,13 +64,14 @@ impl Opening {
         let bases = match footer.bases.map(|len| start.end..start.end + padded(len)) {
             Some(range) if range.end <= footer_at => match self.section(section::BASES, range)? {
                 Found::Payload(payload) => {
-                    bases::read_from(payload).map_err(|e| e.at(start.end))?
+                    Bases::read_from(payload).map_err(|e| e.at(start.end))?
                 }
                 Found::Need(range) => return Ok(Step::Need(range)),
             },
             Some(_) => return Err(Error::corrupt("the bases are beyond the footer").at(footer_at)),
-            None => Vec::new(),
+            None => Bases::default(),
         };
+        flags.check_repeats(&bases).map_err(|e| e.at(start.end))?;
         let directory_at = footer.pages.first().map_or(footer_at, |page| page.at);
         let losses = match footer.losses {
             Some(len) => {
@@ -86,7 +87,7 @@ impl Opening {
             }
             None => None,
         };
-        if losses.is_some() != is_rounded {
+        if losses.is_some() != flags.is_rounded {
             let why = "the footer tells of other losses than the file header";
             return Err(Error::corrupt(why).at(footer_at));
         }

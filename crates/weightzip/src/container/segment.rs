@@ -1,6 +1,6 @@
 //! Segments (spec: "Segments"): bytes that are coded with one record layout, in blocks.
 
-use super::bases::BaseTensor;
+use super::bases::Bases;
 use super::directory::Entry;
 use super::wire::{Fields, put_varint};
 use crate::codec::Coding;
@@ -33,8 +33,8 @@ pub(crate) struct BasePart {
 /// Where a base part's base is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartBase {
-    /// The number of the base tensor.
-    pub(crate) tensor: usize,
+    /// The number of the base.
+    pub(crate) number: usize,
     /// Where in it the bytes start.
     pub(crate) offset: u64,
     /// What its elements are, if they must be converted to the segment's records.
@@ -44,7 +44,7 @@ pub(crate) struct PartBase {
 impl BasePart {
     fn write_to(&self, out: &mut Vec<u8>) {
         put_varint(out, self.bytes);
-        put_varint(out, self.from.map_or(0, |from| from.tensor as u64 + 1));
+        put_varint(out, self.from.map_or(0, |from| from.number as u64 + 1));
         if let Some(PartBase { offset, dtype, .. }) = self.from {
             put_varint(out, offset);
             put_varint(out, dtype.map_or(0, |dtype| dtype.wire_id().into()));
@@ -53,10 +53,10 @@ impl BasePart {
 
     fn read_from(payload: &mut Fields<'_>) -> Result<Self> {
         let (bytes, mut from) = (payload.varint()?, None);
-        if let Some(tensor) = payload.varint()?.checked_sub(1) {
-            let tensor = usize::try_from(tensor).unwrap_or(usize::MAX);
+        if let Some(number) = payload.varint()?.checked_sub(1) {
+            let number = usize::try_from(number).unwrap_or(usize::MAX);
             let (offset, dtype) = (payload.varint()?, read_dtype(payload.varint()?)?);
-            from = Some(PartBase { tensor, offset, dtype });
+            from = Some(PartBase { number, offset, dtype });
         }
         if bytes == 0 {
             return Err(payload.bad("has a base part of no bytes"));
@@ -77,7 +77,7 @@ fn read_dtype(id: u64) -> Result<Option<Dtype>> {
 }
 
 impl PartBase {
-    /// Bytes of the base tensor that `bytes` of the segment's records are coded against. Whole
+    /// Bytes of the base that `bytes` of the segment's records are coded against. Whole
     /// elements only; `None` if there are too many.
     pub(crate) fn bytes_of(&self, bytes: u64, layout: &RecordLayout) -> Option<u64> {
         match self.dtype {
@@ -111,8 +111,9 @@ impl Segment {
         self.base.iter().for_each(|part| part.write_to(out));
     }
 
-    /// Refuses base parts that are not of `bases`.
-    pub(crate) fn check_base(&self, bases: &[BaseTensor]) -> Result<()> {
+    /// Refuses base parts that are not of `bases`, or not before this segment, which starts at that byte of the
+    /// original.
+    pub(crate) fn check_base(&self, bases: &Bases, original_at: u64) -> Result<()> {
         let bad = |why: &str| Err(Error::corrupt(format!("a segment {why}")));
         let end = |sum: Option<u64>, bytes: u64| sum?.checked_add(bytes);
         let spans = self.spans.iter().copied().fold(Some(0), end);
@@ -128,13 +129,20 @@ impl Segment {
             if !self.is_whole(first, part.bytes, &from) {
                 return bad("has a base that can't be converted to its records");
             }
-            let Some(tensor) = bases.get(from.tensor) else {
+            let Some((has, ends_at)) = bases.extent(from.number) else {
                 return bad("has a base that the file doesn't have");
             };
             let bytes = from.bytes_of(part.bytes, &self.layout);
             let end = bytes.and_then(|bytes| from.offset.checked_add(bytes));
-            if end.is_none_or(|end| end > tensor.bytes) {
+            if end.is_none_or(|end| end > has) {
                 return bad("leaves its base");
+            }
+            if ends_at.is_some_and(|end| end > original_at) {
+                return bad("repeats what is not before it");
+            }
+            // Each part of a block may mean to decode another one.
+            if ends_at.is_some() && self.base.len() > 1 {
+                return bad("repeats a range, and has other base parts");
             }
         }
         match self.base.is_empty() || self.base.iter().any(|part| part.from.is_some()) {

@@ -1,9 +1,9 @@
 //! Reads a file from front to back, and checks that its index says what was seen.
 
-use super::bases::{self, BaseTensor};
+use super::bases::{BaseTensor, Bases};
 use super::directory::{self, Page, Placed};
 use super::footer::{Footer, Info, PageRef};
-use super::header::{self, Version};
+use super::header::{self, Flags, Version};
 use super::losses::Losses;
 use super::section::{self, Section};
 use super::segment::Segment;
@@ -16,8 +16,8 @@ use std::ops::Range;
 
 /// What comes next in a file.
 pub(crate) enum Event {
-    /// The tensors that the file is coded against, before all else, if there are any.
-    Bases(Vec<BaseTensor>),
+    /// What the file is coded against, before all else, if there is anything.
+    Bases(Bases),
     /// A segment starts.
     Segment(Segment, Option<Context>),
     /// A block of it.
@@ -61,14 +61,15 @@ pub(crate) struct Stream<R> {
     input: Input<R>,
     limits: Limits,
     version: Version,
-    /// Whether the original was made by rounding.
-    pub(crate) is_rounded: bool,
+    pub(crate) flags: Flags,
     /// A section header that was read ahead, and its offset.
     ahead: Option<(u64, Section)>,
     open: Option<Open>,
     seen: Vec<Seen>,
+    /// Bytes of the segments that were seen.
+    original_at: u64,
     /// What the file is coded against, and the length of the payload that says so.
-    bases: (Vec<BaseTensor>, Option<u32>),
+    bases: (Bases, Option<u32>),
     /// Whether a segment has a base.
     uses_bases: bool,
 }
@@ -77,16 +78,17 @@ impl<R: Read> Stream<R> {
     pub(crate) fn new(from: R, limits: Limits) -> Result<Self> {
         let mut input = Input { from, buffer: Vec::new(), start: 0, end: 0, at: 0 };
         let start = input.take(header::LEN as u64)?;
-        let (version, is_rounded) = header::read_file(header::of(&input.buffer[start])?)?;
+        let (version, flags) = header::read_file(header::of(&input.buffer[start])?)?;
         Ok(Self {
             input,
             limits,
             version,
-            is_rounded,
+            flags,
             ahead: None,
             open: None,
             seen: Vec::new(),
-            bases: (Vec::new(), None),
+            original_at: 0,
+            bases: (Bases::default(), None),
             uses_bases: false,
         })
     }
@@ -96,9 +98,9 @@ impl<R: Read> Stream<R> {
         self.input.exchange(spare)
     }
 
-    /// What the file is coded against.
+    /// The tensors that the file is coded against.
     pub(crate) fn into_bases(self) -> Vec<BaseTensor> {
-        self.bases.0
+        self.bases.0.tensors
     }
 
     /// The next event; not to be called behind [`Event::End`].
@@ -124,14 +126,15 @@ impl<R: Read> Stream<R> {
     }
 
     fn bases(&mut self, section: Section) -> Result<Event> {
-        let tensors = bases::read_from(self.payload(section)?)?;
-        self.bases = (tensors.clone(), Some(section.len));
-        Ok(Event::Bases(tensors))
+        let bases = Bases::read_from(self.payload(section)?)?;
+        self.flags.check_repeats(&bases)?;
+        self.bases = (bases.clone(), Some(section.len));
+        Ok(Event::Bases(bases))
     }
 
     fn begin(&mut self, section: Section, at: u64) -> Result<Event> {
         let segment = Segment::read_from(self.payload(section)?)?;
-        segment.check_base(&self.bases.0)?;
+        segment.check_base(&self.bases.0, self.original_at)?;
         self.uses_bases |= !segment.base.is_empty();
         let mut context = None;
         let blocks_at = loop {
@@ -177,6 +180,7 @@ impl<R: Read> Stream<R> {
         }
         let Open { segment, at, blocks_at, bytes, .. } = open;
         segment.clip(bytes)?;
+        self.original_at = self.original_at.saturating_add(bytes);
         let blocks = entries.len() as u64;
         self.seen.push(Seen { segment, at, blocks_at, table_at, blocks, bytes });
         Ok(Event::SegmentEnd)
@@ -219,11 +223,12 @@ impl<R: Read> Stream<R> {
         {
             return Err(Error::corrupt("the footer differs from the directory before it").at(at));
         }
+        self.flags.check_repeats(&self.bases.0).map_err(|e| e.at(at))?;
         if footer.bases != self.bases.1 || self.uses_bases != footer.bases.is_some() {
             return Err(Error::corrupt("the footer tells of other bases than there are").at(at));
         }
         let len = losses.as_ref().map(|(_, len)| *len);
-        if footer.losses != len || self.is_rounded != len.is_some() {
+        if footer.losses != len || self.flags.is_rounded != len.is_some() {
             return Err(Error::corrupt("the footer tells of other losses than there are").at(at));
         }
         let losses = losses.map(|(losses, _)| losses);

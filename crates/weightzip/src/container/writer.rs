@@ -1,9 +1,9 @@
 //! Writes a file from front to back.
 
-use super::bases::{self, BaseTensor};
+use super::bases::Bases;
 use super::directory::{self, Entry, Page, Placed};
 use super::footer::{Footer, PageRef};
-use super::header::{self, Holds};
+use super::header::{self, Flags};
 use super::losses::Losses;
 use super::section::{self, Section};
 use super::segment::Segment;
@@ -37,7 +37,7 @@ struct Open {
 }
 
 impl<W: Write> Writer<W> {
-    pub(crate) fn new(to: W, holds: Holds) -> Result<Self> {
+    pub(crate) fn new(to: W, flags: Flags) -> Result<Self> {
         let mut writer = Self {
             to: BufWriter::with_capacity(BUFFER, to),
             at: 0,
@@ -49,13 +49,13 @@ impl<W: Write> Writer<W> {
             original_at: 0,
             scratch: Vec::new(),
         };
-        writer.put(&header::bytes(holds))?;
+        writer.put(&header::of_file(flags))?;
         Ok(writer)
     }
 
     /// Writes what the file is coded against, before all segments; returns the payload's length.
-    pub(crate) fn bases(&mut self, tensors: &[BaseTensor]) -> Result<u32> {
-        self.section(section::BASES, 0, |out| bases::write_to(tensors, out))?;
+    pub(crate) fn bases(&mut self, bases: &Bases) -> Result<u32> {
+        self.section(section::BASES, 0, |out| bases.write_to(out))?;
         Ok(u32::try_from(self.scratch.len()).unwrap_or(u32::MAX))
     }
 

@@ -3,6 +3,7 @@
 use super::FrameOptions;
 use crate::codec::{self, Block, Context};
 use crate::container::MAX_BLOCK_BYTES;
+use crate::container::bases::Bases;
 use crate::container::header;
 use crate::container::section::{self, Section, Sections};
 use crate::container::segment::Segment;
@@ -93,7 +94,7 @@ impl<'a> Opened<'a> {
             _ => Err(section.misplaced()),
         };
         let segment = segment.map_err(|e| e.at(at))?;
-        segment.check_base(&[]).map_err(|e| e.at(at))?;
+        segment.check_base(&Bases::default(), 0).map_err(|e| e.at(at))?;
         let [bytes] = segment.spans[..] else {
             return Err(Error::corrupt("a frame has one span").at(at));
         };

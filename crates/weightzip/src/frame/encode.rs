@@ -2,7 +2,7 @@
 
 use super::FrameOptions;
 use crate::coded::{self, Coded};
-use crate::container::header::{self, Holds};
+use crate::container::header;
 use crate::container::section::{self, Section};
 use crate::container::segment::Segment;
 use crate::container::table::{self, Entry};
@@ -62,7 +62,7 @@ pub fn compress_frame(
     let segment = Segment { layout: layout.clone(), row: 0, spans: vec![len], base: Vec::new() };
 
     let mut out = Out { bytes: out, len: 0 };
-    out.put(&header::bytes(Holds::Frame));
+    out.put(&header::of_frame());
     out.section(section::SEGMENT, 0, |payload| segment.write_to(payload))?;
     for (id, payload) in context.iter().flat_map(|c| c.to_wire(layout)) {
         out.section(section::CONTEXT, id, |to| to.extend(payload))?;

@@ -10,6 +10,7 @@ use crate::container::table::Entry;
 use crate::error::Result;
 use crate::plan;
 use crate::runner::try_each_in_pool;
+use crate::source::Source;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -38,6 +39,8 @@ pub(super) struct How<'a> {
     pub(super) timers: &'a Timers,
     /// What segments are coded against.
     pub(super) bases: &'a Found,
+    /// The input again, which they may repeat.
+    pub(super) original: Option<&'a dyn Source>,
 }
 
 /// A segment's share of a batch.
@@ -176,11 +179,16 @@ impl Group {
             for Cut { part, bytes, start } in &blocks[self.blocks.clone()] {
                 let (shared, data) = (&parts[*part].shared, &data[bytes.clone()]);
                 let segment = &shared.announced;
+                let only_same = how.bases.is_repeat(segment);
                 match segment.base.is_empty() {
                     true => code_block(coded, shared, None, data, how)?,
-                    false => how.bases.with(segment, *start, data.len(), |base, any| {
-                        code_block(coded, shared, any.then_some(base), data, how)
-                    })?,
+                    false => {
+                        how.bases.with(how.original, segment, *start, data.len(), |base, any| {
+                            // An input that changed meanwhile is another one when it is restored.
+                            let any = any && (base == data || !only_same);
+                            code_block(coded, shared, any.then_some(base), data, how)
+                        })?
+                    }
                 }
                 coded.append_to(&mut self.sections);
                 self.entries.push(coded.entry);

@@ -2,7 +2,8 @@
 
 use super::digest::{Digest, Run, SpanHashes};
 use super::stages::{Stage, Timers};
-use super::{MAX_PARTS, Summary, batch_bytes};
+use super::{MAX_PARTS, Summary, batch_bytes, input};
+use crate::archive::{Archive, Repeated};
 use crate::base::{Base, Found, Sure};
 use crate::codec::{self, Context, Given};
 use crate::container::directory::Placed;
@@ -12,6 +13,7 @@ use crate::container::stream::{Event, Received, Stream};
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
 use crate::runner::{Runner, try_fill};
+use crate::source::Source;
 use rayon::ThreadPool;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use std::sync::Arc;
 ///
 /// Checks every block, every tensor's hash, the whole's hash, and that the index says what was
 /// seen; with [`std::io::sink`] as writer that is what `wz verify` does. Reads and writes in
-/// order; `reader` may be a pipe.
+/// order; `reader` may be a pipe. What stores equal tensors once is read at random, too: from
+/// [`DecodeOptions::source`], or a copy in a temporary file.
 ///
 /// # Errors
 /// Any kind but [`InvalidArgument`](crate::Kind::InvalidArgument), with the offset in the `.wz` and, if the file's
@@ -32,8 +35,9 @@ pub fn decompress<R: Read, W: Write>(
 ) -> Result<Summary> {
     let timers = Timers::new(options.timings);
     let runner = Runner::new(options.threads)?;
+    let (reader, repeated) = timers.time(Stage::Read, || input::packed(reader, options))?;
     let stream = timers.time(Stage::Read, || Stream::new(reader, options.limits))?;
-    options.check_lossless(stream.is_rounded)?;
+    options.check_lossless(stream.flags.is_rounded)?;
     let feeder = Feeder {
         stream,
         segment: None,
@@ -49,6 +53,7 @@ pub fn decompress<R: Read, W: Write>(
         writer,
         digest: Digest::new(options.sha256),
         hashes: Vec::new(),
+        repeated: repeated.as_ref(),
         options,
         timers: &timers,
     };
@@ -141,8 +146,7 @@ impl Batch {
         }
         let Self { input, blocks, parts, output, len, original_at, .. } = self;
         let decode = |work: &Work, out: &mut [u8]| {
-            let decoded =
-                how.timers.time(Stage::Decode, || work.decode(input, parts, out, how.check));
+            let decoded = how.timers.time(Stage::Decode, || work.decode(input, parts, out, how));
             decoded.map_err(|error| Failed { error, original_at: *original_at + work.start as u64 })
         };
         try_fill(blocks, &mut output[..*len], how.in_pool, &|work| work.start as u64, &decode)
@@ -150,18 +154,20 @@ impl Batch {
 }
 
 impl Work {
-    fn decode(&self, input: &[u8], parts: &[Part], out: &mut [u8], check: bool) -> Result<()> {
+    fn decode(&self, input: &[u8], parts: &[Part], out: &mut [u8], how: &How<'_>) -> Result<()> {
         let SharedSegment { segment, context, bases } = &*parts[self.part].segment;
         let block = self.block.entry.block(&input[self.block.payload.clone()]);
         let context = context.as_ref();
-        let mut decode = |base: Option<&[u8]>| match check {
+        let mut decode = |base: Option<&[u8]>| match how.check {
             true => codec::decode_block_into(&segment.layout, Given { context, base }, &block, out),
             false => codec::decode_unchecked(&segment.layout, Given { context, base }, &block, out),
         };
         let decoded = match block.coding.needs_base() {
             true => {
+                let original = how.repeated.map(Repeated);
+                let original = original.as_ref().map(|original| original as &dyn Source);
                 let decode = |base: &[u8], _| decode(Some(base));
-                bases.with(segment, self.in_segment, self.block.bytes, decode)
+                bases.with(original, segment, self.in_segment, self.block.bytes, decode)
             }
             false => decode(None),
         };
@@ -173,6 +179,8 @@ impl Work {
 struct How<'a> {
     in_pool: bool,
     check: bool,
+    /// The file again, if it repeats some of itself.
+    repeated: Option<&'a Archive<Arc<dyn Source + Send>>>,
     timers: &'a Timers,
 }
 
@@ -277,14 +285,15 @@ struct Decoder<'a, R, W> {
     digest: Digest,
     /// Of each segment's spans.
     hashes: Vec<SpanHashes>,
+    repeated: Option<&'a Archive<Arc<dyn Source + Send>>>,
     options: &'a DecodeOptions,
     timers: &'a Timers,
 }
 
 impl<R: Read, W: Write> Decoder<'_, R, W> {
     fn inline(mut self) -> Result<Summary> {
-        let Self { feeder, writer, digest, hashes, options, timers } = &mut self;
-        let how = How { in_pool: false, check: options.check_blocks, timers };
+        let Self { feeder, writer, digest, hashes, repeated, options, timers } = &mut self;
+        let how = How { in_pool: false, check: options.check_blocks, repeated: *repeated, timers };
         let mut batch = Batch::default();
         loop {
             timers.time(Stage::Read, || feeder.fill(&mut batch));
@@ -303,8 +312,8 @@ impl<R: Read, W: Write> Decoder<'_, R, W> {
     /// While the pool decodes a batch and hashes the one before, this thread writes that and reads
     /// the next one.
     fn overlapped(mut self, pool: &ThreadPool) -> Result<Summary> {
-        let Self { feeder, writer, digest, hashes, options, timers } = &mut self;
-        let how = How { in_pool: true, check: options.check_blocks, timers };
+        let Self { feeder, writer, digest, hashes, repeated, options, timers } = &mut self;
+        let how = How { in_pool: true, check: options.check_blocks, repeated: *repeated, timers };
         let mut batches: [Batch; 3] = Default::default();
         let [ready, work, next] = &mut batches;
         timers.time(Stage::Read, || feeder.fill(work));

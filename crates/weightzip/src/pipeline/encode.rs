@@ -8,20 +8,21 @@ use super::rounder::Rounder;
 use super::stages::{Stage, Timers};
 use super::{Summary, batch_bytes};
 use crate::base::{self, Found};
-use crate::container::bases::BaseTensor;
-use crate::container::directory::Entry;
+use crate::container::bases::Bases;
+use crate::container::directory::{Entry, Hash};
 use crate::container::footer::Footer;
-use crate::container::header::Holds;
+use crate::container::header::Flags;
 use crate::container::writer::Writer;
 use crate::dtype::Dtype;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::formats::Layout;
 use crate::options::{Options, Progress};
 use crate::plan;
 use crate::record::RecordLayout;
 use crate::runner::Runner;
-use crate::span::Span;
+use crate::source::Source;
 use rayon::ThreadPool;
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use std::sync::Arc;
 ///
 /// Reads and writes in order; `reader` may be a pipe. An input whose directory is not at its start, such as a zip
 /// archive, is first copied to a temporary file, unless its [layout](Options::layout) is given. The output depends on the input, the level
-/// and the base alone; tensors of a base are found by name, unless it was
+/// and the base alone, and on whether there is a [source](Options::source) to find equal tensors in; tensors of a base are found by name, unless it was
 /// [compared](crate::Base::compare_with) with the input.
 ///
 /// # Errors
@@ -54,17 +55,24 @@ pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> R
     let (from, layout) = timers.time(Stage::Read, || input::scanned(reader, options))?;
     let mut segments = plan::segments(&layout.spans, options.level);
     let rounder = Rounder::new(options, &mut segments)?;
-    let (bases, found) = match options.base.is_empty() {
+    let (mut bases, mut found) = match options.base.is_empty() {
         true => Default::default(),
         false => {
             timers.time(Stage::Hash, || base::matched(&options.base, &mut segments, &runner))?
         }
     };
+    let source = options.source.as_deref().filter(|_| rounder.is_none());
+    if let Some(source) = source {
+        timers.time(Stage::Hash, || {
+            base::repeats(source, &mut segments, &mut bases, &mut found, &runner)
+        })?;
+    }
     let is_rounded = rounder.is_some() || options.losses.is_some();
     // What follows the spans.
     let rest = options.dtype.map_or_else(RecordLayout::opaque, Dtype::record_layout);
     segments.push(plan::Segment::rest(rest, options.level));
-    let mut writer = Writer::new(writer, if is_rounded { Holds::Rounded } else { Holds::File })?;
+    let flags = Flags { is_rounded, repeats: !bases.repeated.is_empty() };
+    let mut writer = Writer::new(writer, flags)?;
     let bases_len = match bases.is_empty() {
         true => None,
         false => Some(writer.bases(&bases)?),
@@ -73,9 +81,17 @@ pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> R
         cutter: Cutter::new(from, segments, batch_bytes(&runner)),
         rounder,
         digest: Digest::new(options.sha256),
-        bases: (bases, bases_len),
+        bases_len,
         found,
-        output: Output { writer, progress: options.progress.clone(), bytes: 0, tensors: 0 },
+        source: source.map(|source| source as &dyn Source),
+        output: Output {
+            writer,
+            progress: options.progress.clone(),
+            bytes: 0,
+            tensors: 0,
+            hashes: bases.repeated.iter().map(|range| (range.start, None)).collect(),
+            bases,
+        },
         verify: options.verify,
         timers: &timers,
     };
@@ -90,9 +106,10 @@ struct Encoder<'a, R, W: Write> {
     cutter: Cutter<R>,
     rounder: Option<Rounder>,
     digest: Digest,
-    /// What the file is coded against, the length of the payload that says so, and where it is.
-    bases: (Vec<BaseTensor>, Option<u32>),
+    /// The length of the payload that says what the file is coded against, and where that is.
+    bases_len: Option<u32>,
     found: Found,
+    source: Option<&'a dyn Source>,
     output: Output<W>,
     verify: bool,
     timers: &'a Timers,
@@ -100,8 +117,8 @@ struct Encoder<'a, R, W: Write> {
 
 impl<R: Read, W: Write> Encoder<'_, R, W> {
     fn inline(&mut self) -> Result<()> {
-        let Self { cutter, rounder, digest, output, verify, timers, found, .. } = self;
-        let how = How { in_pool: false, verify: *verify, timers, bases: found };
+        let Self { cutter, rounder, digest, output, verify, timers, found, source, .. } = self;
+        let how = How { in_pool: false, verify: *verify, timers, bases: found, original: *source };
         let mut batch = Batch::default();
         loop {
             next(cutter, rounder, &mut batch, None, timers)?;
@@ -115,8 +132,8 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
 
     /// While the pool codes a batch, this thread writes the one before and reads the next one.
     fn overlapped(&mut self, pool: &ThreadPool) -> Result<()> {
-        let Self { cutter, rounder, digest, output, verify, timers, found, .. } = self;
-        let how = How { in_pool: true, verify: *verify, timers, bases: found };
+        let Self { cutter, rounder, digest, output, verify, timers, found, source, .. } = self;
+        let how = How { in_pool: true, verify: *verify, timers, bases: found, original: *source };
         let (mut coded, mut work, mut later): (Batch, Batch, Batch) = Default::default();
         next(cutter, rounder, &mut work, Some(pool), timers)?;
         while !(coded.is_empty() && work.is_empty()) {
@@ -157,7 +174,7 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
             tensors,
             blake3,
             sha256,
-            bases: self.bases.1,
+            bases: self.bases_len,
             losses: losses_len,
             pages: Vec::new(),
         };
@@ -170,7 +187,7 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
             tensors,
             blake3,
             sha256,
-            bases: self.bases.0,
+            bases: self.output.bases.tensors,
             losses,
             warnings,
             stages: self.timers.stages(),
@@ -199,6 +216,9 @@ struct Output<W: Write> {
     progress: Option<Progress>,
     bytes: u64,
     tensors: u64,
+    bases: Bases,
+    /// BLAKE3 of what is repeated, by where it starts; none until it was read.
+    hashes: HashMap<u64, Option<Hash>>,
 }
 
 impl<W: Write> Output<W> {
@@ -218,7 +238,7 @@ impl<W: Write> Output<W> {
             if part.ends
                 && let Some(spans) = ended.next()
             {
-                self.end_segment(&shared.plan.spans, spans)?;
+                self.end_segment(&shared.plan, spans)?;
             }
         }
         let bytes = batch.len() as u64;
@@ -228,9 +248,9 @@ impl<W: Write> Output<W> {
     }
 
     /// Spans that the segment has in full keep their names; one that was cut short is opaque.
-    fn end_segment(&mut self, planned: &[Span], (clipped, hashes): &SpanHashes) -> Result<()> {
+    fn end_segment(&mut self, plan: &plan::Segment, (clipped, hashes): &SpanHashes) -> Result<()> {
         let mut hashes = hashes.iter();
-        let mut planned = planned.iter();
+        let mut planned = plan.spans.iter();
         let entries = clipped.iter().map(|&bytes| {
             let whole = planned.next().filter(|s| s.range.end - s.range.start == bytes);
             let tensor = whole.and_then(|s| s.tensor.clone()).zip(hashes.next().copied());
@@ -238,6 +258,25 @@ impl<W: Write> Output<W> {
         });
         let entries: Vec<Entry> = entries.collect();
         self.tensors += entries.iter().filter(|e| e.tensor.is_some()).count() as u64;
+        self.check_repeat(plan, &entries)?;
         self.writer.end_segment(entries)
+    }
+
+    /// Refuses a segment that repeats what was something else when it was read itself.
+    fn check_repeat(&mut self, plan: &plan::Segment, entries: &[Entry]) -> Result<()> {
+        let hash = entries.first().and_then(|entry| Some(entry.tensor.as_ref()?.1));
+        let start = plan.spans.first().map(|span| span.range.start);
+        if let Some(known) = start.and_then(|start| self.hashes.get_mut(&start)) {
+            *known = hash;
+        }
+        let number = plan.base.first().and_then(|part| part.from).map(|from| from.number);
+        let number = number.and_then(|number| number.checked_sub(self.bases.tensors.len()));
+        let Some(range) = number.and_then(|number| self.bases.repeated.get(number)) else {
+            return Ok(());
+        };
+        match hash.is_some() && self.hashes.get(&range.start) == Some(&hash) {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Io, "the input changed while it was read; try again")),
+        }
     }
 }

@@ -1,14 +1,19 @@
-//! The original and its layout, which may only be known when all of it was read.
+//! What is read from front to back, and what must be known of it before: the original's layout, and what a `.wz`
+//! repeats.
 
+use crate::archive::Archive;
+use crate::container::header;
 use crate::error::{Error, Result};
 use crate::formats::{self, Format, Layout, Scan};
-use crate::options::Options;
+use crate::options::{DecodeOptions, Options};
+use crate::source::Source;
 use std::fs::File;
 use std::io::{self, Chain, Cursor, Read, Seek};
+use std::sync::Arc;
 
-/// The original from its start.
+/// A file from its start.
 pub(super) enum Input<R> {
-    /// What was read to find the layout, and the rest.
+    /// What was read to look at it, and the rest.
     Streamed(Chain<Cursor<Vec<u8>>, R>),
     /// All of it, in a file without a name.
     Spooled(File),
@@ -61,6 +66,32 @@ pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Inpu
         // All of it is records then, wherever it ends.
         Some(dtype) => Ok((input, Layout { spans: Vec::new(), ..layout.of_numbers(dtype)? })),
     }
+}
+
+/// What is to be decompressed, and what it repeats, if it does: to be read by [`Repeated`](crate::archive::Repeated).
+pub(super) fn packed<R: Read>(
+    mut reader: R,
+    options: &DecodeOptions,
+) -> Result<(Input<R>, Option<Archive<Arc<dyn Source + Send>>>)> {
+    let mut start = Vec::new();
+    reader.by_ref().take(header::LEN as u64).read_to_end(&mut start).map_err(unreadable)?;
+    let flags = start.first_chunk().and_then(|start| header::read_file(start).ok());
+    let mut from = Cursor::new(start).chain(reader);
+    if flags.is_none_or(|(_, flags)| !flags.repeats) {
+        return Ok((Input::Streamed(from), None));
+    }
+    let (input, source) = match &options.source {
+        Some(source) => (Input::Streamed(from), Arc::clone(source)),
+        None => {
+            let file = spool(&mut from)?;
+            let again = file.try_clone().map_err(unreadable)?;
+            (Input::Spooled(file), Arc::new(again) as _)
+        }
+    };
+    let DecodeOptions { check_blocks, limits, .. } = *options;
+    // Who reads what is repeated has threads of his own.
+    let options = DecodeOptions { threads: 1, check_blocks, limits, ..DecodeOptions::default() };
+    Ok((input, Some(Archive::open_with(source, options)?)))
 }
 
 /// Copies an input into a file that goes with its handle.

@@ -3,8 +3,8 @@
 use super::Vector;
 use super::ok::{bell, bf16, compressed, footer, numbers, safetensors, tensor};
 use crate::codec::{Coding, encode_as};
-use crate::container::bases::BaseTensor;
-use crate::container::header::Holds;
+use crate::container::bases::{BaseTensor, Bases};
+use crate::container::header::Flags;
 use crate::container::segment::{BasePart, PartBase, Segment};
 use crate::container::table::Entry;
 use crate::container::writer::Writer;
@@ -120,7 +120,7 @@ pub(super) fn ok() -> Vec<Vector> {
 /// A file of one segment with one block, made by hand.
 #[derive(Clone)]
 pub(super) struct ByHand {
-    bases: Vec<BaseTensor>,
+    bases: Bases,
     parts: Vec<BasePart>,
     layout: RecordLayout,
     pub(super) data: Vec<u8>,
@@ -132,7 +132,7 @@ pub(super) struct ByHand {
 }
 
 fn of(tensor: usize, offset: u64) -> PartBase {
-    PartBase { tensor, offset, dtype: None }
+    PartBase { number: tensor, offset, dtype: None }
 }
 
 /// 2900 elements of `w`, from the 101st of the base on, behind 16 that have no base.
@@ -140,12 +140,13 @@ pub(super) fn by_hand(coding: Coding) -> ByHand {
     let (old, skipped) = (bf16(3000), 32);
     let data = [&trained_bf16(16), &trained_bf16(3000)[200..]].concat();
     let base = [&vec![0; skipped][..], &old[200..][..data.len() - skipped]].concat();
-    let bases = vec![BaseTensor {
+    let base_tensor = BaseTensor {
         file: "base.safetensors".into(),
         name: "w".to_owned(),
         bytes: old.len() as u64,
         blake3: *blake3::hash(&old).as_bytes(),
-    }];
+    };
+    let bases = Bases { tensors: vec![base_tensor], repeated: Vec::new() };
     let parts = vec![
         BasePart { bytes: skipped as u64, from: None },
         BasePart { bytes: (data.len() - skipped) as u64, from: Some(of(0, 200)) },
@@ -167,7 +168,7 @@ pub(super) fn by_hand(coding: Coding) -> ByHand {
 /// The same, but behind the first 500 elements of `w` it goes on with `v` from its 101st on.
 fn converted_by_hand() -> ByHand {
     let (mut file, old) = (by_hand(Coding::Difference), f32s(bell().take(2100)));
-    file.bases.push(BaseTensor {
+    file.bases.tensors.push(BaseTensor {
         file: "base.safetensors".into(),
         name: "v".to_owned(),
         bytes: old.len() as u64,
@@ -193,7 +194,7 @@ impl ByHand {
 
     pub(super) fn to_wz(&self) -> Vec<u8> {
         let mut wz = Vec::new();
-        let mut writer = Writer::new(&mut wz, Holds::File).unwrap();
+        let mut writer = Writer::new(&mut wz, Flags::default()).unwrap();
         let len = (!self.bases.is_empty()).then(|| writer.bases(&self.bases).unwrap());
         let (layout, bytes) = (self.layout.clone(), self.data.len() as u64);
         let segment = Segment { layout, row: 0, spans: vec![bytes], base: self.parts.clone() };
@@ -246,7 +247,7 @@ pub(super) fn errors() -> Vec<Vector> {
     vec![
         alone,
         bad("base_other", "a base tensor that no base has", Kind::InvalidArgument, &|f| {
-            f.bases[0].blake3[0] ^= 1;
+            f.bases.tensors[0].blake3[0] ^= 1;
         }),
         bad("base_block_other", "a block with another base's hash", Kind::InvalidArgument, &|f| {
             f.payload[20] ^= 1;
@@ -319,7 +320,7 @@ pub(super) fn errors() -> Vec<Vector> {
         corrupt("base_parts_empty", "base parts, and none has a base", &|f| f.parts.truncate(1)),
         corrupt("base_none", "a block with a base in a segment without", &|f| {
             f.parts.clear();
-            f.bases.clear();
+            f.bases = Bases::default();
         }),
         corrupt("bases_unused", "bases, and no segment has one", &|f| {
             f.parts.clear();

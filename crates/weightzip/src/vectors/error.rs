@@ -34,7 +34,7 @@ pub(super) fn vectors() -> Vec<Vector> {
         bad("version_newer", "format version 0.2", Compatibility, version(0, 2, 0)),
         bad("version_stable", "format version 1.0", Compatibility, version(1, 0, 0)),
         bad("frame_as_file", "a frame where a file should be", Compatibility, version(0, 1, 1)),
-        bad("header_flags", "unknown flags in the file header", Compatibility, version(0, 1, 4)),
+        bad("header_flags", "unknown flags in the file header", Compatibility, version(0, 1, 8)),
         bad("cut_in_header", "ends within the file header", InsufficientData, base[..12].to_vec()),
         bad("cut_in_block", "ends within a block", InsufficientData, base[..400].to_vec()),
         bad(

@@ -2,7 +2,7 @@
 
 use super::parts::Parts;
 use super::{Vector, ok};
-use crate::container::header::{self, Holds};
+use crate::container::header;
 use crate::container::section;
 use crate::{Dtype, FrameOptions, Kind, RecordLayout, compress_frame};
 
@@ -27,7 +27,7 @@ fn shared_ranks() -> Vector {
     let mut parts = Parts::of_file(&file.wz);
     let table = parts.sections.iter().position(|(s, _)| s.kind == section::TABLE).unwrap();
     parts.sections.truncate(table + 1);
-    parts.header = header::bytes(Holds::Frame);
+    parts.header = header::of_frame();
     parts.tail.clear();
     let shows = "two blocks and their rank table";
     vector("frame_shared_ranks", shows, parts.join(), Ok(ok::bf16(2600)))

@@ -14,6 +14,7 @@ mod ok;
 mod palette;
 mod parts;
 mod ranges;
+mod repeats;
 mod steps;
 
 use crate::{
@@ -124,6 +125,7 @@ fn golden_vectors_are_restored_or_refused() {
         fields::ok(),
         guess::ok(),
         palette::ok(),
+        repeats::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
@@ -135,6 +137,7 @@ fn golden_vectors_are_restored_or_refused() {
         fields::errors(),
         guess::errors(),
         palette::errors(),
+        repeats::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);

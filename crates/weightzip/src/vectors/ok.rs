@@ -5,7 +5,7 @@ use crate::codec::Context;
 use crate::coded::Coded;
 use crate::container::directory::Entry;
 use crate::container::footer::Footer;
-use crate::container::header::Holds;
+use crate::container::header::Flags;
 use crate::container::section;
 use crate::container::segment::Segment;
 use crate::container::writer::Writer;
@@ -80,7 +80,7 @@ fn cut_by_hand(
     segments: &[(RecordLayout, bool, Vec<Vec<u8>>)],
 ) -> Vector {
     let (mut wz, mut original) = (Vec::new(), Vec::new());
-    let mut writer = Writer::new(&mut wz, Holds::File).unwrap();
+    let mut writer = Writer::new(&mut wz, Flags::default()).unwrap();
     for (i, (layout, shared, blocks)) in segments.iter().enumerate() {
         let context = if *shared {
             Context::of_first_block(layout, Hints::default(), &blocks[0])
@@ -371,7 +371,7 @@ fn dtypes() -> Vec<Vector> {
 fn skippable() -> Vector {
     let data = bf16(1000);
     let (mut wz, layout) = (Vec::new(), Dtype::Bf16.record_layout());
-    let mut writer = Writer::new(&mut wz, Holds::File).unwrap();
+    let mut writer = Writer::new(&mut wz, Flags::default()).unwrap();
     writer.section(0x07, 0, |out| out.extend(b"a note")).unwrap();
     let segment = Segment { layout: layout.clone(), row: 0, spans: Vec::new(), base: Vec::new() };
     writer.begin_segment(&segment, None).unwrap();

@@ -12,7 +12,7 @@ pub(super) use ok::vectors as ok;
 use super::Vector;
 use super::ok::{footer, tensor};
 use crate::codec::{Coding, Context};
-use crate::container::header::Holds;
+use crate::container::header::Flags;
 use crate::container::section::CONTEXT;
 use crate::container::segment::Segment;
 use crate::container::table::Entry;
@@ -84,7 +84,7 @@ impl File {
     fn to_wz(&self) -> Vec<u8> {
         let mut wz = Vec::new();
         let bytes = self.data.len() as u64;
-        let mut writer = Writer::new(&mut wz, Holds::File).unwrap();
+        let mut writer = Writer::new(&mut wz, Flags::default()).unwrap();
         let segment = Segment {
             layout: self.layout.clone(),
             row: self.row,

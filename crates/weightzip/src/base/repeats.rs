@@ -1,0 +1,109 @@
+//! Tensors of one file that are equal: tied weights, copied experts, averages of what is frozen. All but
+//! the first are coded against that.
+
+use super::{blake3_of, found::Found};
+use crate::container::bases::Bases;
+use crate::container::directory::Hash;
+use crate::container::segment::{BasePart, PartBase};
+use crate::error::{Error, Result};
+use crate::plan;
+use crate::runner::Runner;
+use crate::source::Source;
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+
+/// Places at which tensors of one length are compared before all of them is read.
+const SAMPLES: u64 = 8;
+
+/// Bytes of each.
+const SAMPLE: usize = 64;
+
+/// Bytes that are read of a tensor for that.
+const READ: u64 = SAMPLES * SAMPLE as u64;
+
+/// Gives each segment that holds one tensor, and has no base, the earlier one of equal bytes as its base, if
+/// there is one. Adds which ranges these are.
+///
+/// Reads half a kilobyte of each tensor that has the length of another one, and all of those that agree there.
+pub(crate) fn repeats<S: Source + ?Sized>(
+    source: &S,
+    segments: &mut [plan::Segment],
+    bases: &mut Bases,
+    found: &mut Found,
+    runner: &Runner,
+) -> Result<()> {
+    let cant_read = |e| Error::io("can't read the input", e);
+    let (alike, _) = alike(source, segments, u64::MAX).map_err(cant_read)?;
+    let mut likely: Vec<usize> = alike.into_iter().flatten().collect();
+    likely.sort_unstable();
+    let mut hashed: Vec<(usize, Range<u64>, Hash)> = likely
+        .into_iter()
+        .filter_map(|number| Some((number, lone_tensor(&segments[number])?, [0; 32])))
+        .collect();
+    runner.try_each(&mut hashed, |(_, range, hash)| {
+        *hash = blake3_of(source, range.clone()).map_err(cant_read)?;
+        Ok(())
+    })?;
+    let (mut first, mut numbers) = (HashMap::new(), HashMap::new());
+    for (segment, range, hash) in hashed {
+        let earlier = first.entry(hash).or_insert_with(|| range.clone()).clone();
+        if earlier == range {
+            continue;
+        }
+        let number = *numbers.entry(hash).or_insert_with(|| {
+            bases.repeated.push(earlier);
+            bases.len() - 1
+        });
+        let from = PartBase { number, offset: 0, dtype: None };
+        let bytes = range.end - range.start;
+        segments[segment].base = vec![BasePart { bytes, from: Some(from) }];
+    }
+    found.repeat(&bases.repeated);
+    Ok(())
+}
+
+/// Where the tensor of a segment is that has no other, and no base.
+fn lone_tensor(segment: &plan::Segment) -> Option<Range<u64>> {
+    match &segment.spans[..] {
+        [span] if span.tensor.is_some() && segment.base.is_empty() => Some(span.range.clone()),
+        _ => None,
+    }
+}
+
+/// Segments that are likely to be equal: those that agree in a few places, by groups. What is the same at all of
+/// these takes next to nothing anyway. Reads at most so many bytes, or else nothing; says how many.
+pub(crate) fn alike<S: Source + ?Sized>(
+    source: &S,
+    segments: &[plan::Segment],
+    most: u64,
+) -> io::Result<(Vec<Vec<usize>>, u64)> {
+    let size = source.size()?;
+    let mut by_length: HashMap<_, Vec<(usize, Range<u64>)>> = HashMap::new();
+    for (number, segment) in segments.iter().enumerate() {
+        if let Some(range) = lone_tensor(segment).filter(|range| range.end <= size) {
+            by_length.entry(range.end - range.start).or_default().push((number, range));
+        }
+    }
+    by_length.retain(|_, segments| segments.len() > 1);
+    let count = by_length.values().map(|segments| segments.len() as u64).sum::<u64>();
+    if count * READ > most {
+        return Ok((Vec::new(), 0));
+    }
+    let mut by_sample: HashMap<_, Vec<usize>> = HashMap::new();
+    for (number, range) in by_length.into_values().flatten() {
+        let mut samples = [[0; SAMPLE]; SAMPLES as usize];
+        let room = (range.end - range.start).saturating_sub(SAMPLE as u64);
+        for (i, sample) in (0..).zip(&mut samples) {
+            let part =
+                usize::try_from(range.end - range.start).map_or(SAMPLE, |len| len.min(SAMPLE));
+            // Whole numbers, so that a constant has equal samples.
+            let at = room / (SAMPLES - 1) * i & !7;
+            source.read_at(range.start + at, &mut sample[..part])?;
+        }
+        if samples.iter().any(|sample| *sample != samples[0]) {
+            by_sample.entry((range.end - range.start, samples)).or_default().push(number);
+        }
+    }
+    Ok((by_sample.into_values().filter(|same| same.len() > 1).collect(), count * READ))
+}
