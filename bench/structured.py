@@ -130,7 +130,8 @@ def packed(tensor):
 
 
 def mask(share: float):
-    return each(lambda tensor: np.random.default_rng(len(tensor)).random(tensor.shape) < share)
+    random = np.random.default_rng(0)
+    return each(lambda tensor: random.random(tensor.shape) < share)
 
 
 def tied(matrices):
