@@ -53,10 +53,12 @@ impl Source for File {
     }
 }
 
-/// A file again, to be read at random beside what reads it from front to back; none if it can only be read so, as a pipe.
+/// A file again, to be read at random beside what reads it from front to back; none if it can only be read so, as a pipe,
+/// or if the one would move the other's place, as on Windows.
 pub fn at_random(file: &File) -> Option<Arc<dyn Source + Send>> {
-    let again = file.metadata().is_ok_and(|there| there.is_file()).then(|| file.try_clone());
-    Some(Arc::new(again?.ok()?))
+    let is_regular = cfg!(unix) && file.metadata().is_ok_and(|there| there.is_file());
+    let again = is_regular.then(|| file.try_clone())?.ok()?;
+    Some(Arc::new(again))
 }
 
 impl Source for [u8] {

@@ -13,6 +13,9 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 
+/// Bytes of tensors that are looked at: of smaller ones little would be saved.
+const LEAST: u64 = 32 << 10;
+
 /// Places at which tensors of one length are compared before all of them is read.
 const SAMPLES: u64 = 8;
 
@@ -65,10 +68,10 @@ pub(crate) fn repeats<S: Source + ?Sized>(
 
 /// Where the tensor of a segment is that has no other, and no base.
 fn lone_tensor(segment: &plan::Segment) -> Option<Range<u64>> {
-    match &segment.spans[..] {
-        [span] if span.tensor.is_some() && segment.base.is_empty() => Some(span.range.clone()),
-        _ => None,
-    }
+    let [span] = &segment.spans[..] else { return None };
+    let is_large = span.range.end - span.range.start >= LEAST;
+    let is_wanted = span.tensor.is_some() && segment.base.is_empty() && is_large;
+    is_wanted.then(|| span.range.clone())
 }
 
 /// Segments that are likely to be equal: those that agree in a few places, by groups. What is the same at all of
@@ -93,13 +96,10 @@ pub(crate) fn alike<S: Source + ?Sized>(
     let mut by_sample: HashMap<_, Vec<usize>> = HashMap::new();
     for (number, range) in by_length.into_values().flatten() {
         let mut samples = [[0; SAMPLE]; SAMPLES as usize];
-        let room = (range.end - range.start).saturating_sub(SAMPLE as u64);
+        let between = (range.end - range.start - SAMPLE as u64) / (SAMPLES - 1);
         for (i, sample) in (0..).zip(&mut samples) {
-            let part =
-                usize::try_from(range.end - range.start).map_or(SAMPLE, |len| len.min(SAMPLE));
-            // Whole numbers, so that a constant has equal samples.
-            let at = room / (SAMPLES - 1) * i & !7;
-            source.read_at(range.start + at, &mut sample[..part])?;
+            // From whole numbers on, so that a constant has equal samples.
+            source.read_at(range.start + (between * i & !7), sample)?;
         }
         if samples.iter().any(|sample| *sample != samples[0]) {
             by_sample.entry((range.end - range.start, samples)).or_default().push(number);
