@@ -282,7 +282,7 @@ fn a_base_is_found_in_the_cache_of_the_hub_by_what_it_holds() {
 #[test]
 fn equal_tensors_are_stored_once_where_a_file_can_be_read_at_random() {
     let dir = Scratch::new();
-    let (table, rows) = (noise(400_000), [1000usize, 100]);
+    let (table, rows) = (noise(400_000), [1000, 100]);
     let model = safetensors(&[
         Tensor("embed", "F32", &rows, table.clone()),
         Tensor("head", "F32", &rows, table),
