@@ -13,7 +13,6 @@ the new weights, bit by bit. Seconds are those of the fastest of so many runs, i
 import argparse
 import io
 import time
-from collections.abc import Callable
 
 import minilm
 import numpy as np
@@ -36,8 +35,7 @@ def main():
     print("| changed | way | bytes | of the weights | encode, s | decode, s |\n|---:|---|---:|---:|---:|---:|")
     for rate in map(float, args.rates.split(",")):
         new = stepped(weights, old, rate / 100)
-        for name, encode, decode in WAYS:
-            row(name, encode, decode, old, new, args.runs)
+        rows(old, new, args.runs)
 
 
 def stepped(weights: State, old: State, share: float) -> State:
@@ -57,21 +55,28 @@ def changed(old: State, new: State) -> float:
     return different / sum(tensor.numel() for tensor in new.values())
 
 
-def row(name: str, encode: Callable, decode: Callable, old: State, new: State, runs: int) -> None:
-    encoding, decoding = [], []
+def rows(old: State, new: State, runs: int) -> None:
+    """Runs all ways in turn, so that what else the machine does meets each of them, and prints their rows."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name, _, _ in WAYS}
+    sizes = {}
     for _ in range(runs):
-        given = {name: tensor.clone() for name, tensor in old.items()}
-        start = time.perf_counter()
-        update = encode(old, new)
-        encoded = time.perf_counter()
-        got = decode(given, update)
-        encoding.append(encoded - start)
-        decoding.append(time.perf_counter() - encoded)
-        assert all(torch.equal(bits(got[name]), bits(tensor)) for name, tensor in new.items())
-    size = sum(tensor.nbytes for tensor in new.values())
-    seconds = " | ".join(f"{min(times):.3f}" for times in (encoding, decoding))
-    share = f"{changed(old, new):.2%}".replace("%", " %")
-    print(f"| {share} | {name} | {len(update):,} | {100 * len(update) / size:.2f} % | {seconds} |", flush=True)
+        for name, encode, decode in WAYS:
+            given = {name: tensor.clone() for name, tensor in old.items()}
+            start = time.perf_counter()
+            update = encode(old, new)
+            encoded = time.perf_counter()
+            got = decode(given, update)
+            seconds[name].append((encoded - start, time.perf_counter() - encoded))
+            sizes[name] = len(update)
+            assert all(torch.equal(bits(got[name]), bits(tensor)) for name, tensor in new.items())
+    share = f"{100 * changed(old, new):.2f} %"
+    plain = sum(tensor.nbytes for tensor in new.values())
+    for name, size in sizes.items():
+        encoding, decoding = map(min, zip(*seconds[name]))
+        print(
+            f"| {share} | {name} | {size:,} | {100 * size / plain:.2f} % | {encoding:.3f} | {decoding:.3f} |",
+            flush=True,
+        )
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:

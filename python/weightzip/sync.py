@@ -31,7 +31,7 @@ Update: TypeAlias = "str | os.PathLike[str] | _Readable | Buffer"
 # Decoders find a base's tensors without hashing them if their file has the name that the encoder saw.
 _OLD = "old.safetensors"
 # As much is decoded at once, or one tensor, if that is larger.
-_AT_ONCE = 256 << 20
+_AT_ONCE = 64 << 20
 
 
 class Place(NamedTuple):
@@ -105,7 +105,7 @@ def apply_in_place(old: State, update: Update, *, names: Iterable[str] | None = 
 
     All is decoded and verified before the first one is written, and then again: `old` stays as it was if the update
     is damaged, was made against other tensors, or has some that `old` lacks or has in another dtype or shape, which raises
-    `InvalidArgumentError`. Takes up to twice the time of `apply`, and beyond `old` 256 MiB, or two of the largest tensor.
+    `InvalidArgumentError`. Takes up to twice the time of `apply`, and beyond `old` 64 MiB, or two of the largest tensor.
     """
     with _opened(old, update) as (archive, framework, read):
         wanted = [name for group in _groups(archive, names) for name in group]
