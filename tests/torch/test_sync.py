@@ -6,6 +6,7 @@ import pytest
 import torch
 import weightzip
 import weightzip.torch
+from test_distributed import Twice
 from test_memory import MIB, peak_of
 from test_save_load import DTYPES, same, tensor
 from weightzip import InvalidArgumentError, sync
@@ -44,6 +45,18 @@ def test_state_dicts_of_models():
     assert not worker.turned.is_contiguous()
     with weightzip.open(update) as archive:
         assert set(archive) == {"embed.weight", "head.weight", "head.bias", "turned"}
+
+
+def test_parameters_in_training():
+    old = model()
+    new = copied(old.state_dict())
+    new["turned"][7] += 1
+    update = sync.diff(old.state_dict(), new)
+    parameters = dict(old.named_parameters())
+    assert "head.weight" not in parameters  # which is that of the embedding
+    sync.apply_in_place(parameters, update, names=parameters)
+    assert same(old.state_dict(), new)
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in parameters.values())
 
 
 def test_a_chain_of_updates():
@@ -99,6 +112,7 @@ def test_numpy_gets_what_torch_sends():
         (torch.ones(3).to_sparse(), "is sparse"),
         (torch.ones(3, dtype=torch.complex128), "has dtype torch.complex128"),
         ([1.0], "must be a torch.Tensor"),
+        (Twice(torch.ones(3)), "is a Twice, made of other tensors"),
     ],
 )
 def test_what_no_update_can_hold(bad, why):
