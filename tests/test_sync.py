@@ -137,11 +137,12 @@ def test_names_choose():
         sync.apply(old, update, names=["2"])
 
 
-def test_large_tensors_need_nothing_else_of_the_old_state():
+@pytest.mark.parametrize("level", ["default", "max"])
+def test_large_tensors_need_nothing_else_of_the_old_state(level):
     old = state()
     new = stepped(old)
     part = {"1.weight": old["1.weight"]}
-    assert same(sync.apply(part, sync.diff(old, new), names=part), {"1.weight": new["1.weight"]})
+    assert same(sync.apply(part, sync.diff(old, new, level=level), names=part), {"1.weight": new["1.weight"]})
 
 
 def test_files_and_file_like_objects(tmp_path):

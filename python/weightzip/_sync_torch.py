@@ -32,8 +32,11 @@ class Torch:
         return framework.tensor(memory, info, framework.shape(info))
 
     def refusal(self, tensor: torch.Tensor) -> str | None:
-        repeats = any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride()))
-        return "is expanded, several of its values are one in memory" if repeats else None
+        if any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride())):
+            return "is expanded, several of its values are one in memory"
+        if tensor.is_inference() and not torch.is_inference_mode_enabled():
+            return "was made in inference mode, which has ended"
+        return None
 
     def put(self, tensor: torch.Tensor, new: torch.Tensor) -> None:
         tensor.detach().copy_(new)

@@ -77,7 +77,7 @@ def write_diff(old: State, new: State, file: str | os.PathLike[str] | _Writable,
     temporary name and has the update only when that is complete. `level` is that of `weightzip.write`.
 
     The bytes of `old` are in a temporary file meanwhile (`TMPDIR` says where). Tensors on a GPU, and those that aren't
-    contiguous, are copied one by one.
+    contiguous, are copied one by one. What safetensors files can't hold raises `InvalidArgumentError` with the tensor's name.
     """
     with _coded(old, new) as (parts, metadata, base):
         _safetensors.write(parts, metadata, file, level, base, None, None)
@@ -90,7 +90,7 @@ def apply(old: State, update: Update, *, names: Iterable[str] | None = None) -> 
     the one of its name; if `old` is empty, of that which the update was made of, in ordinary memory. With `names` these alone are decoded.
 
     If `old` isn't what the update was made against, raises `InvalidArgumentError` with the name of a tensor that
-    differs. The bytes of `old` are in a temporary file meanwhile.
+    differs; if the update is damaged, `CorruptionError`. The bytes of `old` are in a temporary file meanwhile.
     """
     with _opened(old, update) as (archive, framework, read):
         tensors = {}
@@ -103,9 +103,10 @@ def apply(old: State, update: Update, *, names: Iterable[str] | None = None) -> 
 def apply_in_place(old: State, update: Update, *, names: Iterable[str] | None = None) -> None:
     """Writes the tensors of an update into those of `old`, or with `names` into these.
 
-    All is decoded and verified before the first one is written, and then again: `old` stays as it was if the update
-    is damaged, was made against other tensors, or has some that `old` lacks or has in another dtype or shape, which raises
-    `InvalidArgumentError`. Takes up to twice the time of `apply`, and beyond `old` 64 MiB, or two of the largest tensor.
+    All is decoded and verified before the first one is written, and then again: `old` stays as it was if the update is damaged or
+    was made against other tensors, which raises as in `apply`, or if it has some that `old` lacks or has in another dtype or shape, or
+    that can't be written into, which raises `InvalidArgumentError`. Takes up to twice the time of `apply`, and beyond `old` 64 MiB, or two
+    of the largest tensor.
     """
     with _opened(old, update) as (archive, framework, read):
         wanted = [name for group in _groups(archive, names) for name in group]

@@ -131,6 +131,19 @@ def test_expanded_tensors_are_refused_in_place():
     assert old["a"].tolist() == [1, 1, 1]
 
 
+def test_tensors_of_inference_mode():
+    with torch.inference_mode():
+        old = {"a": torch.ones(3), "b": torch.ones(5)}
+    old["a"] = torch.ones(3)
+    update = sync.diff(old, {"a": torch.zeros(3), "b": torch.zeros(5)})
+    with pytest.raises(InvalidArgumentError, match="was made in inference mode.*tensor 'b'"):
+        sync.apply_in_place(old, update)
+    assert old["a"].tolist() == [1, 1, 1]
+    with torch.inference_mode():
+        sync.apply_in_place(old, update)
+    assert old["a"].tolist() + old["b"].tolist() == [0] * 8
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_tensors_on_a_gpu():
     old = {name: tensor.cuda() for name, tensor in model().state_dict().items()}
