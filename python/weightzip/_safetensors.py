@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import weightzip
 from weightzip.archive import Archive, Base, Lossy, Progress
@@ -15,6 +15,9 @@ from weightzip.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+    from weightzip._weightzip import _Readable, _Writable
+
+T = TypeVar("T")
 
 SUFFIX = ".wz"
 _MAGIC = b"\x89WZ\r\n\x1a\n\x00"
@@ -44,7 +47,7 @@ class Part(NamedTuple):
 def write(
     parts: Iterable[Part],
     metadata: Mapping[str, str] | None,
-    filename: str | os.PathLike[str],
+    file: str | os.PathLike[str] | _Writable,
     level: str,
     base: Base,
     lossy: Lossy,
@@ -53,7 +56,7 @@ def write(
     """Writes the `.wz` of a safetensors file."""
     pieces, total = _lay_out(parts, metadata)
     progress = within(progress, 0, total)
-    weightzip.write(pieces, filename, level, base=base, lossy=lossy, progress=progress)
+    weightzip.write(pieces, file, level, base=base, lossy=lossy, progress=progress)
 
 
 def write_bytes(
@@ -77,6 +80,13 @@ def within(progress: Progress | None, before: int, total: int) -> Progress | Non
 
 def _lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[Iterator[Buffer], int]:
     """A safetensors file in pieces, its header and the tensors' own memory; and its bytes."""
+    start, ordered = lay_out(parts, metadata)
+    total = len(start) + sum(part.nbytes for part in ordered)
+    return chain([start], (part.data() for part in ordered)), total
+
+
+def lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[bytes, list[Part]]:
+    """What a safetensors file of these tensors begins with, and the tensors in the order that follows."""
     ordered = sorted(parts, key=lambda part: (_RANK[part.dtype], part.name))
     entries, at = [], 0
     if metadata is not None:
@@ -96,8 +106,21 @@ def _lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple
             f"names, shapes and metadata take {len(header)} bytes, and readers accept {_MAX_HEADER}: "
             "save fewer tensors per file"
         )
-    start = len(header).to_bytes(8, "little") + header
-    return chain([start], (part.data() for part in ordered)), len(start) + at
+    return len(header).to_bytes(8, "little") + header, ordered
+
+
+def groups(sized: Iterable[tuple[T, int]], most: int) -> Iterator[list[T]]:
+    """What has these bytes, in groups of at most so many, or of one."""
+    group: list[T] = []
+    size = 0
+    for item, nbytes in sized:
+        if group and size + nbytes > most:
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += nbytes
+    if group:
+        yield group
 
 
 def _text_object(metadata: Mapping[str, str]) -> str:
@@ -137,7 +160,7 @@ def is_wz_data(data: Buffer) -> bool:
     return memoryview(data)[: len(_MAGIC)] == _MAGIC
 
 
-def open_safetensors(file: str | Buffer, base: Base) -> Archive:
+def open_safetensors(file: str | os.PathLike[str] | _Readable | Buffer, base: Base) -> Archive:
     """Opens the `.wz` of a safetensors file."""
     archive = weightzip.open(file, base=base)
     kind = archive.info.format
@@ -146,7 +169,7 @@ def open_safetensors(file: str | Buffer, base: Base) -> Archive:
     archive.close()
     raise InvalidArgumentError(
         f"this .wz holds no safetensors file, its format is {kind}: read it with `weightzip.open`",
-        file=file if isinstance(file, str) else None,
+        file=os.fsdecode(file) if isinstance(file, (str, os.PathLike)) else None,
     )
 
 

@@ -21,7 +21,7 @@ def _overlapping(names: list[str], tensors: Mapping[str, torch.Tensor]) -> Itera
     """Tensors of one storage in groups that overlap each other."""
     group: list[str] = []
     group_end = 0
-    for start, end, name in sorted((*_range(tensors[name]), name) for name in names):
+    for start, end, name in sorted((*memory_range(tensors[name]), name) for name in names):
         if group and start >= group_end:
             yield group
             group = []
@@ -30,7 +30,7 @@ def _overlapping(names: list[str], tensors: Mapping[str, torch.Tensor]) -> Itera
     yield group
 
 
-def _range(tensor: torch.Tensor) -> tuple[int, int]:
+def memory_range(tensor: torch.Tensor) -> tuple[int, int]:
     """From its first byte to behind its last."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
     start = tensor.data_ptr()

@@ -185,17 +185,23 @@ def _checked(tensor_dict: Mapping[str, Array]) -> dict[str, Array]:
     if not isinstance(tensor_dict, dict):
         raise InvalidArgumentError(f"expected a dict of str to numpy.ndarray, not {type(tensor_dict).__name__}")
     check_names(tensor_dict)
-    arrays = {}
     for name, array in tensor_dict.items():
-        if not isinstance(array, np.ndarray):
-            raise InvalidArgumentError(f"this tensor must be a numpy.ndarray, not {type(array).__name__}", tensor=name)
-        if array.dtype.name not in _NAMES:
-            raise InvalidArgumentError(
-                f"this tensor has dtype {array.dtype}, which safetensors files can't hold", tensor=name
-            )
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        arrays[name] = little if little.flags.c_contiguous else little.copy("C")
-    return arrays
+        _check(name, array)
+    return {name: _plain(array) for name, array in tensor_dict.items()}
+
+
+def _check(name: str, array: object) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InvalidArgumentError(f"this tensor must be a numpy.ndarray, not {type(array).__name__}", tensor=name)
+    if array.dtype.name not in _NAMES:
+        raise InvalidArgumentError(
+            f"this tensor has dtype {array.dtype}, which safetensors files can't hold", tensor=name
+        )
+
+
+def _plain(array: Array) -> Array:
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return little if little.flags.c_contiguous else little.copy("C")
 
 
 def _parts(arrays: dict[str, Array]) -> Iterator[Part]:

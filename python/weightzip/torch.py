@@ -22,6 +22,7 @@ from weightzip._safe_open import safe_open as _safe_open
 from weightzip._safetensors import (
     Part,
     check_names,
+    groups,
     is_wz,
     is_wz_data,
     locate,
@@ -353,25 +354,21 @@ def _dtype(info: TensorInfo) -> torch.dtype:
 
 def _groups(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
     """What has these bytes, in groups that fit the memory they may take on the way."""
-    group: list[T] = []
-    size = 0
-    for item, nbytes in sized:
-        if group and size + nbytes > _ON_THE_WAY:
-            yield group
-            group, size = [], 0
-        group.append(item)
-        size += nbytes
-    if group:
-        yield group
+    return groups(sized, _ON_THE_WAY)
 
 
 def _parts(tensors: Tensors) -> Iterator[Part]:
     _check(tensors)
     for name, tensor in tensors.items():
-        dtype, shape = _NAMES[tensor.dtype], tuple(tensor.shape)
-        if dtype == "F4" and shape:  # torch counts pairs
-            shape = (*shape[:-1], shape[-1] * 2)
-        yield Part(name, dtype, shape, tensor.nbytes, partial(_memory, tensor))
+        yield Part(name, *_layout(tensor), tensor.nbytes, partial(_memory, tensor))
+
+
+def _layout(tensor: torch.Tensor) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape in a file."""
+    dtype, shape = _NAMES[tensor.dtype], tuple(tensor.shape)
+    if dtype == "F4" and shape:  # torch counts pairs
+        shape = (*shape[:-1], shape[-1] * 2)
+    return dtype, shape
 
 
 def _memory(tensor: torch.Tensor) -> memoryview:
@@ -393,6 +390,8 @@ def _check(tensors: Tensors) -> None:
     check_names(tensors)
     for name, tensor in tensors.items():
         why = _refusal(tensor)
+        if why is None and not tensor.is_contiguous():
+            why = "is not contiguous: save its `.contiguous()`, or the whole tensor that it is a part of"
         if why is not None:
             raise InvalidArgumentError(f"this tensor {why}", tensor=name)
     if shared := shared_names(tensors):
@@ -413,6 +412,4 @@ def _refusal(tensor: object) -> str | None:
         return f"has dtype {tensor.dtype}, which safetensors files can't hold"
     if tensor.device.type == "meta":
         return "is on device meta, it has no values: load or initialise it first"
-    if not tensor.is_contiguous():
-        return "is not contiguous: save its `.contiguous()`, or the whole tensor that it is a part of"
     return None

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from weightzip.transformers import save_pretrained
 
 
-@pytest.mark.parametrize("page", ["torch", "distributed", "transformers", "diffusers"])
+@pytest.mark.parametrize("page", ["torch", "distributed", "sync", "fsspec", "transformers", "diffusers", "vllm"])
 def test_page(page, tmp_path):
     run_page(f"integrations/{page}.md", tmp_path)
 
@@ -25,7 +25,7 @@ def test_hub(tmp_path):
 
 
 def test_every_page_is_run():
-    run = {"numpy", "torch", "distributed", "transformers", "diffusers", "huggingface-hub"}
+    run = {"numpy", "torch", "distributed", "sync", "fsspec", "transformers", "diffusers", "vllm", "huggingface-hub"}
     assert {page.stem for page in (DOCS / "integrations").glob("*.md")} == run
 
 

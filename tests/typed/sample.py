@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import weightzip
+from weightzip import sync
 
 
 def frames(data: bytearray) -> bytes:
@@ -36,3 +37,10 @@ def tuned(path: Path) -> str:
     trial: weightzip.Trial = result.best
     print(trial.rules, trial.ratio, [trial.score for trial in result.trials])
     return result.rules_toml
+
+
+def updates(old: dict[str, object], new: dict[str, object], path: Path) -> dict[str, object]:
+    update: bytes = sync.diff(old, new, level="max")
+    sync.write_diff(old, new, path)
+    sync.apply_in_place(old, path, names=["w"])
+    return sync.apply(old, io.BytesIO(update))

@@ -92,7 +92,7 @@ impl<S: Source> Archive<S> {
         let mut opening = Opening::new(size, options.limits);
         let (info, bases, segments) = loop {
             match opening.step()? {
-                Step::Ready(info, bases, segments) => break (info, bases, segments),
+                Step::Ready(found) => break *found,
                 Step::Need(range) => opening.feed(range.start, read(&source, range)?),
             }
         };

@@ -17,13 +17,13 @@ use std::ops::Range;
 const LEAST: u64 = 32 << 10;
 
 /// Places at which tensors of one length are compared before all of them is read.
-const SAMPLES: u64 = 8;
+const SAMPLES: usize = 8;
 
 /// Bytes of each.
 const SAMPLE: usize = 64;
 
 /// Bytes that are read of a tensor for that.
-const READ: u64 = SAMPLES * SAMPLE as u64;
+const READ: u64 = (SAMPLES * SAMPLE) as u64;
 
 /// Gives each segment that holds one tensor, and has no base, the earlier one of equal bytes as its base, if
 /// there is one. Adds which ranges these are.
@@ -95,11 +95,11 @@ pub(crate) fn alike<S: Source + ?Sized>(
     }
     let mut by_sample: HashMap<_, Vec<usize>> = HashMap::new();
     for (number, range) in by_length.into_values().flatten() {
-        let mut samples = [[0; SAMPLE]; SAMPLES as usize];
-        let between = (range.end - range.start - SAMPLE as u64) / (SAMPLES - 1);
+        let mut samples = [[0; SAMPLE]; SAMPLES];
+        let between = (range.end - range.start - SAMPLE as u64) / (SAMPLES as u64 - 1);
         for (i, sample) in (0..).zip(&mut samples) {
             // From whole numbers on, so that a constant has equal samples.
-            source.read_at(range.start + (between * i & !7), sample)?;
+            source.read_at(range.start + ((between * i) & !7), sample)?;
         }
         if samples.iter().any(|sample| *sample != samples[0]) {
             by_sample.entry((range.end - range.start, samples)).or_default().push(number);

@@ -75,7 +75,8 @@ const REPEATS: u8 = 4;
 
 /// The header of a file: segments, directory, footer, tail.
 pub(crate) fn of_file(flags: Flags) -> [u8; LEN] {
-    bytes(u8::from(flags.is_rounded) * ROUNDED | u8::from(flags.repeats) * REPEATS)
+    let rounded = if flags.is_rounded { ROUNDED } else { 0 };
+    bytes(rounded | if flags.repeats { REPEATS } else { 0 })
 }
 
 /// The header of a frame: one segment.

@@ -20,7 +20,7 @@ pub(crate) enum Step {
     /// Feed it these bytes of the file.
     Need(Range<u64>),
     /// What the file is coded against, and all segments, in order.
-    Ready(Info, Bases, Vec<Placed>),
+    Ready(Box<(Info, Bases, Vec<Placed>)>),
 }
 
 /// A file that is being opened.
@@ -107,7 +107,7 @@ impl Opening {
                 Error::corrupt("the directory doesn't add up to the original's size").at(footer_at)
             );
         }
-        Ok(Step::Ready(info, bases, segments))
+        Ok(Step::Ready(Box::new((info, bases, segments))))
     }
 
     fn segments(&self, pages: &[PageRef], footer_at: u64) -> Result<Vec<Placed>> {

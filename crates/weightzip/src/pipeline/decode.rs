@@ -1,9 +1,10 @@
 //! `.wz` in, original out.
 
 use super::digest::{Digest, Run, SpanHashes};
+use super::input::Again;
 use super::stages::{Stage, Timers};
 use super::{MAX_PARTS, Summary, batch_bytes, input};
-use crate::archive::{Archive, Repeated};
+use crate::archive::Repeated;
 use crate::base::{Base, Found, Sure};
 use crate::codec::{self, Context, Given};
 use crate::container::directory::Placed;
@@ -180,7 +181,7 @@ struct How<'a> {
     in_pool: bool,
     check: bool,
     /// The file again, if it repeats some of itself.
-    repeated: Option<&'a Archive<Arc<dyn Source + Send>>>,
+    repeated: Option<&'a Again>,
     timers: &'a Timers,
 }
 
@@ -285,7 +286,7 @@ struct Decoder<'a, R, W> {
     digest: Digest,
     /// Of each segment's spans.
     hashes: Vec<SpanHashes>,
-    repeated: Option<&'a Archive<Arc<dyn Source + Send>>>,
+    repeated: Option<&'a Again>,
     options: &'a DecodeOptions,
     timers: &'a Timers,
 }

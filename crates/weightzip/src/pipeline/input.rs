@@ -11,6 +11,9 @@ use std::fs::File;
 use std::io::{self, Chain, Cursor, Read, Seek};
 use std::sync::Arc;
 
+/// A `.wz` that is read from front to back, at random.
+pub(super) type Again = Archive<Arc<dyn Source + Send>>;
+
 /// A file from its start.
 pub(super) enum Input<R> {
     /// What was read to look at it, and the rest.
@@ -72,7 +75,7 @@ pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Inpu
 pub(super) fn packed<R: Read>(
     mut reader: R,
     options: &DecodeOptions,
-) -> Result<(Input<R>, Option<Archive<Arc<dyn Source + Send>>>)> {
+) -> Result<(Input<R>, Option<Again>)> {
     let mut start = Vec::new();
     reader.by_ref().take(header::LEN as u64).read_to_end(&mut start).map_err(unreadable)?;
     let flags = start.first_chunk().and_then(|start| header::read_file(start).ok());
