@@ -51,7 +51,7 @@ def write(
     progress: Progress | None,
 ) -> None:
     """Writes the `.wz` of a safetensors file."""
-    pieces, total = _lay_out(parts, metadata)
+    pieces, total = lay_out(parts, metadata)
     progress = within(progress, 0, total)
     weightzip.write(pieces, filename, level, base=base, lossy=lossy, progress=progress)
 
@@ -65,7 +65,7 @@ def write_bytes(
     progress: Progress | None,
 ) -> bytes:
     """The `.wz` of a safetensors file."""
-    pieces, total = _lay_out(parts, metadata)
+    pieces, total = lay_out(parts, metadata)
     progress = within(progress, 0, total)
     return weightzip.write_bytes(pieces, level, base=base, lossy=lossy, progress=progress)
 
@@ -75,8 +75,11 @@ def within(progress: Progress | None, before: int, total: int) -> Progress | Non
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[Iterator[Buffer], int]:
-    """A safetensors file in pieces, its header and the tensors' own memory; and its bytes."""
+def lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[Iterator[Buffer], int]:
+    """A safetensors file in pieces, its header and the tensors' own memory; and its bytes.
+
+    Raises `InvalidArgumentError` if there can be no such file. The memory is asked for with the pieces only.
+    """
     ordered = sorted(parts, key=lambda part: (_RANK[part.dtype], part.name))
     entries, at = [], 0
     if metadata is not None:

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import weightzip
+from weightzip.checkpoint import CheckpointStore
 
 
 def frames(data: bytearray) -> bytes:
@@ -36,3 +37,10 @@ def tuned(path: Path) -> str:
     trial: weightzip.Trial = result.best
     print(trial.rules, trial.ratio, [trial.score for trial in result.trials])
     return result.rules_toml
+
+
+def steps(folder: Path) -> object:
+    with CheckpointStore(folder, level="max", keep=3, max_host_bytes=1 << 30) as store:
+        store.save(1, {"loss": [0.5, None]})
+        number: int = store.steps()[-1].number
+        return store.load(number, device="cpu")
