@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import fsspec
+from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from lightning.fabric.plugins import CheckpointIO
 
@@ -30,7 +30,7 @@ class WeightzipCheckpointIO(CheckpointIO):
         """Saves a checkpoint. A local file has its name only when it is complete."""
         if storage_options is not None:
             raise TypeError("storage_options isn't taken here: leave it out")
-        system, place = fsspec.url_to_fs(path)
+        system, place = url_to_fs(path)
         system.makedirs(os.path.dirname(place), exist_ok=True)
         if isinstance(system, LocalFileSystem):
             _checkpoint.compress(checkpoint, place, level=self._level)
@@ -40,7 +40,7 @@ class WeightzipCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, path: _Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
         """Loads a checkpoint, compressed or plain, as `torch.load` does."""
-        system, place = fsspec.url_to_fs(path)
+        system, place = url_to_fs(path)
         options = {"map_location": map_location, "weights_only": weights_only}
         if isinstance(system, LocalFileSystem):
             return torch.load(place, **options)
@@ -49,6 +49,6 @@ class WeightzipCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: _Path) -> None:
         """Removes a checkpoint, if there is one."""
-        system, place = fsspec.url_to_fs(path)
+        system, place = url_to_fs(path)
         if system.exists(place):
             system.rm(place, recursive=True)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from weightzip.transformers import save_pretrained
 
 
-@pytest.mark.parametrize("page", ["torch", "distributed", "transformers", "diffusers"])
+@pytest.mark.parametrize("page", ["torch", "distributed", "checkpoint-store", "lightning", "transformers", "diffusers"])
 def test_page(page, tmp_path):
     run_page(f"integrations/{page}.md", tmp_path)
 
@@ -25,8 +25,8 @@ def test_hub(tmp_path):
 
 
 def test_every_page_is_run():
-    run = {"numpy", "torch", "distributed", "transformers", "diffusers", "huggingface-hub"}
-    assert {page.stem for page in (DOCS / "integrations").glob("*.md")} == run
+    run = {"numpy", "torch", "distributed", "checkpoint-store", "lightning", "transformers", "diffusers"}
+    assert {page.stem for page in (DOCS / "integrations").glob("*.md")} == run | {"huggingface-hub"}
 
 
 def test_errors_of_stock_loaders(tmp_path):
