@@ -17,7 +17,7 @@ def draw(rows: list[dict], plain: int, path: Path) -> None:
     with pyplot.rc_context({"font.size": 10, "font.family": "DejaVu Sans"}):
         figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), dpi=110, layout="constrained", facecolor="white")
         stalls(axes[0], [row for row in rows if "BF16" not in row["way"]])
-        sizes(axes[1], [row for row in rows if row["bytes"]], plain)
+        sizes(axes[1], [row for row in rows if row["way"].startswith(("torch.save", "store"))], plain)
         for axis in axes:
             finish(axis)
         # Without the date, equal figures give equal files.

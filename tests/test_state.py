@@ -151,7 +151,7 @@ def test_what_cannot_be_saved_is_refused_with_its_path(given, message, store, tm
 )
 def test_a_description_that_makes_no_sense_is_an_error(text):
     with weightzip.open(weightzip.write_bytes(_file_with_w())) as archive:
-        with pytest.raises((weightzip.CorruptionError, weightzip.InvalidArgumentError)):
+        with pytest.raises(weightzip.CorruptionError, match="makes no sense"):
             _state.rebuild(text, archive, "cpu")
         with pytest.raises(weightzip.CompatibilityError, match="has a 'future': a later version of weightzip saved it"):
             _state.rebuild('[{"future":[{"array":"w"}]}]', archive, "cpu")

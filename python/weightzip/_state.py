@@ -8,6 +8,7 @@ import struct
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from types import NoneType
@@ -152,13 +153,20 @@ def rebuild(text: str, archive: Archive, device: Any) -> Any:
 
     Raises `CorruptionError` if the text is no such state, `CompatibilityError` if a later version made it.
     """
-    try:
+    with _sense_expected():
         tree = json.loads(text)
         names: dict[str, dict[str, None]] = {}
         for tag, name in _named(tree):
-            names.setdefault(tag, {})[name] = None
-        found = {tag: _kind(tag).load(archive, list(of_tag), device) for tag, of_tag in names.items()}
+            names.setdefault(tag, {})[archive.tensors[name].name] = None
+    found = {tag: _kind(tag).load(archive, list(of_tag), device) for tag, of_tag in names.items()}
+    with _sense_expected():
         return _Rebuild(found).value(tree)
+
+
+@contextmanager
+def _sense_expected() -> Iterator[None]:
+    try:
+        yield
     except WeightzipError:
         raise
     except _SENSELESS as error:

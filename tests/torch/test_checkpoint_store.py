@@ -137,6 +137,8 @@ def test_tensors_go_to_a_device(store):
     store.save(1, {"a": torch.ones(3), "b": [torch.ones(2, dtype=torch.complex128)], "c": np.ones(1)})
     loaded = store.load(device="meta")
     assert loaded["a"].device.type == loaded["b"][0].device.type == "meta" and loaded["c"] == 1
+    with pytest.raises(RuntimeError, match="nonsense"):  # torch's own, which isn't the file's fault
+        store.load(device="nonsense")
 
 
 @pytest.mark.parametrize(
