@@ -9,7 +9,7 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from types import NoneType
 from typing import Any, NamedTuple, Protocol
@@ -173,6 +173,7 @@ def _sense_expected() -> Iterator[None]:
         raise CorruptionError(f"what this file says of its state makes no sense: {error!r}") from error
 
 
+@cache
 def _kind(tag: str) -> Kind:
     return import_module(_MODULES[tag])
 
