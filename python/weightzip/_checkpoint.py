@@ -6,6 +6,8 @@ import io
 import mmap
 import os
 import tempfile
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +39,20 @@ def save(
         refuse_lossy(lossy)
         torch.save(obj, file, *arguments, **options)
         return
+    compress(obj, file, arguments, options, level, base, lossy, progress)
+
+
+def compress(
+    obj: object,
+    file: Any,
+    arguments: tuple[Any, ...] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+    level: str = "default",
+    base: Base = None,
+    lossy: Lossy = None,
+    progress: Progress | None = None,
+) -> None:
+    """Writes what `torch.save` does, compressed, whatever the file is called."""
     with tempfile.TemporaryFile() as plain:
         torch.save(obj, plain, *arguments, **options)
         plain.flush()

@@ -10,21 +10,18 @@ from typing import NamedTuple
 import torch
 from torch.distributed.checkpoint.planner import LoadPlanner, ReadItem, SavePlanner, WriteItem
 
+from weightzip._leaves_torch import layout, more_than_bytes, without_bytes
 from weightzip._safe_open import SafeSlice
 from weightzip._safetensors import Part
 from weightzip.archive import Archive
 from weightzip.errors import InvalidArgumentError
-from weightzip.torch import _NAMES, Torch, _groups, _memory
+from weightzip.torch import Torch, _groups, _memory
 
 
 def check(item: WriteItem) -> None:
     """Raises if a tensor has more than its bytes."""
     properties = item.tensor_data.properties
-    why = None
-    if properties.layout != torch.strided:
-        why = "is sparse, which safetensors files can't hold: save its `.to_dense()`"
-    elif str(properties.dtype).startswith("torch.q"):
-        why = f"has dtype {properties.dtype}, whose scales would be lost: save its `.dequantize()`"
+    why = more_than_bytes(properties.layout, properties.dtype)
     if why is not None:
         raise InvalidArgumentError(f"this tensor {why}", tensor=item.index.fqn)
 
@@ -38,7 +35,7 @@ def parts(items: Iterable[WriteItem], planner: SavePlanner) -> list[Part]:
             name += "'"
         shape, dtype = item.tensor_data.chunk.sizes, item.tensor_data.properties.dtype
         nbytes = math.prod(shape) * dtype.itemsize
-        found[name] = Part(name, *_layout(shape, dtype), nbytes, partial(_data, item, planner))
+        found[name] = Part(name, *layout(shape, dtype), nbytes, partial(_data, item, planner))
     return list(found.values())
 
 
@@ -50,25 +47,11 @@ def _name(item: WriteItem) -> str:
     return f"{item.index.fqn}@{','.join(map(str, chunk.offsets))}"
 
 
-def _layout(shape: torch.Size, dtype: torch.dtype) -> tuple[str, tuple[int, ...]]:
-    """A dtype and shape that safetensors has. What it lacks is bytes: the checkpoint's metadata say of what."""
-    name = _NAMES.get(dtype)
-    if name is None or (name == "F4" and not shape):
-        return "U8", (*shape, dtype.itemsize)
-    if name == "F4":  # torch counts pairs
-        return name, (*shape[:-1], 2 * shape[-1])
-    return name, tuple(shape)
-
-
 def _data(item: WriteItem, planner: SavePlanner) -> memoryview:
     tensor = planner.resolve_data(item).detach()
     shape, dtype = item.tensor_data.chunk.sizes, item.tensor_data.properties.dtype
-    why = None
-    if hasattr(tensor, "__tensor_flatten__"):
-        why = f"is a {type(tensor).__name__}, made of other tensors: save these"
-    elif tensor.device.type == "meta":
-        why = "is on device meta, it has no values: load or initialise it first"
-    elif (tensor.shape, tensor.dtype) != (shape, dtype):
+    why = without_bytes(tensor)
+    if why is None and (tensor.shape, tensor.dtype) != (shape, dtype):
         got, planned = (f"{list(s)} of {d}" for s, d in [(tensor.shape, tensor.dtype), (shape, dtype)])
         why = f"is {got} and was planned as {planned}: a planner must plan what it resolves to"
     if why is not None:

@@ -54,7 +54,7 @@ def write(
     progress: Progress | None,
 ) -> None:
     """Writes the `.wz` of a safetensors file."""
-    pieces, total = _lay_out(parts, metadata)
+    pieces, total = in_pieces(parts, metadata)
     progress = within(progress, 0, total)
     weightzip.write(pieces, file, level, base=base, lossy=lossy, progress=progress)
 
@@ -68,7 +68,7 @@ def write_bytes(
     progress: Progress | None,
 ) -> bytes:
     """The `.wz` of a safetensors file."""
-    pieces, total = _lay_out(parts, metadata)
+    pieces, total = in_pieces(parts, metadata)
     progress = within(progress, 0, total)
     return weightzip.write_bytes(pieces, level, base=base, lossy=lossy, progress=progress)
 
@@ -78,8 +78,11 @@ def within(progress: Progress | None, before: int, total: int) -> Progress | Non
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[Iterator[Buffer], int]:
-    """A safetensors file in pieces, its header and the tensors' own memory; and its bytes."""
+def in_pieces(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[Iterator[Buffer], int]:
+    """A safetensors file in pieces, its header and the tensors' own memory; and its bytes.
+
+    Raises `InvalidArgumentError` if there can be no such file. The memory is asked for with the pieces only.
+    """
     start, ordered = lay_out(parts, metadata)
     total = len(start) + sum(part.nbytes for part in ordered)
     return chain([start], (part.data() for part in ordered)), total

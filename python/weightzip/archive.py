@@ -127,6 +127,13 @@ class Archive:
             text = f"{self._title()} is near-lossless: {rounded} rounded ({losses.rules})"
             warnings.warn(text, LossyWarning, stacklevel=3)
 
+    @classmethod
+    def over(cls, core: _weightzip.Archive) -> Self:
+        """One that is open already."""
+        archive = cls.__new__(cls)
+        archive._core = core
+        return archive
+
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """The tensors by name, in file order."""

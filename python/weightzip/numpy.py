@@ -8,7 +8,7 @@ floats) are those of the package ml_dtypes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +157,10 @@ class NumPy:
         part = np.asarray(tensor[index], tensor.dtype)
         return part.copy() if 2 * part.nbytes < tensor.nbytes else part
 
-    def tensors(self, archive: Archive, progress: Progress | None) -> dict[str, Array]:
-        memory = archive.read_many(progress=progress)
+    def tensors(
+        self, archive: Archive, progress: Progress | None, names: Iterable[str] | None = None
+    ) -> dict[str, Array]:
+        memory = archive.read_many(names, progress=progress)
         infos = archive.tensors
         return {name: self.tensor(data, infos[name], infos[name].shape) for name, data in memory.items()}
 

@@ -308,16 +308,18 @@ class Torch:
         part = tensor[index]
         return part.clone() if 2 * part.nbytes < tensor.nbytes else part
 
-    def tensors(self, archive: Archive, progress: Progress | None) -> Tensors:
+    def tensors(self, archive: Archive, progress: Progress | None, names: Iterable[str] | None = None) -> Tensors:
+        wanted = list(archive.tensors if names is None else names)
         if self.device.type == "cpu" and not self.pin_memory:
-            return self._read(archive, list(archive.tensors), progress)
+            return self._read(archive, wanted, progress)
         tensors, done = {}, 0
-        total = sum(info.nbytes for info in archive.tensors.values())
+        infos = [archive.tensors[name] for name in wanted]
+        total = sum(info.nbytes for info in infos)
         read = self._read_pinned if self.pin_memory else self._read
         # From pinned memory, one group is on its way to a GPU while the next one is decoded.
         in_background = self.pin_memory and self.device.type == "cuda"
-        for names in _groups((name, info.nbytes) for name, info in archive.tensors.items()):
-            for name, tensor in read(archive, names, within(progress, done, total)).items():
+        for group in _groups((info.name, info.nbytes) for info in infos):
+            for name, tensor in read(archive, group, within(progress, done, total)).items():
                 tensors[name] = tensor.to(self.device, non_blocking=in_background)
                 done += tensor.nbytes
         if in_background:

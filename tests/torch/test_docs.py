@@ -10,8 +10,10 @@ from pages import DOCS, run_page
 from transformers import AutoModelForCausalLM
 from weightzip.transformers import save_pretrained
 
+PAGES = ["torch", "distributed", "checkpoint-store", "lightning", "sync", "fsspec", "transformers", "diffusers", "vllm"]
 
-@pytest.mark.parametrize("page", ["torch", "distributed", "sync", "fsspec", "transformers", "diffusers", "vllm"])
+
+@pytest.mark.parametrize("page", PAGES)
 def test_page(page, tmp_path):
     run_page(f"integrations/{page}.md", tmp_path)
 
@@ -25,8 +27,7 @@ def test_hub(tmp_path):
 
 
 def test_every_page_is_run():
-    run = {"numpy", "torch", "distributed", "sync", "fsspec", "transformers", "diffusers", "vllm", "huggingface-hub"}
-    assert {page.stem for page in (DOCS / "integrations").glob("*.md")} == run
+    assert {page.stem for page in (DOCS / "integrations").glob("*.md")} == {*PAGES, "numpy", "huggingface-hub"}
 
 
 def test_errors_of_stock_loaders(tmp_path):

@@ -73,3 +73,13 @@ weights |= {f"{i}.turned": torch.randn(2000, 2500).T for i in range(3)}"""
     assert peak_of(save, before, tmp_path / "a") <= 128 * MIB
     straight = "dcp.load({n: t for n, t in weights.items() if '.' not in n}, storage_reader=StorageReader(sys.argv[1]))"
     assert peak_of(straight, before, tmp_path / "a") <= 128 * MIB
+
+
+def test_checkpoint_store(tmp_path):
+    before = """from weightzip.checkpoint import CheckpointStore
+weights = {str(i): torch.randn(2000, 2500) for i in range(12)}
+weights |= {f"{i}.turned": torch.randn(2000, 2500).T for i in range(3)}"""
+    save = """with CheckpointStore(sys.argv[1], max_host_bytes=300_000_000) as store:
+    for step in range(3):
+        store.save(step, weights)"""
+    assert peak_of(save, before, tmp_path / "a") <= 300_000_000 + 128 * MIB

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import weightzip
 from weightzip import sync
+from weightzip.checkpoint import CheckpointStore
 
 
 def frames(data: bytearray) -> bytes:
@@ -44,3 +45,10 @@ def updates(old: dict[str, object], new: dict[str, object], path: Path) -> dict[
     sync.write_diff(old, new, path)
     sync.apply_in_place(old, path, names=["w"])
     return sync.apply(old, io.BytesIO(update))
+
+
+def steps(folder: Path) -> object:
+    with CheckpointStore(folder, level="max", keep=3, max_host_bytes=1 << 30) as store:
+        store.save(1, {"loss": [0.5, None]})
+        number: int = store.steps()[-1].number
+        return store.load(number, device="cpu")

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use weightzip::{DecodeOptions, Error};
 
-type Core = weightzip::Archive<Input>;
+pub(crate) type Core = weightzip::Archive<Input>;
 
 /// Bytes from which on blocks are decoded side by side, each once, with nothing kept for later.
 const LARGE: u64 = 4 << 20;
@@ -56,7 +56,7 @@ pub(crate) fn open(
         input.during(&desk, || Core::open_with(input.clone(), options))
     })?;
     let core = core.map_err(|e| raised(py, &e, name.as_deref()))?;
-    Ok(Archive { opened: RwLock::new(Some(Arc::new(Opened { input, core }))), name })
+    Ok(Archive::new(input, core, name))
 }
 
 #[pymethods]
@@ -245,6 +245,10 @@ fn room(core: &Core, range: &Range<u64>) -> weightzip::Result<Vec<u8>> {
 }
 
 impl Archive {
+    pub(crate) fn new(input: Input, core: Core, name: Option<String>) -> Self {
+        Self { opened: RwLock::new(Some(Arc::new(Opened { input, core }))), name }
+    }
+
     fn opened(&self, py: Python<'_>) -> PyResult<Arc<Opened>> {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner).clone();
         opened.ok_or_else(|| invalid(py, "the archive is closed: open it again"))

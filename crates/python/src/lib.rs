@@ -5,6 +5,7 @@
 
 mod archive;
 mod base;
+mod chain;
 mod errors;
 mod frame;
 mod interrupt;
@@ -24,6 +25,7 @@ mod _weightzip {
     use super::{
         archive::{Archive, open},
         base::base_files,
+        chain::Chain,
         cli,
         frame::{compress, decompress, decompress_into, frame_len},
         memory::Memory,

@@ -16,7 +16,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
-use weightzip::{Base, Dtype, Error, Kind, Level, Options, Source};
+use weightzip::{Base, Dtype, Error, Kind, Level, Options, Source, Summary};
 
 /// Bytes that are written at a time.
 const WRITE_BYTES: usize = 1 << 20;
@@ -71,6 +71,11 @@ pub(crate) fn write<'py>(
             Ok(summary)
         })?
     };
+    told(py, &summary)
+}
+
+/// What was written: format, sizes and tensors, BLAKE3, the names of the files that it needs, and what was lost.
+pub(crate) fn told<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyAny>> {
     let sizes = (summary.original_bytes, summary.compressed_bytes, summary.tensors);
     let needs = PyTuple::new(py, base::names(&summary.bases))?;
     let losses = lossy::told(py, summary.losses.as_deref());
@@ -102,16 +107,16 @@ pub(crate) fn write_bytes<'py>(
 }
 
 /// How parts are to be compressed.
-struct Order<'a> {
-    level: &'a str,
-    bases: Bases,
-    lossy: lossy::Order,
-    dtype: Option<Dtype>,
-    progress: Option<Py<PyAny>>,
+pub(crate) struct Order<'a> {
+    pub(crate) level: &'a str,
+    pub(crate) bases: Bases,
+    pub(crate) lossy: lossy::Order,
+    pub(crate) dtype: Option<Dtype>,
+    pub(crate) progress: Option<Py<PyAny>>,
 }
 
 /// Does `work` with a reader of the parts, interruptibly.
-fn code<T: Send>(
+pub(crate) fn code<T: Send>(
     py: Python<'_>,
     parts: &Bound<'_, PyAny>,
     order: Order<'_>,
@@ -163,7 +168,7 @@ fn unwritable(error: io::Error) -> Error {
 }
 
 /// Reads parts one behind another.
-struct Parts {
+pub(crate) struct Parts {
     iterator: Arc<Py<PyIterator>>,
     desk: Desk,
     fetched: VecDeque<Buffer>,

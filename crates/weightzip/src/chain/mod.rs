@@ -136,21 +136,28 @@ impl Chain {
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) if there is no such step, or what it is coded against is
     /// not in the store; and what [`Archive::open`] reports.
     pub fn open_step(&self, number: u64) -> Result<Archive<File>> {
-        let (mut base, step) = (Base::new(), self.step(number)?);
-        for needed in self.needs(step)? {
-            needed.add_to(&mut base)?;
-        }
-        let options = DecodeOptions { base, ..DecodeOptions::default() };
+        let step = self.step(number)?;
+        let options = DecodeOptions { base: self.base_of(number)?, ..DecodeOptions::default() };
         let archive = Archive::open_with(step.open()?, options);
         archive.map_err(|e| step.failed(e))
     }
 
-    /// A step as a base, with all that it is coded against.
-    fn base(&self, step: &Step) -> Result<Base> {
+    /// All that a step is coded against, for who opens its file otherwise than [`open_step`](Self::open_step) does.
+    ///
+    /// # Errors
+    /// As [`open_step`](Self::open_step).
+    pub fn base_of(&self, number: u64) -> Result<Base> {
         let mut base = Base::new();
-        for needed in self.needs(step)?.into_iter().chain([step]) {
+        for needed in self.needs(self.step(number)?)? {
             needed.add_to(&mut base)?;
         }
+        Ok(base)
+    }
+
+    /// A step as a base, with all that it is coded against.
+    fn base(&self, step: &Step) -> Result<Base> {
+        let mut base = self.base_of(step.number)?;
+        step.add_to(&mut base)?;
         Ok(base)
     }
 
