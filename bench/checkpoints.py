@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy
 import torch
 import torch.distributed.checkpoint as dcp
-import weightzip
 from corpus import Gpt, Trainer, gpt_texts
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.utils import _pytree
 
+import weightzip
 from weightzip.checkpoint import CheckpointStore
 from weightzip.distributed import StorageReader, StorageWriter
 
@@ -179,6 +179,7 @@ def ways_in(folder):
         ways[name] = way(own)
     ways["store"] = Store(folder / "store")
     ways["store, max"] = Store(folder / "store-max", level="max")
+    ways["store, each alone"] = Store(folder / "store-alone", keyframe_every=1)
     ways["store, BF16 weights"] = Store(
         folder / "store-bf16", only=lambda state: {name: t.bfloat16() for name, t in state["model"].items()}
     )
@@ -236,16 +237,18 @@ def print_costs(rows, restored, plain):
 
 
 def print_parts(ways, steps):
-    print("\n| part | " + " | ".join(name for name in ways if "store" in name) + " |\n|---|" + "---:|" * 3)
-    stores = [way for way in ways.values() if isinstance(way, Store)]
-    found = [[store.parts(step) for step in steps] for store in stores[:2]]
+    stores = {name: way for name, way in ways.items() if isinstance(way, Store)}
+    print(f"\n| part | {' | '.join(stores)} |\n|---|{'---:|' * len(stores)}")
+    found = [[store.parts(step) for step in steps] for store in stores.values()]
     for part in PARTS:
-        totals = [[sum(of_step[part][i] for of_step in store) for i in (0, 1)] for store in found]
-        print(f"| {part} | " + " | ".join(f"{stored / nbytes:.2%}" for stored, nbytes in totals) + " | |")
-    sums = [
-        (sum(s.stored for s in store.store.steps()), sum(s.nbytes for s in store.store.steps())) for store in stores
-    ]
-    print("| all | " + " | ".join(f"{stored / nbytes:.2%}" for stored, nbytes in sums) + " |")
+        print_row(part, [[sum(of_step[part][i] for of_step in store) for i in (0, 1)] for store in found])
+    listed = [store.store.steps() for store in stores.values()]
+    print_row("all", [(sum(step.stored for step in of), sum(step.nbytes for step in of)) for of in listed])
+
+
+def print_row(part, sizes):
+    """Bytes stored of bytes, where there are any."""
+    print(f"| {part} | {' | '.join(f'{stored / nbytes:.2%}' if nbytes else '' for stored, nbytes in sizes)} |")
 
 
 def resume(trainer, state):

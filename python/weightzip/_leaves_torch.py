@@ -9,21 +9,21 @@ import numpy as np
 import torch
 
 from weightzip.archive import Archive
-from weightzip.torch import _NAMES, Torch, _memory
+from weightzip.torch import _NAMES, Torch
 
 
 def more_than_bytes(layout: torch.layout, dtype: torch.dtype) -> str | None:
     """Why a tensor has more than its bytes."""
     if layout != torch.strided:
         return "is sparse, which safetensors files can't hold: save its `.to_dense()`"
-    if str(dtype).startswith("torch.q"):
+    if dtype not in _NAMES and str(dtype).startswith("torch.q"):
         return f"has dtype {dtype}, whose scales would be lost: save its `.dequantize()`"
     return None
 
 
 def without_bytes(tensor: torch.Tensor) -> str | None:
     """Why a tensor has no bytes of its own."""
-    if hasattr(tensor, "__tensor_flatten__"):
+    if type(tensor) is not torch.Tensor and hasattr(tensor, "__tensor_flatten__"):
         return f"is a {type(tensor).__name__}, made of other tensors: save these"
     if tensor.device.type == "meta":
         return "is on device meta, it has no values: load or initialise it first"
@@ -41,11 +41,12 @@ def layout(shape: Sequence[int], dtype: torch.dtype) -> tuple[str, tuple[int, ..
 
 
 def describe(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], str | None]:
-    why = more_than_bytes(tensor.layout, tensor.dtype) or without_bytes(tensor)
+    own = tensor.dtype
+    why = more_than_bytes(tensor.layout, own) or without_bytes(tensor)
     if why is not None:
         raise ValueError(why)
-    dtype, shape = layout(tensor.shape, tensor.dtype)
-    return dtype, shape, None if dtype == _NAMES.get(tensor.dtype) else str(tensor.dtype).removeprefix("torch.")
+    dtype, shape = layout(tensor.shape, own)
+    return dtype, shape, None if dtype == _NAMES.get(own) else str(own).removeprefix("torch.")
 
 
 def identity(tensor: torch.Tensor) -> Hashable:
@@ -58,9 +59,9 @@ def identity(tensor: torch.Tensor) -> Hashable:
 def copy(tensor: torch.Tensor, room: memoryview) -> None:
     if not room.nbytes:
         return
-    if tensor.device.type == "cpu" and tensor.is_contiguous():
+    if tensor.device.type == "cpu" and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
         # By one thread: torch's own have to wait for each other at each tensor, which takes long where cores are busy.
-        np.copyto(np.frombuffer(room, np.uint8), np.frombuffer(_memory(tensor), np.uint8))
+        np.copyto(np.frombuffer(room, np.uint8), tensor.detach().view(-1).view(torch.uint8).numpy())
     else:
         torch.frombuffer(room, dtype=tensor.dtype).view(tensor.shape).copy_(tensor.detach())
 

@@ -6,6 +6,7 @@ import mmap
 import operator
 import os
 import threading
+from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -178,4 +179,8 @@ def _number(step: int) -> int:
 def _memory(nbytes: int) -> memoryview:
     """Memory of this process alone, which takes room as it is written to."""
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
-    return memoryview(mmap.mmap(-1, max(nbytes, 1), **private))[:nbytes]
+    memory = mmap.mmap(-1, max(nbytes, 1), **private)
+    with suppress(AttributeError, OSError):  # of systems that have none
+        # A page's first use takes longer than its copy: better few of them.
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)[:nbytes]
