@@ -26,6 +26,7 @@ from torch.utils import _pytree
 import weightzip
 from weightzip.checkpoint import CheckpointStore
 from weightzip.distributed import StorageReader, StorageWriter
+from weightzip.torch import save
 
 PARTS = {"weights": "model.", "exp_avg": ".exp_avg", "exp_avg_sq": ".exp_avg_sq"}
 # Steps that the resumed training is compared for.
@@ -152,6 +153,7 @@ def main():
     plain = ways["torch.save"].bytes(rows[-1]["step"])
     print_costs(rows, restored, plain)
     print_parts(ways, [row["step"] for row in rows if row["way"] == "store"])
+    print_moments(state["optimizer"]["state"])
     resume(trainer, ways["store"].load(rows[-1]["step"], None))
     if args.csv:
         with args.csv.open("w", newline="") as file:
@@ -244,6 +246,16 @@ def print_parts(ways, steps):
         print_row(part, [[sum(of_step[part][i] for of_step in store) for i in (0, 1)] for store in found])
     listed = [store.store.steps() for store in stores.values()]
     print_row("all", [(sum(step.stored for step in of), sum(step.nbytes for step in of)) for of in listed])
+
+
+def print_moments(states):
+    """What fewer bits of the last step's moments would leave, each step by itself, of their bytes as FP32."""
+    print("\n| moments, alone | FP32 | BF16 | `rel=2^-7` | `rel=2^-4` |\n|---|---:|---:|---:|---:|")
+    for moment in ("exp_avg", "exp_avg_sq"):
+        tensors = {name: state[moment] for name, state in states.items()}
+        short = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+        sizes = [len(save(tensors)), len(save(short)), *(len(save(tensors, lossy=f"rel=2^-{bits}")) for bits in (7, 4))]
+        print_row(moment, [(size, sum(tensor.nbytes for tensor in tensors.values())) for size in sizes])
 
 
 def print_row(part, sizes):

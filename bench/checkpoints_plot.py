@@ -28,13 +28,18 @@ def draw(rows: list[dict], plain: int, path: Path) -> None:
 def stalls(axis, rows):
     ways = list(dict.fromkeys(row["way"] for row in rows))[::-1]
     medians = [statistics.median(row["stall"] for row in rows if row["way"] == way) for way in ways]
-    bars = axis.barh(ways, medians, color=[OWN if "store" in way else FAINT for way in ways])
-    axis.bar_label(bars, [f"{median:.2f}" for median in medians], padding=3, color=INK)
+    bars = axis.barh(ways, medians, color=[OWN if is_own(way) else FAINT for way in ways])
+    axis.bar_label(bars, [f"{median:.3f}" for median in medians], padding=3, color=INK)
     axis.margins(x=0.12)
     title(axis, "How long a save stops the training", "seconds, median")
 
 
+def is_own(way):
+    return way.startswith(("store", "StorageWriter"))
+
+
 def sizes(axis, rows, plain):
+    ends = {}
     for way in dict.fromkeys(row["way"] for row in rows):
         own = [row for row in rows if row["way"] == way]
         whole = plain / 6 if "BF16" in way else plain  # two bytes of the twelve that FP32 weights and moments take
@@ -42,14 +47,11 @@ def sizes(axis, rows, plain):
         axis.plot(
             [row["step"] for row in own], [row["bytes"] / whole for row in own], markersize=4, linewidth=1.2, **line
         )
-        axis.annotate(
-            way,
-            (own[-1]["step"], own[-1]["bytes"] / whole),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
+        ends[way] = (own[-1]["step"], own[-1]["bytes"] / whole)
+    below = 2.0
+    for way, (step, share) in sorted(ends.items(), key=lambda end: -end[1][1]):
+        below = min(share, below - 0.04)  # a line of text
+        axis.annotate(way, (step, below), (6, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set_ylim(0, 1.1)
     axis.margins(x=0.3)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
