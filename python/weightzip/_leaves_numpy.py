@@ -26,9 +26,12 @@ def identity(array: Array) -> Hashable:
     return (place, array.dtype.str, array.shape, array.strides) if array.size else None
 
 
+def address(array: Array) -> int | None:
+    return array.ctypes.data if array.flags.c_contiguous else None
+
+
 def copy(array: Array, room: memoryview) -> None:
-    if room.nbytes:
-        np.copyto(np.frombuffer(room, array.dtype).reshape(array.shape), array)
+    np.copyto(np.frombuffer(room, array.dtype).reshape(array.shape), array)
 
 
 def load(archive: Archive, names: list[str], device: object) -> dict[str, Array]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 
 from weightzip.archive import Archive
 from weightzip.torch import _NAMES, Torch
 
 
+@cache
 def more_than_bytes(layout: torch.layout, dtype: torch.dtype) -> str | None:
     """Why a tensor has more than its bytes."""
     if layout != torch.strided:
@@ -56,14 +57,15 @@ def identity(tensor: torch.Tensor) -> Hashable:
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), *signs)
 
 
+def address(tensor: torch.Tensor) -> int | None:
+    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
+        return None
+    found: int = tensor.data_ptr()
+    return found
+
+
 def copy(tensor: torch.Tensor, room: memoryview) -> None:
-    if not room.nbytes:
-        return
-    if tensor.device.type == "cpu" and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
-        # By one thread: torch's own have to wait for each other at each tensor, which takes long where cores are busy.
-        np.copyto(np.frombuffer(room, np.uint8), tensor.detach().view(-1).view(torch.uint8).numpy())
-    else:
-        torch.frombuffer(room, dtype=tensor.dtype).view(tensor.shape).copy_(tensor.detach())
+    torch.frombuffer(room, dtype=tensor.dtype).view(tensor.shape).copy_(tensor.detach())
 
 
 def load(archive: Archive, names: list[str], device: Any) -> dict[str, torch.Tensor]:

@@ -41,8 +41,11 @@ class Kind(Protocol):
     def identity(self, tensor: Any) -> Hashable:
         """The same for those that are one piece of memory; None if there is none."""
 
+    def address(self, tensor: Any) -> int | None:
+        """Where its bytes are, if they are in ordinary memory, one behind another."""
+
     def copy(self, tensor: Any, room: memoryview) -> None:
-        """Copies its values to where there is room for them."""
+        """Copies its values to where there is room for them, if they are elsewhere."""
 
     def load(self, archive: Archive, names: list[str], device: Any) -> Mapping[str, Any]:
         """Tensors of a file, as `describe` said."""
@@ -58,7 +61,8 @@ class Leaf(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-    # Copies its values.
+    # Where its bytes are, if that is ordinary memory; else `copy` brings its values there.
+    address: int | None
     copy: Callable[[memoryview], None]
 
 
@@ -119,14 +123,17 @@ class _Flat:
         name = self._names.get(identity)
         if name is None:
             name = self._name(path)
-            self.leaves[name] = Leaf(name, dtype, shape, value.nbytes, partial(kind.copy, value))
+            self.leaves[name] = Leaf(
+                name, dtype, shape, value.nbytes, kind.address(value), partial(kind.copy, value)
+            )
             if identity is not None:
                 self._names[identity] = name
         return name if own is None else [name, own]
 
     def _name(self, path: tuple[object, ...]) -> str:
-        # Text may hold what UTF-8 lacks.
-        name = _dotted(path).encode(errors="backslashreplace").decode()
+        name = _dotted(path)
+        if not name.isascii():  # text may hold what UTF-8 lacks
+            name = name.encode(errors="backslashreplace").decode()
         while name in self.leaves or name == "__metadata__":  # which safetensors keeps for itself
             name += "'"
         return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import operator
 import os
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from weightzip import _state
 from weightzip._background import Background
+from weightzip._copies import copy_all
 from weightzip._safetensors import Part, in_pieces, read_metadata
 from weightzip._weightzip import Chain
 from weightzip.archive import Archive, size
@@ -92,8 +94,7 @@ class CheckpointStore:
             places = [partial(self._place, start, leaf.nbytes) for start, leaf in zip(ends, leaves)]
             parts = (Part(*leaf[:4], place) for leaf, place in zip(leaves, places))
             pieces, _ = in_pieces(parts, {_KEY: text})
-            for leaf, place in zip(leaves, places):
-                leaf.copy(place())
+            self._copy(leaves, ends)
             self._background.start(partial(self._write, number, pieces))
 
     def load(self, step: int | None = None, *, device: Any = "cpu") -> Any:
@@ -158,6 +159,16 @@ class CheckpointStore:
         if not nbytes <= self._room.nbytes <= 2 * nbytes:
             self._room = _NONE  # first, so that there are never two
             self._room = _memory(nbytes)
+
+    def _copy(self, leaves: list[_state.Leaf], starts: list[int]) -> None:
+        room = ctypes.addressof(ctypes.c_char.from_buffer(self._room)) if starts[-1] else 0
+        copies = []
+        for leaf, start in zip(leaves, starts):
+            if leaf.address is not None:
+                copies.append((leaf.address, room + start, leaf.nbytes))
+            elif leaf.nbytes:
+                leaf.copy(self._place(start, leaf.nbytes))
+        copy_all(copies)
 
     def _place(self, start: int, nbytes: int) -> memoryview:
         return self._room[start : start + nbytes]
