@@ -2,7 +2,7 @@
 //!
 //! [`matching`] finds what a new model's tensors may be coded against, by name, or with [`contents`] by
 //! [`sketch`]es of what they hold. [`found`] finds again, by BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files, and
-//! [`cast`] makes floats of another kind of it. What a model itself has twice, [`repeats`] finds.
+//! [`cast`] makes floats of another kind of it. What a model itself has twice, [`mod@repeats`] finds.
 
 mod cast;
 mod contents;
