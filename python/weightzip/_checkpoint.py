@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import io
 import mmap
-import os
 import tempfile
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 import weightzip
+from weightzip._original import Original
 from weightzip._safetensors import is_wz, is_wz_data, locate, refuse_lossy
-from weightzip.archive import Archive, Base, Lossy, Progress
+from weightzip.archive import Base, Lossy, Progress
 from weightzip.errors import InvalidArgumentError
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 # Bytes that are decoded at a time for small reads.
 _READ = 1 << 20
@@ -79,38 +76,3 @@ def load(file: Any, base: Base, options: dict[str, Any]) -> Any:
         )
     with weightzip.open(file, base=base) as archive:
         return torch.load(io.BufferedReader(Original(archive), _READ), **options)
-
-
-class Original(io.RawIOBase):
-    """The original of a `.wz` as a file: what is read is decoded then."""
-
-    def __init__(self, archive: Archive):
-        self._archive = archive
-        self._size = archive.info.original_bytes
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"can't seek to {start + offset}")
-        self._at = start + offset
-        return self._at
-
-    def readinto(self, out: Buffer) -> int:
-        into = memoryview(out).cast("B")
-        stop = min(self._at + into.nbytes, self._size)
-        if stop <= self._at:
-            return 0
-        part = self._archive.original(self._at, stop)
-        into[: part.nbytes] = part
-        self._at = stop
-        return part.nbytes

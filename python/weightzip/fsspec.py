@@ -4,7 +4,6 @@ Importing this registers the protocol `wz`, which an installed package does by i
 """
 
 import io
-import os
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -14,6 +13,7 @@ from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 import weightzip
+from weightzip._original import Original
 from weightzip._safetensors import SUFFIX
 from weightzip.archive import Archive, Base
 from weightzip.errors import WeightzipError
@@ -146,47 +146,17 @@ class OriginalFile(io.BufferedReader):
         super().__init__(_Raw(archive, name, below), _BUFFER)
 
 
-class _Raw(io.RawIOBase):
+class _Raw(Original):
+    most = _PIECE
+
     def __init__(self, archive: Archive, name: str | None, below: Any) -> None:
-        super().__init__()
+        super().__init__(archive)
         self.name = name
-        self._archive, self._below = archive, below
-        self._size, self._at = archive.info.original_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if at < 0:
-            raise ValueError(f"can't seek to {at}: a file begins at 0")
-        self._at = at
-        return at
-
-    def readinto(self, out: Any) -> int:
-        out = memoryview(out).cast("B")
-        end = min(self._at + min(len(out), _PIECE), self._size)
-        if end <= self._at:
-            return 0
-        part = self._archive.original(self._at, end)
-        out[: len(part)] = part
-        self._at = end
-        return len(part)
-
-    def readall(self) -> bytes:
-        start = min(self._at, self._size)
-        self._at = max(self._at, self._size)
-        return self._archive.original(start).tobytes()
+        self._below = below
 
     def close(self) -> None:
         if not self.closed:
-            self._archive.close()
+            self.archive.close()
             if self._below is not None:
                 self._below.close()
         super().close()
