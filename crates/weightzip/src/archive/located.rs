@@ -90,12 +90,9 @@ impl Located {
         Ok(located)
     }
 
-    /// Refuses a segment that itself needs others: it can't be repeated.
-    pub(super) fn check_repeatable(&self) -> Result<()> {
-        match self.segment.base.is_empty() {
-            true => Ok(()),
-            false => Err(Error::corrupt("a segment repeats one that has a base")),
-        }
+    /// Whether it has no base.
+    pub(super) fn is_alone(&self) -> bool {
+        self.segment.base.is_empty()
     }
 
     /// The block that has the segment's byte `at`, which must be one of it.

@@ -209,7 +209,9 @@ impl<S: Source> Archive<S> {
     fn read_repeated(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let end = self.check(offset, out.len() as u64)?;
         for segment in self.segment_of(offset)..=self.segment_of(end.saturating_sub(1)) {
-            self.located(segment)?.check_repeatable()?;
+            if !self.located(segment)?.is_alone() {
+                return Err(Error::corrupt("a segment repeats one that has a base"));
+            }
         }
         self.read_at(offset, out)
     }
@@ -274,15 +276,19 @@ impl<S: Source> Archive<S> {
 
     /// A block's bytes, kept for the next call.
     fn cached(&self, segment: usize, block: usize, located: &Located) -> Result<Arc<Vec<u8>>> {
-        // Not held while the block is decoded: what that repeats is read in the same way.
-        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last().as_ref().filter(|l| (l.segment, l.block) == (segment, block)) {
+        let lock = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = lock();
+        if let Some(last) = last.as_ref().filter(|l| (l.segment, l.block) == (segment, block)) {
             return Ok(Arc::clone(&last.bytes));
         }
+        // Others wait, for they may want the same block; but what a block repeats is read in the same way.
+        let repeats = !self.bases.repeated.is_empty() && !located.is_alone();
+        let held = (!repeats).then_some(last);
         let mut bytes = vec![0; located.blocks[block].bytes];
         located.decode(self, &located.blocks[block], &mut bytes)?;
         let bytes = Arc::new(bytes);
-        *last() = Some(LastBlock { segment, block, bytes: Arc::clone(&bytes) });
+        let mut last = held.unwrap_or_else(lock);
+        *last = Some(LastBlock { segment, block, bytes: Arc::clone(&bytes) });
         Ok(bytes)
     }
 
