@@ -155,8 +155,11 @@ kernel! {
 
 #[inline(always)]
 fn add_blocks<M: Mixer>(mixer: M, sums: &Lanes, blocks: &[[u8; BLOCK]]) -> Lanes {
-    let add = |sums, block: &[u8; BLOCK]| mixer.scramble(add_stripes(mixer, sums, block));
-    mixer.store(blocks.iter().fold(mixer.load(sums), add))
+    let mut sums = mixer.load(sums);
+    for block in blocks {
+        sums = mixer.scramble(add_stripes(mixer, sums, block));
+    }
+    mixer.store(sums)
 }
 
 kernel! {
@@ -210,11 +213,14 @@ fn long<M: Mixer>(mixer: M, running: Running, data: &[u8]) -> Lanes {
     mixer.store(sums)
 }
 
-/// Adds the whole stripes of a block.
+/// Adds the whole stripes of a block. A loop, for a closure of `fold` is compiled without the level's instructions unless
+/// all of it happens to be inlined, and then each one is a call.
 #[inline(always)]
-fn add_stripes<M: Mixer>(mixer: M, sums: M::Sums, block: &[u8]) -> M::Sums {
-    let stripes = block.as_chunks().0.iter().zip(&STRIPE_KEYS);
-    stripes.fold(sums, |sums, (stripe, key)| mixer.add(sums, stripe, key))
+fn add_stripes<M: Mixer>(mixer: M, mut sums: M::Sums, block: &[u8]) -> M::Sums {
+    for (stripe, key) in block.as_chunks().0.iter().zip(&STRIPE_KEYS) {
+        sums = mixer.add(sums, stripe, key);
+    }
+    sums
 }
 
 fn merge(sums: &Lanes, key: &Lanes, start: u64) -> u64 {
