@@ -3,32 +3,227 @@
 
 #![allow(unsafe_code)]
 
+use std::ops::{Deref, DerefMut};
+
 /// Bytes from which on huge pages are asked for.
 const LARGE: usize = 4 << 20;
+
+/// Bytes of a room from which on it has pages of its own, next to others: the heap may have such memory from before, and would
+/// fill it with zeros.
+const SMALL: usize = 64 << 10;
 
 /// So many zeros.
 pub fn zeroed(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     if len >= LARGE {
-        advise(&mut bytes);
+        system::advise(&mut bytes);
     }
     bytes
 }
 
-/// Asks for huge pages; advice only, which a system may not take.
+/// Memory for one of several outputs. What it takes is given back when it is dropped, whatever becomes of the others.
+pub struct Room(Held);
+
+enum Held {
+    Own(Vec<u8>),
+    Part(system::Part),
+}
+
+/// Rooms of these lengths, all zero. Those that aren't small are parts of one piece of memory if that is large.
+///
+/// # Panics
+/// Aborts if there is no such memory, as vectors do.
+pub fn rooms(lens: impl IntoIterator<Item = usize, IntoIter: Clone>) -> Vec<Room> {
+    let lens = lens.into_iter();
+    let shared = lens.clone().filter(|&len| len >= SMALL);
+    let total = shared.clone().fold(0, |total: usize, len| total.saturating_add(len));
+    let parts = if total >= LARGE { system::parts(shared) } else { None };
+    let mut parts = parts.unwrap_or_default().into_iter();
+    let of_len = |len| match len >= SMALL {
+        true => parts.next().map_or_else(|| Held::Own(zeroed(len)), Held::Part),
+        false => Held::Own(vec![0; len]),
+    };
+    lens.map(of_len).map(Room).collect()
+}
+
+impl Room {
+    /// Where it is; without a reference to what is there, which others may write to.
+    pub fn as_ptr(&self) -> *const u8 {
+        match &self.0 {
+            Held::Own(bytes) => bytes.as_ptr(),
+            Held::Part(part) => part.as_ptr(),
+        }
+    }
+
+    /// How long it is.
+    #[allow(clippy::len_without_is_empty, reason = "as a slice it has that")]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Held::Own(bytes) => bytes.len(),
+            Held::Part(part) => part.len(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Room {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Held::Own(bytes))
+    }
+}
+
+impl Deref for Room {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Held::Own(bytes) => bytes,
+            Held::Part(part) => part.bytes(),
+        }
+    }
+}
+
+impl DerefMut for Room {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Held::Own(bytes) => bytes,
+            Held::Part(part) => part.bytes_mut(),
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
-fn advise(bytes: &mut [u8]) {
-    use rustix::mm::{Advice, madvise};
+mod system {
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+    use std::ptr;
+    use std::sync::Arc;
+
     const PAGE: usize = 4096;
-    let skip = bytes.as_ptr().align_offset(PAGE);
-    let Some(pages) = bytes.get_mut(skip..) else { return };
-    let len = pages.len() / PAGE * PAGE;
-    // SAFETY: the range lies in `bytes`, and this advice changes no contents.
-    let _ = unsafe { madvise(pages.as_mut_ptr().cast(), len, Advice::LinuxHugepage) };
+    const HUGE_PAGE: usize = 2 << 20;
+
+    /// Asks for huge pages; advice only, which a system may not take.
+    pub(super) fn advise(bytes: &mut [u8]) {
+        let skip = bytes.as_ptr().align_offset(PAGE);
+        let Some(pages) = bytes.get_mut(skip..) else { return };
+        let len = pages.len() / PAGE * PAGE;
+        // SAFETY: the range lies in `bytes`, and this advice changes no contents.
+        let _ = unsafe { madvise(pages.as_mut_ptr().cast(), len, Advice::LinuxHugepage) };
+    }
+
+    /// Memory from the system, all zero at first. Its parts alone refer to what it holds.
+    struct Mapping {
+        start: *mut u8,
+        len: usize,
+    }
+
+    // SAFETY: it is memory of this process, which any thread may use and give back.
+    unsafe impl Send for Mapping {}
+    // SAFETY: as above; what is shared is its place.
+    unsafe impl Sync for Mapping {}
+
+    impl Mapping {
+        fn new(len: usize) -> Option<Self> {
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            // SAFETY: new memory, wherever the system has room.
+            let start = unsafe { mmap_anonymous(ptr::null_mut(), len, access, MapFlags::PRIVATE) };
+            let start: *mut u8 = start.ok()?.cast();
+            // SAFETY: this is all of the memory, and this advice changes no contents.
+            let _ = unsafe { madvise(start.cast(), len, Advice::LinuxHugepage) };
+            Some(Self { start, len })
+        }
+    }
+
+    impl Drop for Mapping {
+        fn drop(&mut self) {
+            // SAFETY: it was mapped with this length, and with it go the last references into it.
+            let _ = unsafe { munmap(self.start.cast(), self.len) };
+        }
+    }
+
+    /// Whole pages of a mapping, which no other part has.
+    pub(super) struct Part {
+        mapping: Arc<Mapping>,
+        offset: usize,
+        len: usize,
+    }
+
+    /// Parts of these lengths; `None` if the system has no such memory.
+    pub(super) fn parts(lens: impl Iterator<Item = usize> + Clone) -> Option<Vec<Part>> {
+        let pages = |len: usize| len.checked_next_multiple_of(PAGE);
+        let total = lens.clone().try_fold(0usize, |total, len| total.checked_add(pages(len)?))?;
+        let mapping = Arc::new(Mapping::new(total.checked_add(HUGE_PAGE)?)?);
+        let mut offset = mapping.start.align_offset(HUGE_PAGE);
+        if offset > HUGE_PAGE {
+            return None;
+        }
+        let part = |len: usize| {
+            let part = Part { mapping: Arc::clone(&mapping), offset, len };
+            offset += len.next_multiple_of(PAGE);
+            part
+        };
+        Some(lens.map(part).collect())
+    }
+
+    impl Part {
+        pub(super) fn as_ptr(&self) -> *const u8 {
+            // SAFETY: the part lies in the mapping.
+            unsafe { self.mapping.start.add(self.offset) }
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.len
+        }
+
+        pub(super) fn bytes(&self) -> &[u8] {
+            // SAFETY: the part lies in the mapping, which it keeps; it is initialised, and what can write to it is the
+            // part alone, through `&mut`.
+            unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
+        }
+
+        pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+            // SAFETY: as above; and no other part has these bytes.
+            unsafe { std::slice::from_raw_parts_mut(self.as_ptr().cast_mut(), self.len) }
+        }
+    }
+
+    impl Drop for Part {
+        fn drop(&mut self) {
+            let len = self.len.next_multiple_of(PAGE);
+            // SAFETY: these are pages of this part alone, which nobody refers to any more. They are zero
+            // when they are next read; they never are.
+            let _ = unsafe { madvise(self.as_ptr().cast_mut().cast(), len, Advice::LinuxDontNeed) };
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise(_: &mut [u8]) {}
+mod system {
+    pub(super) fn advise(_: &mut [u8]) {}
+
+    /// Of nothing: memory is that of vectors.
+    pub(super) enum Part {}
+
+    pub(super) fn parts(_: impl Iterator<Item = usize>) -> Option<Vec<Part>> {
+        None
+    }
+
+    impl Part {
+        pub(super) fn as_ptr(&self) -> *const u8 {
+            match *self {}
+        }
+
+        pub(super) fn len(&self) -> usize {
+            match *self {}
+        }
+
+        pub(super) fn bytes(&self) -> &[u8] {
+            match *self {}
+        }
+
+        pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+            match *self {}
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -42,5 +237,38 @@ mod tests {
             bytes.fill(7);
             assert!(bytes.iter().all(|&b| b == 7));
         }
+    }
+
+    #[test]
+    fn rooms_are_apart() {
+        for lens in [vec![], vec![SMALL; 3], vec![LARGE, 0, 5, SMALL - 1, SMALL, SMALL + 1, LARGE]]
+        {
+            let mut all = rooms(lens.iter().copied());
+            assert!(all.iter().map(|room| room.len()).eq(lens));
+            assert!(all.iter().all(|room| room.iter().all(|&b| b == 0)));
+            (1..).zip(&mut all).for_each(|(i, room)| room.fill(i));
+            let last = all.pop();
+            // What one had is gone; the others have what they had, in whatever thread.
+            let check = move || (1..).zip(&all).all(|(i, room)| room.iter().all(|&b| b == i));
+            assert!(std::thread::spawn(check).join().unwrap());
+            assert!(last.is_none_or(|room| room.iter().all(|&b| b > 0)));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_room_gives_back_what_it_took() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        };
+        let mut both = rooms([16 * LARGE, LARGE]);
+        both.iter_mut().for_each(|room| room.fill(1));
+        let full = resident();
+        drop(both.swap_remove(0));
+        let left = resident();
+        assert!(full - left > 12 * LARGE, "{full} bytes, then {left}");
+        assert!(both[0].iter().all(|&b| b == 1));
     }
 }

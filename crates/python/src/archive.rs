@@ -184,8 +184,8 @@ impl Archive {
         let wanted = wanted.map_err(|e| raised(py, &e, self.name()))?;
         let total = wanted.iter().map(|(_, range)| range.end - range.start).sum();
         let outs = self.call(py, progress, total, |core, desk| {
-            let outs: Result<Vec<_>, _> = wanted.iter().map(|(_, r)| room(core, r)).collect();
-            let mut outs = outs?;
+            let lens: Result<Vec<_>, _> = wanted.iter().map(|(_, r)| len_of(core, r)).collect();
+            let mut outs = weightzip::rooms(lens?);
             let parts = wanted.iter().zip(&mut outs).map(|((_, r), out)| (r.start, &mut out[..]));
             core.read_many(parts, &|bytes| desk.advance(bytes))?;
             Ok(outs)
@@ -237,11 +237,10 @@ fn named<'a>(
     names.map(|name| Ok((name, core.tensor(name)?.range()))).collect()
 }
 
-/// Memory for a part of the original, if the file has what it takes to fill it.
-fn room(core: &Core, range: &Range<u64>) -> weightzip::Result<Vec<u8>> {
+/// Bytes of a part of the original, if the file has what it takes to fill them.
+fn len_of(core: &Core, range: &Range<u64>) -> weightzip::Result<usize> {
     core.locate(range.clone())?;
-    let len = usize::try_from(range.end - range.start).map_err(|_| too_large())?;
-    Ok(weightzip::zeroed(len))
+    usize::try_from(range.end - range.start).map_err(|_| too_large())
 }
 
 impl Archive {
@@ -285,11 +284,12 @@ impl Archive {
     ) -> PyResult<Bound<'py, PyMemoryView>> {
         let total = range.end - range.start;
         let out = self.call(py, None, total, |core, desk| {
-            let mut out = room(core, &range).map_err(|e| in_tensor(e, name))?;
+            let len = len_of(core, &range).map_err(|e| in_tensor(e, name))?;
+            let mut out = weightzip::zeroed(len);
             fill(core, desk, &range, name, &mut out)?;
             Ok(out)
         })?;
-        Memory::view(py, out)
+        Memory::view(py, out.into())
     }
 
     fn read_ranges_into(

@@ -58,7 +58,7 @@ pub(crate) fn decompress<'py>(
         weightzip::decompress_frame_watched(&frame, &mut out, &options, &watch)?;
         Ok(out)
     })?;
-    Memory::view(py, out)
+    Memory::view(py, out.into())
 }
 
 /// Decompresses a frame into a writable buffer of exactly its length.

@@ -17,7 +17,7 @@ use std::cell::UnsafeCell;
 use std::ffi::c_int;
 use std::io;
 use std::ops::Range;
-use weightzip::Source;
+use weightzip::{Room, Source};
 
 /// A contiguous buffer of some Python object, held until dropped.
 pub(crate) struct Buffer {
@@ -136,15 +136,15 @@ pub(crate) fn outputs<'a>(
 
 /// Memory that was filled here and is now Python's.
 #[pyclass(frozen, module = "weightzip._weightzip")]
-pub(crate) struct Memory(UnsafeCell<Vec<u8>>);
+pub(crate) struct Memory(UnsafeCell<Room>);
 
 // SAFETY: once Python has it, its bytes are reached through raw pointers alone, from Python's
-// buffers; the vector itself never changes.
+// buffers; the room itself never changes.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     /// A writable view, which keeps the memory.
-    pub(crate) fn view(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Bound<'_, PyMemoryView>> {
+    pub(crate) fn view(py: Python<'_>, bytes: Room) -> PyResult<Bound<'_, PyMemoryView>> {
         PyMemoryView::from(Bound::new(py, Self(UnsafeCell::new(bytes)))?.as_any())
     }
 }
@@ -158,8 +158,8 @@ impl Memory {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        // SAFETY: nothing else refers to the vector: only this method uses the cell, with the
-        // interpreter's lock or, without one, only to read the vector's fields.
+        // SAFETY: nothing else refers to the room: only this method uses the cell, with the
+        // interpreter's lock or, without one, only to read the room's fields.
         let (start, len) = unsafe { ((*slf.get().0.get()).as_ptr(), (*slf.get().0.get()).len()) };
         let len = isize::try_from(len).map_err(|_| PyBufferError::new_err("too large"))?;
         // SAFETY: Python gives a `view` that can be filled. The bytes stay where they are as long

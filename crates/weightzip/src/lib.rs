@@ -58,7 +58,7 @@ pub use record::{ByteOrder, Field, RecordLayout, Role};
 pub use source::{Source, at_random};
 pub use span::{Span, TensorInfo};
 pub use survey::*;
-pub use weightzip_kernels::pages::zeroed;
+pub use weightzip_kernels::pages::{Room, rooms, zeroed};
 
 /// The instruction set that the kernels use: `scalar`, `avx2` or `avx512`.
 pub fn simd_level() -> &'static str {
