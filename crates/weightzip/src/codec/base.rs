@@ -93,12 +93,18 @@ pub(super) fn encode_dense(
     let mut delta = Vec::new();
     begin(records, &mut delta);
     match next_to(layout, base, hints.level, data, &mut delta)? {
-        Some(coding) if delta.len() < payload.len() - start => {
+        Some(coding) if pays(delta.len(), payload.len() - start) => {
             *payload = delta;
             Ok((coding, 0))
         }
         _ => Ok((coding, start)),
     }
+}
+
+/// Whether a block is worth its base: at least a 128th smaller. Who reads it has to read that, too, and in a chain what that
+/// is coded against.
+fn pays(with: usize, without: usize) -> bool {
+    with < without - without / 128
 }
 
 /// Appends a block, coded against its base, to a payload that has its preamble; `None` if it wouldn't
