@@ -152,6 +152,7 @@ def main():
     restored = {name: restore(way, rows[-1]["step"], state, name) for name, way in ways.items() if hasattr(way, "load")}
     plain = ways["torch.save"].bytes(rows[-1]["step"])
     print_costs(rows, restored, plain)
+    print_deepest({name: way.store for name, way in ways.items() if isinstance(way, Store)})
     print_parts(ways, [row["step"] for row in rows if row["way"] == "store"])
     print_moments(state["optimizer"]["state"])
     resume(trainer, ways["store"].load(rows[-1]["step"], None))
@@ -236,6 +237,21 @@ def print_costs(rows, restored, plain):
         size = statistics.mean(row["bytes"] for row in own)
         load = f"{restored[name]:.2f}" if name in restored else ""
         print(f"| {name} | {stall:.3f} | {behind:.2f} | {size:,.0f} | {size / plain:.1%} | {load} |")
+
+
+def print_deepest(stores):
+    """What it takes to load the step that needs most others."""
+    print("\n| way | step | others needed | load, s |\n|---|---:|---:|---:|")
+    for name, store in stores.items():
+        deepest = max(store.steps(), key=lambda step: step.depth)
+        seconds = statistics.median(timed(lambda: store.load(deepest.number)) for _ in range(3))
+        print(f"| {name} | {deepest.number} | {deepest.depth} | {seconds:.2f} |")
+
+
+def timed(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def print_parts(ways, steps):

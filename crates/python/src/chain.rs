@@ -49,7 +49,7 @@ impl Chain {
         Ok(rows.collect())
     }
 
-    /// Adds a checkpoint of this name, given in parts, as [`Store::add`] does. Returns what `write` does.
+    /// Adds a checkpoint of this name, given in parts, as [`Store::add`] does, shallow. Returns what `write` does.
     #[pyo3(signature = (name, parts, *, progress = None))]
     fn add<'py>(
         &self,
@@ -66,6 +66,7 @@ impl Chain {
                 threads: options.threads,
                 layout: options.layout.clone(),
                 keyframe_every: self.keyframe_every,
+                shallow: true,
                 ..AddOptions::default()
             };
             Store::open(&self.folder)?.add(name, reader, &add)
@@ -73,10 +74,11 @@ impl Chain {
         write::told(py, &summary)
     }
 
-    /// Removes all but the last steps, as [`Store::prune`] does; returns which. A signal waits for its end.
+    /// Removes all but the last steps, as [`Store::prune`] does, and none is deeper for it; returns which. A signal waits
+    /// for its end.
     fn prune(&self, py: Python<'_>, keep_last: usize) -> PyResult<Vec<u64>> {
         let (keep_last, threads) = (Some(keep_last), threads::for_call());
-        let options = PruneOptions { keep_last, threads, ..PruneOptions::default() };
+        let options = PruneOptions { keep_last, max_depth: 1, threads, ..PruneOptions::default() };
         let done = self.long(py, || Store::open(&self.folder)?.prune(&options))?;
         Ok(done.remove)
     }

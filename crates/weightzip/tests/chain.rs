@@ -49,10 +49,58 @@ fn a_chain_is_as_deep_as_can_be_read_and_no_deeper() {
     chain.prune(&PruneOptions { remove: vec![0], ..PruneOptions::default() }).unwrap();
     assert_eq!(chain.step(deepest).unwrap().depth, MAX_DEPTH - 1);
     assert!(restored(&chain, deepest) == model(deepest));
-    // The next keyframe goes: onto the deepest step its dependent can't move.
+    // The next keyframe goes: its dependent moves to the last step that isn't too deep.
     let options = PruneOptions { remove: vec![deepest + 1], threads: 1, ..PruneOptions::default() };
     let plan = chain.prune(&options).unwrap();
-    assert_eq!(plan.rebase, [(deepest + 2, None)]);
+    assert_eq!(plan.rebase, [(deepest + 2, Some(16))]);
+}
+
+/// A checkpoint of which each step has other low bits.
+fn restless(step: u64) -> Vec<u8> {
+    let mut state = step;
+    let next = |i: u32| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        0x3F00_0000 | i.wrapping_mul(2_654_435_761) >> 9 & !0xFF | u32::from(state.to_be_bytes()[0])
+    };
+    let weights: Vec<u8> = (0..1000).map(next).flat_map(u32::to_le_bytes).collect();
+    safetensors(&[("w", Dtype::F32, &[1000], &weights)])
+}
+
+#[test]
+fn shallow_steps_need_few_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::create(&folder.path().join("store")).unwrap();
+    let options = AddOptions { shallow: true, ..one_thread() };
+    for step in 0..20 {
+        chain.add(&format!("s-{step}"), restless(step).as_slice(), &options).unwrap();
+    }
+    for (i, step) in (0..20u64).zip(chain.steps()) {
+        let place = i % 16;
+        assert_eq!(step.depth, place.count_ones() as usize, "{i}");
+        let base = (place > 0).then(|| i - place + (place & (place - 1)));
+        assert_eq!(step.bases, base.into_iter().collect::<Vec<_>>(), "{i}");
+        assert!(restored(&chain, i) == restless(i));
+    }
+    let options = PruneOptions { remove: vec![0], max_depth: 1, ..PruneOptions::default() };
+    let plan = chain.prune(&options).unwrap();
+    assert_eq!(plan.rebase, [(1, None), (2, Some(1)), (4, Some(1)), (8, Some(1))]);
+    assert!(chain.steps().iter().all(|step| step.depth <= 4));
+    assert!((1..20).all(|i| restored(&chain, i) == restless(i)));
+}
+
+#[test]
+fn a_step_that_is_far_from_earlier_ones_is_not_made_shallow() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::create(&folder.path().join("store")).unwrap();
+    // Ever more of the noise has changed.
+    let model = |step: u64| model(step * 10);
+    for step in 0..9 {
+        let options = AddOptions { shallow: true, ..one_thread() };
+        chain.add(&format!("s-{step}"), model(step).as_slice(), &options).unwrap();
+    }
+    let bases: Vec<_> = chain.steps().iter().flat_map(|step| step.bases.clone()).collect();
+    assert_eq!(bases, (0..8).collect::<Vec<_>>());
+    assert!((0..9).all(|i| restored(&chain, i) == model(i)));
 }
 
 /// Reads a part, and fails.

@@ -19,8 +19,9 @@ of several files the lowest comes first, and if one fails the later ones aren't 
 becomes NAME.lossy.wz; each step is rounded from the checkpoint itself, so errors don't add up.
 
 A step stands alone, as a keyframe, if it is the first one, every --keyframe-every steps, where --max-depth
-says so, and where the step before makes it less than 3 % smaller. A file gets its name when it is on disk
-and was decoded again: a crash leaves the store as it was.
+says so, and where the step before makes it less than 3 % smaller. With --shallow, of 16 steps none needs more than 4
+others, instead of 15. A file gets its name when it is on disk and was decoded again: a crash leaves the store
+as it was.
 
 JSON: as that of `wz compress`, with the action added; or error.";
 
@@ -33,7 +34,7 @@ bytes, compressed, ratio}; or error. missing names what is not in the store.";
 const PRUNE_HELP: &str = "\
 With --keep-last or --keep-every, steps that neither of them keeps go; the last one stays, unless --remove
 names it. A step that stays and is coded against one that goes is first coded against the nearest
-earlier one that stays, or as a keyframe, read back and replaced; removal comes after that. Wherever that is
+earlier one that stays and --max-depth allows, or as a keyframe, read back and replaced; removal comes after that. Wherever that is
 stopped, each step that is there can be restored, and pruning again does the rest.
 
 JSON: {command, dry_run, rebased [{step, base}], removed [step], compressed_before, compressed_after};
@@ -67,6 +68,9 @@ pub(super) struct LowAdd {
     /// Let a step need at most N others, one behind the other
     #[arg(long, value_name = "N", default_value_t = AddOptions::default().max_depth, value_parser = depth)]
     max_depth: usize,
+    /// Code a step against one further back than the last, if that makes it at most 6 % larger
+    #[arg(long)]
+    shallow: bool,
     #[command(flatten)]
     lossy: LossyArgs,
     #[command(flatten)]
@@ -162,6 +166,7 @@ pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
                 sha256: a.sha256,
                 keyframe_every: a.keyframe_every,
                 max_depth: a.max_depth,
+                shallow: a.shallow,
                 ..AddOptions::default()
             },
             ui: resolve_ui(&a.ui),

@@ -1,6 +1,6 @@
 //! A new step.
 
-use super::coding::{Against, Coding};
+use super::coding::{Against, Coding, Nearer};
 use super::store::{Lock, read, step_of};
 use super::{Chain, MAX_DEPTH, Step};
 use crate::container::footer::Info;
@@ -35,6 +35,8 @@ pub struct AddOptions {
     pub keyframe_every: usize,
     /// How many steps may be needed, one behind the other, to restore the new one: at most [`MAX_DEPTH`].
     pub max_depth: usize,
+    /// Code a step against one further back than the last where that costs little, so that fewer are needed to restore it.
+    pub shallow: bool,
     /// A file, such as the checkpoint, whose mode and modification time the step gets.
     pub like: Option<Metadata>,
     /// Told of every finished piece: first as it is coded, then as it is read back.
@@ -52,6 +54,7 @@ impl Default for AddOptions {
             sha256: false,
             keyframe_every: 16,
             max_depth: MAX_DEPTH,
+            shallow: false,
             like: None,
             progress: None,
         }
@@ -60,6 +63,10 @@ impl Default for AddOptions {
 
 impl Chain {
     /// Adds a checkpoint, `name.wz` (`name.lossy.wz` if it may be rounded), as the last step, coded against the one that was the last.
+    ///
+    /// If it is to be [`shallow`](AddOptions::shallow), step `i` behind a keyframe is coded against step `i & (i - 1)`: of `n` steps
+    /// none needs more than log2(n) others. If it is more than a sixteenth larger by that than the latest step that is coded
+    /// against the one before it, it is coded against the last one after all, and so are those that follow, up to the next keyframe.
     ///
     /// It stands alone if it is the first, if [`keyframe_every`](AddOptions::keyframe_every) or
     /// [`max_depth`](AddOptions::max_depth) say so, or if its base makes it less than a 32nd smaller. To see that,
@@ -98,19 +105,31 @@ impl Chain {
             },
             like: options.like.as_ref(),
         };
-        let last = self.steps.last().filter(|last| self.may_be_base(last, options));
-        let against = last.map(|last| self.against(last)).transpose()?;
+        let against = self.against_for(options)?;
         let (output, summary) = coding.write(reader, against.as_ref())?;
         output.commit(false)?;
         self.steps = read(&self.folder)?;
         Ok(summary)
     }
 
-    /// Whether a new step may have this one, the last, as its base.
-    fn may_be_base(&self, last: &Step, options: &AddOptions) -> bool {
+    /// What a new step may be coded against.
+    fn against_for(&self, options: &AddOptions) -> Result<Option<Against<'_>>> {
         let deltas = self.steps.iter().rev().take_while(|step| !step.is_keyframe()).count();
         let is_due = options.keyframe_every != 0 && deltas + 1 >= options.keyframe_every;
-        !is_due && last.depth < options.max_depth
+        let Some(last) = self.steps.last().filter(|_| !is_due) else { return Ok(None) };
+        let may_be_base = |step: &Step| step.depth < options.max_depth;
+        let group = &self.steps[self.steps.len().saturating_sub(deltas + 1)..];
+        let far = if options.shallow { further_back(group) } else { None };
+        let Some((far, near_step)) = far.filter(|(far, _)| may_be_base(far)) else {
+            return may_be_base(last).then(|| self.against(last)).transpose();
+        };
+        let mut against = self.against(far)?;
+        if may_be_base(last) {
+            let info = &near_step.info;
+            let size = (info.compressed_bytes, info.original_bytes);
+            against.nearer = Some(Nearer { base: self.base(last)?, size });
+        }
+        Ok(Some(against))
     }
 
     fn check_new(&self, number: u64) -> Result<()> {
@@ -129,7 +148,7 @@ impl Chain {
     }
 
     pub(super) fn against(&self, step: &Step) -> Result<Against<'_>> {
-        Ok(Against { base: self.base(step)?, keyframe: self.keyframe(step)? })
+        Ok(Against { base: self.base(step)?, keyframe: self.keyframe(step)?, nearer: None })
     }
 
     /// The keyframe that a step leads to.
@@ -140,6 +159,17 @@ impl Chain {
         }
         Ok(&at.info)
     }
+}
+
+/// Of a keyframe and the steps behind it, the one that a shallow step would be coded against, unless that is the last; and
+/// the latest that is coded against the one before it. Nothing if an earlier step had too little from such a base.
+fn further_back(group: &[Step]) -> Option<(&Step, &Step)> {
+    let place = |i: usize| i & i.saturating_sub(1);
+    let is_near = |i: usize| group[i].bases == [group[i - 1].number];
+    let gave_up = (1..group.len()).any(|i| place(i) != i - 1 && is_near(i));
+    let near = (1..group.len()).rfind(|&i| is_near(i)).filter(|_| !gave_up)?;
+    let base = place(group.len());
+    (base != group.len() - 1).then(|| (&group[base], &group[near]))
 }
 
 /// Refuses a depth that isn't possible.

@@ -18,6 +18,14 @@ use std::sync::Arc;
 pub(super) struct Against<'a> {
     pub(super) base: Base,
     pub(super) keyframe: &'a Info,
+    pub(super) nearer: Option<Nearer>,
+}
+
+/// What it is coded against if the base, which is further back, makes it clearly larger than this would.
+pub(super) struct Nearer {
+    pub(super) base: Base,
+    /// What a step takes by such a base: bytes coded, of so many.
+    pub(super) size: (u64, u64),
 }
 
 /// How a step is coded.
@@ -37,18 +45,20 @@ impl Coding<'_> {
         reader: impl Read,
         against: Option<&Against<'_>>,
     ) -> Result<(Output, Summary)> {
-        let base = against.map(|against| against.base.clone()).unwrap_or_default();
-        let (output, summary) = self.code(reader, &base, &self.options)?;
+        let mut base = against.map(|against| against.base.clone()).unwrap_or_default();
+        let (mut output, mut summary) = self.code(reader, &base, &self.options)?;
+        if let Some(nearer) = against.and_then(|against| against.nearer.as_ref())
+            && !is_nearly(nearer.size, size(&summary))
+        {
+            (output, summary) = self.again(&output, &base, &summary, &nearer.base)?;
+            base = nearer.base.clone();
+        }
         if let Some(against) = against
             && !summary.bases.is_empty()
             && !resembles_more(&summary, against.keyframe)
         {
-            let (alone, its) = self.again_alone(&output, &base, &summary)?;
-            if !clearly_less((summary.compressed_bytes, 1), (its.compressed_bytes, 1)) {
-                if its.blake3 != summary.blake3 {
-                    return Err(Error::corrupt("what was written decodes to something else"));
-                }
-                drop(output);
+            let (alone, its) = self.again(&output, &base, &summary, &Base::new())?;
+            if !clearly_less(size(&summary), size(&its)) {
                 return self.finish(alone, its, Base::new());
             }
         }
@@ -62,12 +72,13 @@ impl Coding<'_> {
         Ok((output, summary))
     }
 
-    /// The same without a base. The reader is at its end, but what was written has it all.
-    fn again_alone(
+    /// The same with another base, or none. The reader is at its end, but what was written has it all.
+    fn again(
         &self,
         written: &Output,
         base: &Base,
         summary: &Summary,
+        other: &Base,
     ) -> Result<(Output, Summary)> {
         let file = File::open(written.path());
         let file = file.map_err(|e| Error::io("can't read the result back", e))?;
@@ -76,7 +87,11 @@ impl Coding<'_> {
         // What it has is rounded already.
         let (lossy, losses) = (Rules::default(), summary.losses.clone());
         let options = Options { lossy, losses, source, ..self.options.clone() };
-        self.code(archive.reader(), &Base::new(), &options)
+        let (output, its) = self.code(archive.reader(), other, &options)?;
+        match its.blake3 == summary.blake3 {
+            true => Ok((output, its)),
+            false => Err(Error::corrupt("what was written decodes to something else")),
+        }
     }
 
     fn finish(&self, output: Output, summary: Summary, base: Base) -> Result<(Output, Summary)> {
@@ -91,17 +106,30 @@ impl Coding<'_> {
     }
 }
 
+/// Bytes coded, of so many.
+fn size(summary: &Summary) -> (u64, u64) {
+    (summary.compressed_bytes, summary.original_bytes)
+}
+
 /// Whether a step is certainly smaller by its base: it takes clearly less than the keyframe did, for its size.
 /// Otherwise it is coded alone, too, to know.
 fn resembles_more(summary: &Summary, keyframe: &Info) -> bool {
-    let step = (summary.compressed_bytes, summary.original_bytes);
-    clearly_less(step, (keyframe.compressed_bytes, keyframe.original_bytes))
+    clearly_less(size(summary), (keyframe.compressed_bytes, keyframe.original_bytes))
 }
 
 /// Whether one part of a whole is at least a 32nd smaller than another: for less, nothing should depend on a base.
-fn clearly_less((part, whole): (u64, u64), (other, its_whole): (u64, u64)) -> bool {
-    let product = |a: u64, b: u64, c: u128| (u128::from(a) * u128::from(b)).saturating_mul(c);
-    product(part, its_whole, 32) <= product(other, whole, 31)
+fn clearly_less(part: (u64, u64), other: (u64, u64)) -> bool {
+    scaled(part, other, 32) <= scaled(other, part, 31)
+}
+
+/// Whether one part of a whole is at most a 16th larger than another: fewer steps to be read are worth so much.
+fn is_nearly(part: (u64, u64), other: (u64, u64)) -> bool {
+    scaled(other, part, 16) <= scaled(part, other, 17)
+}
+
+/// A part of a whole, so many times, by what makes parts of two wholes comparable.
+fn scaled((part, _): (u64, u64), (_, whole): (u64, u64), times: u128) -> u128 {
+    (u128::from(part) * u128::from(whole)).saturating_mul(times)
 }
 
 #[cfg(test)]
@@ -113,5 +141,11 @@ mod tests {
         assert!(clearly_less((310, 400), (320, 400)));
         assert!(!clearly_less((311, 400), (320, 400)));
         assert!(clearly_less((620, 800), (320, 400)));
+    }
+
+    #[test]
+    fn being_shallow_may_cost_a_16th() {
+        assert!(is_nearly((160, 400), (170, 400)) && is_nearly((160, 400), (340, 800)));
+        assert!(!is_nearly((160, 400), (171, 400)) && !is_nearly((320, 800), (171, 400)));
     }
 }

@@ -26,8 +26,8 @@ pub(super) fn depths(bases: &[Vec<usize>]) -> Option<Vec<usize>> {
     None
 }
 
-/// Gives each step that stays, and needs one that goes, another base: the nearest earlier step that stays,
-/// or none. Returns which, in the order in which it must be done. Whenever that stops, every step can still be
+/// Gives each step that stays, and needs one that goes, another base: the nearest earlier step that stays
+/// and isn't too deep, or none. Returns which, in the order in which it must be done. Whenever that stops, every step can still be
 /// restored: none needs more than [`MAX_DEPTH`] others, and in the end none more than `max_depth`, unless
 /// it did before.
 pub(super) fn rebases(bases: &mut Bases, goes: &[bool], max_depth: usize) -> Rebases {
@@ -41,12 +41,13 @@ pub(super) fn rebases(bases: &mut Bases, goes: &[bool], max_depth: usize) -> Reb
         if goes[step] || !bases[step].iter().any(|&base| goes[base]) {
             continue;
         }
-        let nearest = (0..step).rev().find(|&base| !goes[base] && !needs(bases, base, step));
-        let base = nearest.filter(|&base| {
+        let fits = |base: usize| {
             let mut changed = bases.clone();
             changed[step] = vec![base];
             no_deeper(&changed, MAX_DEPTH) && no_deeper(&without(&changed, goes), max_depth)
-        });
+        };
+        let stays = (0..step).rev().filter(|&base| !goes[base] && !needs(bases, base, step));
+        let base = stays.into_iter().find(|&base| fits(base));
         bases[step] = base.into_iter().collect();
         done.push((step, base));
     }
@@ -111,7 +112,8 @@ mod tests {
     fn no_step_gets_deeper_than_it_may() {
         // Step 4 would be at 3, and 5, which needs it, at 4.
         assert_eq!(rebases(&mut chain(6, 3), &going(6, &[3]), 4), [(4, Some(2))]);
-        assert_eq!(rebases(&mut chain(6, 3), &going(6, &[3]), 3), [(4, None)]);
+        assert_eq!(rebases(&mut chain(6, 3), &going(6, &[3]), 3), [(4, Some(1))]);
+        assert_eq!(rebases(&mut chain(6, 3), &going(6, &[0, 3]), 1), [(1, None), (4, Some(1))]);
         // What is as deep already may stay so.
         assert_eq!(rebases(&mut chain(40, 100), &going(40, &[20]), 3), [(21, Some(19))]);
         // All of them would be one chain, longer than can be read.
@@ -120,6 +122,17 @@ mod tests {
         rebases(&mut bases, &going(130, &goes), MAX_DEPTH);
         let deepest = depths(&bases).unwrap().into_iter().max().unwrap();
         assert!((32..=MAX_DEPTH).contains(&deepest), "{deepest}");
+    }
+
+    #[test]
+    fn shallow_steps_stay_so() {
+        let mut bases: Bases =
+            (0..16usize).map(|i| if i == 0 { Vec::new() } else { vec![i & (i - 1)] }).collect();
+        let before = depths(&bases).unwrap();
+        let rebased = [(1, None), (2, Some(1)), (4, Some(1)), (8, Some(1))];
+        assert_eq!(rebases(&mut bases, &going(16, &[0]), 1), rebased);
+        let now = depths(&bases).unwrap();
+        assert!(now.iter().zip(&before).all(|(now, before)| now <= before));
     }
 
     #[test]

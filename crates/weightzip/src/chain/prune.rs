@@ -20,7 +20,7 @@ pub struct PruneOptions {
     /// Steps that go whatever else is said.
     pub remove: Vec<u64>,
     /// How many steps may be needed, one behind the other, to restore one that gets another base: at most
-    /// [`MAX_DEPTH`](super::MAX_DEPTH), 16 by default. It stands alone rather than need more than that, and than before.
+    /// [`MAX_DEPTH`](super::MAX_DEPTH), 16 by default. With another base, or none, none needs more than that, and than before.
     pub max_depth: usize,
     /// Worker threads; 0 means one per core.
     pub threads: usize,
@@ -90,7 +90,7 @@ impl Chain {
     }
 
     /// Removes steps. One that stays and is coded against one that goes is first coded against the nearest earlier one
-    /// that stays, or alone, as [`add`](Self::add) would do it, read back and replaced. Then only do the others go, one by one.
+    /// that stays and isn't too deep, or alone, as [`add`](Self::add) would do it, read back and replaced. Then only do the others go, one by one.
     /// Wherever that is stopped, each step that is there can be restored, and pruning again does the rest.
     ///
     /// Returns what was done. Reads the folder anew; leftovers of a crash go.
