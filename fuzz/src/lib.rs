@@ -4,6 +4,7 @@ pub mod arrange;
 pub mod repair;
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use weightzip::{Archive, DecodeOptions, Level, Limits, Options, Span, Summary, TensorInfo};
 
 /// Bytes that a decoder may put out before its target stops it: a hostile file can stand for
@@ -73,6 +74,23 @@ pub fn compress_and_restore(file: &[u8], level: Level) -> (Vec<u8>, Summary) {
     weightzip::decompress(wz.as_slice(), &mut restored, &options).expect("own files decompress");
     assert!(restored == file, "the restored file differs");
     (wz, summary)
+}
+
+/// Compresses `file`, which can be read at random, so that equal tensors are stored once, and restores it.
+pub fn repeat_and_restore(file: &[u8], level: Level) {
+    let source: Arc<Vec<u8>> = Arc::new(file.to_vec());
+    let options = Options { threads: 1, level, source: Some(source), ..Options::default() };
+    let mut wz = Vec::new();
+    weightzip::compress(file, &mut wz, &options).expect("any file compresses");
+    let source: Arc<Vec<u8>> = Arc::new(wz.clone());
+    let options = DecodeOptions { threads: 1, source: Some(source), ..DecodeOptions::default() };
+    let mut restored = Vec::new();
+    weightzip::decompress(wz.as_slice(), &mut restored, &options).expect("own files decompress");
+    assert!(restored == file, "the restored file differs");
+    let mut whole = vec![0; file.len()];
+    let archive = Archive::open(wz).expect("own files open");
+    archive.read_at(0, &mut whole).expect("own files are read");
+    assert!(whole == file, "what is read at random differs");
 }
 
 /// Finds the spans of `file`, which must cover it, and compresses and restores it.
