@@ -17,6 +17,7 @@ mod safetensors;
 #[cfg(test)]
 pub(crate) mod tests;
 mod torch;
+mod window;
 mod zip;
 
 pub use beside::scan_file;

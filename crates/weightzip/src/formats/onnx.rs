@@ -5,21 +5,19 @@
 //! stays opaque. A file is a model only if all of it parses as one. Elements may be in another file: where that is, is
 //! found, too.
 
-use super::{Format, Found, Layout, Warnings, broken, read};
+use super::window::Window;
+use super::{Format, Found, Layout, Warnings, broken};
 use crate::dtype::Dtype;
 use crate::source::Source;
 use crate::span::{Span, TensorInfo};
 use std::ops::Range;
-
-/// Bytes that are read at a time.
-const WINDOW: u64 = 16 << 10;
 
 /// Most tensors that are found, and most messages that one may be in.
 const MAX_TENSORS: usize = 1 << 20;
 const MAX_DEPTH: usize = 64;
 
 /// Longest name, most dimensions, and most things that are said of data in another file.
-const MAX_NAME: u64 = 1 << 10;
+const MAX_NAME: usize = 1 << 10;
 const MAX_DIMS: usize = 64;
 const MAX_ENTRIES: usize = 16;
 
@@ -112,11 +110,7 @@ enum Value {
 
 /// A walk through the file, from front to back.
 struct Walk<'a> {
-    source: &'a dyn Source,
-    size: u64,
-    /// Some bytes of the file, and where they start.
-    window: Vec<u8>,
-    start: u64,
+    window: Window<'a>,
     tensors: Vec<Span>,
     external: Vec<External>,
     warnings: Warnings,
@@ -138,10 +132,7 @@ impl<'a> Walk<'a> {
     /// Finds what a model has; `None` if the file is none.
     fn through(source: &'a dyn Source, size: u64) -> Found<Option<Self>> {
         let mut walk = Self {
-            source,
-            size,
-            window: Vec::new(),
-            start: 0,
+            window: Window::new(source, size),
             tensors: Vec::new(),
             external: Vec::new(),
             warnings: Warnings::default(),
@@ -260,18 +251,17 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn name(&self, range: Option<Range<u64>>) -> Found<String> {
+    fn name(&mut self, range: Option<Range<u64>>) -> Found<String> {
         let name = range.map(|range| self.text(range)).transpose()?.flatten();
         Ok(name.filter(|name| !name.is_empty()).unwrap_or_else(|| NAMELESS.to_owned()))
     }
 
     /// A text, unless it is too long.
-    fn text(&self, Range { start, end }: Range<u64>) -> Found<Option<String>> {
-        if end - start > MAX_NAME {
-            return Ok(None);
-        }
-        let bytes = read(self.source, start, usize::try_from(end - start).unwrap_or(0))?;
-        Ok(String::from_utf8(bytes).ok())
+    fn text(&mut self, Range { start, end }: Range<u64>) -> Found<Option<String>> {
+        let len = usize::try_from(end - start).ok().filter(|len| *len <= MAX_NAME);
+        let Some(len) = len else { return Ok(None) };
+        let bytes = self.window.get(start, len)?;
+        Ok(bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned))
     }
 
     fn known_field(&mut self, at: &mut u64, end: u64) -> Found<(u64, Value)> {
@@ -320,18 +310,11 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    /// A byte that the file has.
     fn byte(&mut self, at: u64) -> Found<u8> {
-        let inside = |window: &[u8], start: u64| {
-            window.get(usize::try_from(at.checked_sub(start)?).ok()?).copied()
-        };
-        if let Some(byte) = inside(&self.window, self.start) {
-            return Ok(byte);
+        match self.window.get(at, 1)? {
+            Some(&[byte]) => Ok(byte),
+            _ => self.damaged(at),
         }
-        let len = WINDOW.min(self.size - at);
-        self.window = read(self.source, at, usize::try_from(len).unwrap_or(0))?;
-        self.start = at;
-        inside(&self.window, at).map_or_else(|| self.damaged(at), Ok)
     }
 }
 
