@@ -165,3 +165,15 @@ pub fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
     out.push(len as u8);
     [&out, bytes].concat()
 }
+
+/// A map of msgpack with two arrays of Flax's and a value between them.
+pub fn flax(value: &[u8]) -> Vec<u8> {
+    let array = extension(b"\x93\x91\x04\xa5int16\xc4\x08in order");
+    [b"\x83\xa1a", &array[..], b"\xa1b", value, b"\xa1c", &array].concat()
+}
+
+/// An array of Flax's, with these bytes as what it says and has.
+pub fn extension(bytes: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(bytes.len()).expect("small").to_be_bytes();
+    [b"\xc9", &len[..], b"\x01", bytes].concat()
+}

@@ -323,7 +323,7 @@ fn a_wrong_layout_costs_size_and_nothing_else() {
     assert!(wz == compress(&sample()));
 }
 
-/// Files that torch, numpy and onnx wrote.
+/// Files that torch, numpy, onnx and flax wrote.
 fn seeds() -> Vec<Vec<u8>> {
     let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
     let targets = std::fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path());

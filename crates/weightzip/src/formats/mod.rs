@@ -10,6 +10,7 @@
 mod beside;
 mod distcp;
 mod gguf;
+mod msgpack;
 mod numpy;
 mod onnx;
 mod pickle;
@@ -46,6 +47,8 @@ pub enum Format {
     Numpy,
     /// An ONNX model, or data of one in a file of their own.
     Onnx,
+    /// What Flax writes as msgpack.
+    Flax,
 }
 
 impl Format {
@@ -58,6 +61,7 @@ impl Format {
             Self::Pytorch => "pytorch",
             Self::Numpy => "numpy",
             Self::Onnx => "onnx",
+            Self::Flax => "flax",
         }
     }
 
@@ -69,6 +73,7 @@ impl Format {
             Self::Pytorch => 3,
             Self::Numpy => 4,
             Self::Onnx => 5,
+            Self::Flax => 6,
         }
     }
 
@@ -80,6 +85,7 @@ impl Format {
             3 => Self::Pytorch,
             4 => Self::Numpy,
             5 => Self::Onnx,
+            6 => Self::Flax,
             _ => Self::Opaque,
         }
     }
@@ -302,7 +308,7 @@ const MAGIC: usize = 9;
 pub(crate) fn scan_prefix(prefix: &[u8], ended: bool) -> Scan {
     if prefix.len() < MAGIC && !ended {
         Scan::More(MAGIC)
-    } else if zip::is_zip(prefix) || onnx::is_onnx(prefix) {
+    } else if zip::is_zip(prefix) || onnx::is_onnx(prefix) || msgpack::is_flax(prefix) {
         Scan::Whole
     } else if numpy::is_npy(prefix) {
         numpy::scan(prefix, ended)
@@ -353,9 +359,12 @@ pub fn scan<S: Source + ?Sized>(source: &S) -> Result<Layout> {
 }
 
 fn scan_at_random(source: &dyn Source, size: u64, prefix: &[u8]) -> Result<Layout> {
-    let (what, found) = match zip::is_zip(prefix) {
-        true => ("zip archive", zip::scan(source, size, &mut distcp::Names::new()).map(Some)),
-        false => ("ONNX model", onnx::scan(source, size)),
+    let (what, found) = if zip::is_zip(prefix) {
+        ("zip archive", zip::scan(source, size, &mut distcp::Names::new()).map(Some))
+    } else if onnx::is_onnx(prefix) {
+        ("ONNX model", onnx::scan(source, size))
+    } else {
+        ("Flax file", msgpack::scan(source, size))
     };
     let warnings = match found {
         Ok(Some(layout)) => return Ok(layout),

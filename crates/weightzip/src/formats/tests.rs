@@ -1,6 +1,7 @@
 //! Files whose directory is at their end: true ones, and twins that lie.
 
 mod beside;
+pub(crate) mod msgpack;
 
 use super::{Format, Layout, scan};
 use crate::{ByteOrder, Dtype, Span};

@@ -379,7 +379,8 @@ fn dtype_of_storage(class: &str) -> Option<Dtype> {
     })
 }
 
-fn dtype(name: &str) -> Option<Dtype> {
+/// The dtype of a name that PyTorch has for it, and NumPy where it has that too.
+pub(super) fn dtype(name: &str) -> Option<Dtype> {
     Some(match name {
         "float64" => Dtype::F64,
         "float32" => Dtype::F32,

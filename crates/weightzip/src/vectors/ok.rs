@@ -9,6 +9,7 @@ use crate::container::header::Flags;
 use crate::container::section;
 use crate::container::segment::Segment;
 use crate::container::writer::Writer;
+use crate::formats::tests::msgpack::{array, map};
 use crate::formats::tests::{archive, checkpoint, dict, npy, tensor as tensor_in};
 use crate::record::{ByteOrder, Field, RecordLayout};
 use crate::{Dtype, Format, FrameOptions, Hints, Options, TensorInfo, compress, plan};
@@ -244,6 +245,15 @@ pub(super) fn vectors() -> Vec<Vector> {
                 ]),
                 &[("0", &bf16(200)), ("1", &bf16(200))],
             ),
+        ),
+        whole(
+            "flax",
+            "a Flax file: tensors at odd offsets with bytes between them, one without dimensions",
+            map(&[
+                ("params", map(&[("w", array("bfloat16", &[20, 10], &bf16(200)))])),
+                ("step", array("int32", &[], &[7; 4])),
+                ("wide", array("float32", &[100], &f32s(&mut bell().take(100)))),
+            ]),
         ),
         Vector {
             name: "sha256",
