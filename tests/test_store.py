@@ -83,6 +83,20 @@ def test_keyframes(tmp_path):
     assert [step.depth for step in store.steps()] == [0, 1, 0, 1]
 
 
+def test_few_steps_are_needed_for_one(tmp_path):
+    random = np.random.default_rng(1)
+    numbers = random.normal(0, 0.02, (12, 64, 256)).astype(np.float32)
+    # Of all steps the upper bits are the same, the lower ones have nothing in common.
+    states = (numbers[0].view(np.uint32) & ~np.uint32(255) | numbers.view(np.uint32) & np.uint32(255)).view(np.float32)
+    with CheckpointStore(tmp_path, keep=5) as store:
+        for step in range(12):
+            store.save(step, {"w": states[step]})
+            store.wait()
+            assert all(step.depth <= 2 for step in store.steps())
+    assert [step.number for step in store.steps()] == [7, 8, 9, 10, 11]
+    assert all(same(store.load(step)["w"], states[step]) for step in range(7, 12))
+
+
 def test_the_folder_is_one_of_wz_chain(store, wz, tmp_path):
     optimizer = {"state": {0: {"exp_avg": weights(3), "step": np.array(7, np.float32)}}}
     store.save(100, {"optimizer": optimizer, "model": {"layers.0.w": weights(1)}})

@@ -81,11 +81,24 @@ fn shallow_steps_need_few_others() {
         assert_eq!(step.bases, base.into_iter().collect::<Vec<_>>(), "{i}");
         assert!(restored(&chain, i) == restless(i));
     }
-    let options = PruneOptions { remove: vec![0], max_depth: 1, ..PruneOptions::default() };
-    let plan = chain.prune(&options).unwrap();
+    let prune = PruneOptions { remove: vec![0], max_depth: 1, ..PruneOptions::default() };
+    let plan = chain.prune(&prune).unwrap();
     assert_eq!(plan.rebase, [(1, None), (2, Some(1)), (4, Some(1)), (8, Some(1))]);
     assert!(chain.steps().iter().all(|step| step.depth <= 4));
     assert!((1..20).all(|i| restored(&chain, i) == restless(i)));
+    // Of the last eight there are never deeper ones, whichever is their keyframe.
+    for step in 20..60 {
+        chain.add(&format!("s-{step}"), restless(step).as_slice(), &options).unwrap();
+        let options = PruneOptions {
+            keep_last: Some(8),
+            max_depth: 1,
+            threads: 1,
+            ..PruneOptions::default()
+        };
+        chain.prune(&options).unwrap();
+        assert!(chain.steps().iter().all(|step| step.depth <= 3), "{step}");
+    }
+    assert!((52..60).all(|i| restored(&chain, i) == restless(i)));
 }
 
 #[test]

@@ -162,14 +162,24 @@ impl Chain {
 }
 
 /// Of a keyframe and the steps behind it, the one that a shallow step would be coded against, unless that is the last; and
-/// the latest that is coded against the one before it. Nothing if an earlier step had too little from such a base.
+/// the latest that is coded against the one before it. Nothing if the last one had too little from such a base.
+///
+/// Step `i` is coded against `i` without its lowest bit, which is how far back that is. What comes next carries: as far as the
+/// bits are those from 1 on, they become the next one. So it goes on when steps at the front are pruned.
 fn further_back(group: &[Step]) -> Option<(&Step, &Step)> {
-    let place = |i: usize| i & i.saturating_sub(1);
-    let is_near = |i: usize| group[i].bases == [group[i - 1].number];
-    let gave_up = (1..group.len()).any(|i| place(i) != i - 1 && is_near(i));
-    let near = (1..group.len()).rfind(|&i| is_near(i)).filter(|_| !gave_up)?;
-    let base = place(group.len());
-    (base != group.len() - 1).then(|| (&group[base], &group[near]))
+    let base_of = |i: usize| match group[i].bases[..] {
+        [base] => group[..i].iter().rposition(|step| step.number == base),
+        _ => None,
+    };
+    let lowest_bit = |i: usize| base_of(i).map(|base| (i - base).next_power_of_two());
+    let last = group.len() - 1;
+    let gave_up = lowest_bit(last) == Some(1) && lowest_bit(last - 1) == Some(1);
+    let (mut at, mut bit) = (last, 1);
+    while let Some(base) = base_of(at).filter(|_| lowest_bit(at) == Some(bit)) {
+        (at, bit) = (base, 2 * bit);
+    }
+    let near = (1..group.len()).rfind(|&i| base_of(i) == Some(i - 1)).filter(|_| !gave_up)?;
+    (at < last).then(|| (&group[at], &group[near]))
 }
 
 /// Refuses a depth that isn't possible.
