@@ -148,6 +148,26 @@ fn keyframes_come_when_they_are_due_and_when_a_base_is_of_no_use() {
 }
 
 #[test]
+fn shallow_steps_are_coded_against_earlier_ones() {
+    let dir = Scratch::new();
+    // Of all steps the upper bytes are the same, the lowest ones have nothing in common.
+    let random = noise(50_000);
+    for step in 1..=5 {
+        let mut weights = noise(40_000);
+        let low = random[step * 1000..].iter().cycle();
+        weights.iter_mut().step_by(4).zip(low).for_each(|(byte, low)| *byte = *low);
+        let file = safetensors(&[Tensor("w", "F32", &[100, 100], weights)]);
+        let name = name(step as u64);
+        dir.write(&name, file);
+        dir.wz(&["chain", "add", "store", &name, "--shallow"]).ok();
+    }
+    let steps = [(1, vec![]), (2, vec![1]), (3, vec![1]), (4, vec![3]), (5, vec![1])];
+    let shown: Vec<_> = listed(&dir).into_iter().map(|(step, bases, _)| (step, bases)).collect();
+    assert_eq!(shown, steps);
+    dir.wz(&["verify", "store"]).ok();
+}
+
+#[test]
 fn a_checkpoint_must_be_a_later_step_and_a_plain_file() {
     let dir = store(&[10, 20]);
     let refused = |file: &str, words: &[&str]| {
