@@ -1,8 +1,9 @@
-"""Safetensors files in pieces, for the tests of archives."""
+"""Safetensors files in pieces, and what an archive has, for the tests of archives."""
 
 import json
 
 import numpy as np
+import weightzip
 
 
 def safetensors(shapes: dict[str, tuple[int, ...]], dtype: str = "BF16") -> list:
@@ -21,3 +22,17 @@ def safetensors(shapes: dict[str, tuple[int, ...]], dtype: str = "BF16") -> list
 def joined(parts: list) -> bytes:
     """The whole file."""
     return b"".join(part if isinstance(part, bytes) else part.tobytes() for part in parts)
+
+
+def archive_of(content: bytes, level: str = "default") -> weightzip.Archive:
+    """The archive of a file, which must come back from it; from a pipe it is the same."""
+    compressed = weightzip.write_bytes([content], level)
+    assert compressed == weightzip.write_bytes([content[:100], content[100:]], level)
+    archive = weightzip.open(compressed)
+    assert archive.original() == content
+    return archive
+
+
+def listed(archive: weightzip.Archive) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each tensor."""
+    return {name: (info.dtype, info.shape) for name, info in archive.tensors.items()}

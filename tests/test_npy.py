@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import weightzip
+from archives import archive_of, listed
 
 RNG = np.random.default_rng(0)
 
@@ -14,19 +15,6 @@ def saved(save, *arrays, **named) -> bytes:
     file = io.BytesIO()
     save(file, *arrays, **named)
     return file.getvalue()
-
-
-def archive_of(content: bytes) -> weightzip.Archive:
-    """The archive of a file, which must come back from it; from a pipe it is the same."""
-    compressed = weightzip.write_bytes([content])
-    assert compressed == weightzip.write_bytes([content[:50], content[50:]])
-    archive = weightzip.open(compressed)
-    assert archive.original() == content
-    return archive
-
-
-def listed(archive):
-    return {name: (info.dtype, info.shape) for name, info in archive.tensors.items()}
 
 
 DTYPES = {

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 import weightzip
+from archives import listed
 from onnx import TensorProto, helper, numpy_helper
 
 RNG = np.random.default_rng(0)
@@ -45,10 +46,6 @@ def compressed(wz, path, *options) -> weightzip.Archive:
     assert wz("decompress", there, "-o", "-") == path.read_bytes()
     target.unlink()
     return weightzip.open(there)
-
-
-def listed(archive):
-    return {name: (info.dtype, info.shape) for name, info in archive.tensors.items()}
 
 
 def test_onnx_data_in_one_file(wz, tmp_path):

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 import weightzip
 import weightzip.torch as wz
+from archives import archive_of, listed
 
 
 def checkpoint():
@@ -36,19 +37,6 @@ def saved(obj, save=torch.save, **options) -> bytes:
     file = io.BytesIO()
     save(obj, file, **options)
     return file.getvalue()
-
-
-def archive_of(content: bytes, level: str = "default") -> weightzip.Archive:
-    """The archive of a file, which must come back from it; from a pipe it is the same."""
-    compressed = weightzip.write_bytes([content], level)
-    assert compressed == weightzip.write_bytes([content[:100], content[100:]], level)
-    archive = weightzip.open(compressed)
-    assert archive.original() == content
-    return archive
-
-
-def listed(archive):
-    return {name: (info.dtype, info.shape) for name, info in archive.tensors.items()}
 
 
 def test_tensors_have_the_names_that_lead_to_them():

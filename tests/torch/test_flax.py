@@ -9,23 +9,11 @@ import optax
 import pytest
 import safetensors.numpy
 import weightzip
+from archives import archive_of, listed
 from flax.training.train_state import TrainState
 from flax.traverse_util import flatten_dict
 
 RNG = np.random.default_rng(0)
-
-
-def archive_of(content: bytes) -> weightzip.Archive:
-    """The archive of a file, which must come back from it; from a pipe it is the same."""
-    compressed = weightzip.write_bytes([content])
-    assert compressed == weightzip.write_bytes([content[:50], content[50:]])
-    archive = weightzip.open(compressed)
-    assert archive.original() == content
-    return archive
-
-
-def listed(archive):
-    return {name: (info.dtype, info.shape) for name, info in archive.tensors.items()}
 
 
 DTYPES = {

@@ -6,6 +6,7 @@ import onnx
 import pytest
 import safetensors.numpy
 import weightzip
+from archives import archive_of, listed
 from onnx import TensorProto, helper, numpy_helper
 
 RNG = np.random.default_rng(0)
@@ -14,19 +15,6 @@ RNG = np.random.default_rng(0)
 def model(initializers, nodes=()) -> onnx.ModelProto:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
     return helper.make_model(helper.make_graph(list(nodes), "graph", [value], [value], list(initializers)))
-
-
-def archive_of(content: bytes) -> weightzip.Archive:
-    """The archive of a file, which must come back from it; from a pipe it is the same."""
-    compressed = weightzip.write_bytes([content])
-    assert compressed == weightzip.write_bytes([content[:50], content[50:]])
-    archive = weightzip.open(compressed)
-    assert archive.original() == content
-    return archive
-
-
-def listed(archive):
-    return {name: (info.dtype, info.shape) for name, info in archive.tensors.items()}
 
 
 DTYPES = {
