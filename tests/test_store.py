@@ -92,7 +92,7 @@ def test_few_steps_are_needed_for_one(tmp_path):
         for step in range(12):
             store.save(step, {"w": states[step]})
             store.wait()
-            assert all(step.depth <= 2 for step in store.steps())
+            assert all(step.depth <= 3 for step in store.steps())
     assert [step.number for step in store.steps()] == [7, 8, 9, 10, 11]
     assert all(same(store.load(step)["w"], states[step]) for step in range(7, 12))
 
