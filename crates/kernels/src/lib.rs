@@ -25,6 +25,7 @@ pub mod grid;
 pub mod level;
 mod moves;
 pub mod numbers;
+pub mod packed;
 pub mod pages;
 pub mod prefetch;
 pub mod rans;
