@@ -138,14 +138,10 @@ impl Plan {
     fn of(data: &[u8], keys: Keys<'_>, by_key: &mut Vec<[u32; 256]>) -> Option<Self> {
         keys.count(data, by_key);
         let used = (0..256).filter(|&byte| by_key.iter().any(|counts| counts[byte] > 0)).count();
-        let bounds = buckets::bounds(by_key, used);
+        let bounds = buckets::bounds(by_key, used, MAX_TABLES);
         let tables = buckets::tables(&bounds);
-        let (mut counts, mut by_byte) = ([[0; 256]; MAX_TABLES], [0; 256]);
-        for (&table, by_key) in tables.iter().zip(by_key.iter()) {
-            add(&mut counts[usize::from(table)], by_key);
-            add(&mut by_byte, by_key);
-        }
-        let count = buckets::count(&bounds);
+        let (mut counts, count) = (buckets::counts(&bounds, by_key), buckets::count(&bounds));
+        let by_byte = std::array::from_fn(|byte| counts.iter().map(|table| table[byte]).sum());
         let window = Window::of(&by_byte, count)?;
         counts[..count].iter_mut().for_each(|counts| window.apply(counts));
         Some(Self { bounds, tables, window, counts })
@@ -155,10 +151,6 @@ impl Plan {
     fn counts(&self) -> &[[u32; 256]] {
         &self.counts[..buckets::count(&self.bounds)]
     }
-}
-
-fn add(all: &mut [u32; 256], more: &[u32; 256]) {
-    all.iter_mut().zip(more).for_each(|(all, n)| *all += n);
 }
 
 /// Bytes that a payload takes, nearly; it may be more than `data` has.

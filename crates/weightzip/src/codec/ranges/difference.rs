@@ -14,7 +14,7 @@ use weightzip_kernels::GROUP;
 use weightzip_kernels::difference::{self, SLACK};
 use weightzip_kernels::escape;
 use weightzip_kernels::field::{CHUNK, Float};
-use weightzip_kernels::rans::{self, Shares, Tables};
+use weightzip_kernels::rans::{self, MAX_TABLES, Shares, Tables};
 use weightzip_kernels::scale;
 use weightzip_kernels::strip::{ALIGN, plane_len};
 
@@ -73,15 +73,10 @@ fn encode_with(
     for (&exponent, &rank) in contexts.iter().zip(&ranks[..elements]) {
         by_exponent[usize::from(exponent)][usize::from(rank)] += 1;
     }
-    let bounds = buckets::bounds(by_exponent, SYMBOLS);
+    let bounds = buckets::bounds(by_exponent, SYMBOLS, MAX_TABLES);
     let tables = buckets::tables(&bounds);
     contexts.iter_mut().for_each(|context| *context = tables[usize::from(*context)]);
-    let mut counts = [[0u32; 256]; 8];
-    let counts = &mut counts[..buckets::count(&bounds)];
-    for (&table, by_exponent) in tables.iter().zip(by_exponent.iter()) {
-        let table = &mut counts[usize::from(table)];
-        table.iter_mut().zip(by_exponent).for_each(|(all, n)| *all += n);
-    }
+    let counts = &mut buckets::counts(&bounds, by_exponent)[..buckets::count(&bounds)];
 
     let few = symbols::few(elements as u64, counts.len());
     let often = |rank: &u8| {

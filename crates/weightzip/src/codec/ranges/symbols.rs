@@ -101,8 +101,8 @@ impl Choice {
 
 /// Codes of the weights of symbols up to the last that occurs, and their shares. A table that
 /// is not in use gives symbol 0.
-pub(super) fn weights(counts: &[[u32; 256]], shares: &mut Shares) -> Option<Vec<u8>> {
-    let used = |table: &[u32; 256]| table.iter().rposition(|&n| n > 0).map_or(0, |last| last + 1);
+pub(super) fn weights<const N: usize>(counts: &[[u32; N]], shares: &mut Shares) -> Option<Vec<u8>> {
+    let used = |table: &[u32; N]| table.iter().rposition(|&n| n > 0).map_or(0, |last| last + 1);
     let symbols = counts.iter().map(used).max()?;
     let mut weights = Vec::with_capacity(counts.len() * symbols);
     for (table, counts) in counts.iter().enumerate() {
