@@ -598,7 +598,9 @@ MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
 LONGEST_WITHOUT_BASE = 240
 BYTES = 0x85
-XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS, ZEROS, PALETTE = range(0x86, 0x91)
+XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS, ZEROS, PALETTE, PACKED = range(
+    0x86, 0x92
+)
 NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA)
 
 
@@ -1410,6 +1412,19 @@ def decode_symbols(
     filler: int = 0,
 ) -> list[int]:
     """Each element's symbol. Takes all words, and leaves the states as they are at the end."""
+    symbols = decode_some(body, scales, tables, states, filler)
+    body.finish()
+    return symbols
+
+
+def decode_some(
+    body: Reader,
+    scales: list[int],
+    tables: list[list[tuple[int, int, int]]],
+    states: list[int],
+    filler: int,
+) -> list[int]:
+    """Each element's symbol, and those of what fills the last group, which are left out."""
     filled = scales + [filler] * (-len(scales) % LANES)
     symbols = []
     for element, scale in enumerate(filled):
@@ -1421,7 +1436,6 @@ def decode_symbols(
             state = state * 2**16 + body.uint(2)
         states[lane] = state
         symbols.append(symbol)
-    body.finish()
     return symbols[: len(scales)]
 
 
@@ -2118,6 +2132,100 @@ def rounded_to(number: Fraction, power: int) -> Fraction:
     return round(number / Fraction(2) ** power) * Fraction(2) ** power
 
 
+# --- Codings: Packed ---
+
+PLACES = 8
+MIRRORED = 8
+MET_BEFORE = 16
+FILLER = 7
+
+
+@dataclass
+class Packed:
+    """The preamble of a block of packed integers."""
+
+    row: int
+    across: bool
+    leans: bool
+    group: int
+    centre: int
+    prior: int
+    code_width: int
+    symbols: int
+
+
+@dataclass
+class Lane:
+    distance: int = 0
+    lean: int = 0
+
+
+def parse_packed(parameters: Reader, words: int) -> Packed:
+    at = parameters.offset
+    row, flags, group, centre, prior, code_width, last = (parameters.uint(size) for size in (3, 1, 2, 1, 1, 1, 1))
+    parameters.zeros(2)
+    require(32 <= row <= words, at, "impossible rows")
+    require(flags <= 3, at + 3, "unknown flags")
+    require(1 <= group <= 1024, at + 4, "impossible groups")
+    require(centre <= 30, at + 6, "an impossible centre")
+    require(code_width <= 4, at + 8, "codes too wide")
+    require(last <= 15, at + 9, "too many symbols")
+    return Packed(row, flags & 1 == 1, flags & 2 == 2, group, centre, prior, code_width, last + 1)
+
+
+def decode_packed(block: Block, _contexts: Contexts) -> bytes:
+    """Words of eight integers of four bits each."""
+    body, layout = block.body, block.layout
+    field = layout.fields[0]
+    is_word = (len(layout.fields), layout.length, field.count, field.bits) == (1, 4, 1, 32)
+    is_integer = field.role in (UNSIGNED, SIGNED) and layout.byte_order == "little"
+    require(is_word and is_integer, body.offset, "packed integers in other records")
+    packed = parse_packed(block.parameters, block.records)
+    carried = min(CARRIED_PER_LANE * LANES, block.decoded_length)
+    coded = (block.decoded_length - carried) // 4
+    bounds = [body.uint(1) for _ in range(6)]
+    require(bounds == sorted(bounds), body.start, "bounds that descend")
+    body.zeros(10)
+    rows = -(-coded // packed.row)
+    codes = read_codes(body, rows * (1 if packed.across else PLACES), packed.code_width)
+    each = packed.symbols
+    weights = read_codes(body, (1 + sum(bound < 255 for bound in bounds)) * each, WEIGHT_CODE_WIDTH)
+    tables = [slots_of(shares_of(weights[at : at + each])) for at in range(0, len(weights), each)]
+    tables += [slots_of([SLOTS])] * (FILLER + 1 - len(tables))
+    states = [body.uint(4) for _ in range(LANES)]
+
+    lanes = [Lane() for _ in range(packed.row * (PLACES if packed.across else 1))]
+    words = [0] * coded
+    for row in range(rows):
+        first, end = row * packed.row, min((row + 1) * packed.row, coded)
+        for place in range(PLACES):
+            channel, lane = (row, place * packed.row) if packed.across else (row * PLACES + place, 0)
+            of_plane = lanes[lane : lane + end - first]
+            if channel % packed.group == 0:
+                for lane in of_plane:
+                    lane.distance = lane.lean = 0
+            keys = [key_of(lane, channel, codes[channel], packed) for lane in of_plane]
+            numbers = [sum(bound <= key for bound in bounds) for key in keys]
+            symbols = decode_some(body, numbers, tables, states, FILLER)
+            for word, (symbol, lane) in enumerate(zip(symbols, of_plane), first):
+                is_mirrored = lane.lean < 0 if packed.leans else codes[channel] >= MIRRORED
+                integer = (packed.centre - symbol) % 16 if is_mirrored else symbol
+                lane.distance += abs(2 * integer - packed.centre)
+                lane.lean += 2 * integer - packed.centre
+                words[word] |= integer << 4 * place
+    body.finish()
+    decoded = b"".join(word.to_bytes(4, "little") for word in words)
+    return decoded + carried_bytes(states, carried, body.offset)
+
+
+def key_of(lane: Lane, channel: int, code: int, packed: Packed) -> int:
+    """What a lane has met of its group, and how large the channel is."""
+    counted = channel % packed.group + MET_BEFORE
+    rate = (8 + code % MIRRORED) * 2**15 // counted
+    key = min((lane.distance + packed.prior) * rate // 2**16, 126)
+    return key + 128 if packed.leans and 2 * abs(lane.lean) >= 3 * counted else key
+
+
 CODINGS = {
     0x80: decode_raw,
     0x81: decode_constant,
@@ -2136,6 +2244,7 @@ CODINGS = {
     GUESS: decode_guess,
     ZEROS: decode_zeros,
     PALETTE: decode_palette,
+    PACKED: decode_packed,
 }
 
 

@@ -139,8 +139,9 @@ impl Segment {
     fn join(&mut self, next: Self) {
         self.bytes = Some(self.len() + next.len());
         self.spans.extend(next.spans);
-        self.row = 0;
-        self.block = block_records(&self.layout, 0, self.records(), self.level);
+        // Packed integers want to know, and are small where others aren't.
+        self.row = if self.layout.is_word() && self.row == next.row { self.row } else { 0 };
+        self.block = block_records(&self.layout, self.row, self.records(), self.level);
     }
 
     /// Records of the block that starts `at` records into the segment, if the file goes on.
@@ -169,7 +170,7 @@ impl Segment {
 }
 
 /// Records per block of a tensor: whole rows nearest 128 Ki records, all blocks about equal; a
-/// longer row is split evenly.
+/// longer row is split evenly. Of words, rather more rows, so that integers packed into them that share a scale are together.
 pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64, level: Level) -> u64 {
     let target = target(layout, level);
     if layout.is_opaque() {
@@ -180,8 +181,21 @@ pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64, level
     if row > target + target / 2 {
         return row.div_ceil(parts(row));
     }
-    let rows = records.div_ceil(row.max(1));
-    rows.div_ceil(parts(records)).max(1) * row.max(1)
+    let rows = records.div_ceil(row.max(1)).div_ceil(parts(records)).max(1);
+    if layout.is_word() && row > 0 {
+        return whole_groups(rows, row, target) * row;
+    }
+    rows * row.max(1)
+}
+
+/// Packed integers mostly share a scale along 128 rows of integers: as many rows of words, or an eighth. So many rows, or some more.
+fn whole_groups(rows: u64, row: u64, target: u64) -> u64 {
+    let whole = |group| rows.next_multiple_of(group);
+    match (whole(128), whole(16)) {
+        (rows, _) if rows * row <= 2 * target => rows,
+        (_, rows) if rows * row <= 4 * target => rows,
+        _ => rows,
+    }
 }
 
 /// Records that a block is made for.
@@ -301,6 +315,15 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_words_have_whole_groups() {
+        assert_eq!(blocks(Dtype::I32, &[512, 4096]), [32 * 4096; 16]);
+        assert_eq!(blocks(Dtype::I32, &[4096, 1376]), [128 * 1376; 32]);
+        assert_eq!(blocks(Dtype::U32, &[48, 30_522]), [16 * 30_522; 3]);
+        assert_eq!(blocks(Dtype::I32, &[2, 150_000]), [150_000; 2]);
+        assert_eq!(blocks(Dtype::F32, &[50, 30_522]), [5 * 30_522; 10]);
+    }
+
+    #[test]
     fn a_long_row_is_split_evenly_and_no_block_crosses_a_row() {
         assert_eq!(
             blocks(Dtype::Bf16, &[2, 400_000]),
@@ -332,6 +355,10 @@ mod tests {
         assert_eq!(sizes(&[(Bf16, small); 3]), [(2, false), (1, false)]);
         assert_eq!(sizes(&[(Bf16, small), (F32, small)]), [(1, false), (1, false)]);
         assert_eq!(sizes(&[(Bf16, small), (Bf16, large), (Bf16, small)]), [(1, false); 3]);
+        let row = |tensors: &[(Dtype, &[u64])]| segments(&spans(tensors), Level::Default)[0].row;
+        assert_eq!(row(&[(Bf16, &[48, 384]), (Bf16, &[48, 384])]), 0);
+        assert_eq!(row(&[(Dtype::I32, &[48, 384]), (Dtype::I32, &[64, 384])]), 384);
+        assert_eq!(row(&[(Dtype::I32, &[48, 384]), (Dtype::I32, &[48, 385])]), 0);
         assert_eq!(
             sizes(&[(Bf16, tiny), (F32, tiny), (I64, tiny), (F32, large)]),
             [(3, true), (1, false)]

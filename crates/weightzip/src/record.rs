@@ -186,6 +186,13 @@ impl RecordLayout {
         Ok(Self { bytes, order, fields })
     }
 
+    /// Whether it is an integer of 32 bits, little-endian, and so may have smaller ones packed into it.
+    pub(crate) fn is_word(&self) -> bool {
+        let is_integer = matches!(self.fields[..], [Field { width: 32, count: 1, role, .. }]
+            if matches!(role, Role::Unsigned | Role::Signed));
+        is_integer && self.bytes == 4 && self.order == ByteOrder::Little
+    }
+
     /// Bytes per record.
     pub fn bytes(&self) -> u16 {
         self.bytes

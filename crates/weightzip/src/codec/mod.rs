@@ -39,6 +39,7 @@ use crate::options::Level;
 use crate::record::RecordLayout;
 use guess::Guess;
 use ranges::bytes::Keys;
+use ranges::packed;
 use weightzip_kernels::field::Float;
 use weightzip_kernels::level::level;
 use weightzip_kernels::xxh3::{Running, xxh3_64};
@@ -81,6 +82,8 @@ pub enum Coding {
     Zeros,
     /// Floats of few values: codes of a byte, and what these stand for.
     Palette,
+    /// Integers of four bits, eight to a word: range-coded symbols, given what is known of their group and channel.
+    Packed,
 }
 
 impl Coding {
@@ -103,6 +106,7 @@ impl Coding {
         Self::Guess,
         Self::Zeros,
         Self::Palette,
+        Self::Packed,
     ];
 
     /// The name that `wz inspect` shows.
@@ -125,6 +129,7 @@ impl Coding {
             Self::Guess => "guess",
             Self::Zeros => "zeros",
             Self::Palette => "palette",
+            Self::Packed => "packed",
         }
     }
 
@@ -152,6 +157,7 @@ impl Coding {
             Self::Guess => 0x8E,
             Self::Zeros => 0x8F,
             Self::Palette => 0x90,
+            Self::Packed => 0x91,
         }
     }
 
@@ -286,8 +292,8 @@ fn smallest(
 }
 
 /// Equal records are constant; floats that are on a grid are fixed; others try planes, records of several fields
-/// are coded by field, everything else tries zstd, and opaque bytes as the floats that they look like; what doesn't get smaller
-/// stays raw. At level max floats try ranges first, and planes only where these are not smaller
+/// are coded by field, everything else tries zstd, opaque bytes as the floats that they look like, too, and words as the small integers
+/// that are packed into them; what doesn't get smaller stays raw. At level max floats try ranges first, and planes only where these are not smaller
 /// than the records, or the block is small; other records of one byte try bytes too, integers at level default where
 /// a sample says so. Returns where the block's payload starts in `payload`.
 fn dense(
@@ -358,6 +364,16 @@ fn dense(
             if as_floats.len() < payload.len().min(PREAMBLE + data.len()) {
                 *payload = as_floats;
                 return Ok((Coding::Guess, 0));
+            }
+        }
+        let len = payload.len().min(PREAMBLE + data.len());
+        if layout.is_word() && packed::suits(hints.row, data, len) {
+            let mut as_packed = Vec::new();
+            begin(records, &mut as_packed);
+            let is_smaller = packed::encode(hints.row, data, &mut as_packed).is_some();
+            if is_smaller && as_packed.len() < len {
+                *payload = as_packed;
+                return Ok((Coding::Packed, 0));
             }
         }
         if payload.len() < PREAMBLE + data.len() {
@@ -509,6 +525,8 @@ fn decode(
             Some(floats) => palette::decode(floats, preamble, body, out),
             None => Err(Error::corrupt("a palette of records that are not floats")),
         },
+        Coding::Packed if layout.is_word() => packed::decode(preamble, body, out),
+        Coding::Packed => Err(Error::corrupt("packed integers in records that are no words")),
         Coding::Difference | Coding::Steps => {
             let floats = layout.floats().filter(|floats| base::takes(*floats));
             let floats =

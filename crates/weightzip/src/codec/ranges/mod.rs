@@ -11,6 +11,7 @@ pub(super) mod difference;
 mod encode;
 mod estimate;
 mod header;
+pub(super) mod packed;
 mod scales;
 mod shares;
 mod symbols;

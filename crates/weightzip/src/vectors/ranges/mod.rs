@@ -1,9 +1,10 @@
-//! Range blocks, and range-coded bytes, that every decoder must restore or refuse.
+//! Range blocks, range-coded bytes, and packed integers, that every decoder must restore or refuse.
 
 mod blocks;
 pub(super) mod bytes;
 mod error;
 mod ok;
+pub(super) mod packed;
 mod payload;
 
 pub(super) use error::vectors as errors;
