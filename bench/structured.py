@@ -1,8 +1,8 @@
 """Weights with a structure that their dtype doesn't tell of: made from MiniLM's matrices.
 
-    python bench/structured.py FOLDER
+    python bench/structured.py FOLDER [NAME...]
 
-writes the files, and prints what `wz` makes of each beside zstd -3 of byte groups.
+writes the files, or those of these names, and prints what `wz` makes of each beside zstd -3 of byte groups.
 needs: numpy, safetensors, ml_dtypes, zstandard; the `wz` program (WZ says where)
 """
 
@@ -27,7 +27,8 @@ def main() -> None:
     tensors = safetensors.numpy.load(minilm.read_model())
     matrices = {k: t for k, t in tensors.items() if t.ndim == 2 and min(t.shape) >= 128}
     print("| file | default | max | zstd -3 of byte groups |\n| --- | ---: | ---: | ---: |")
-    for name, make in MAKERS.items():
+    for name in sys.argv[2:] or MAKERS:
+        make = MAKERS[name]
         path = folder / f"{name}.safetensors"
         made = make(matrices)
         safetensors.numpy.save_file(made, path)
@@ -35,9 +36,11 @@ def main() -> None:
         sizes.append(sum(grouped(tensor) for tensor in made.values()))
         shares = (f"{100 * size / path.stat().st_size:.2f}" for size in sizes)
         print(f"| {name} | {' | '.join(shares)} |", flush=True)
-    made = list(MAKERS["gptq_int32"](matrices).values())
-    ideal, size = sum(map(order0, made)), sum(tensor.nbytes for tensor in made)
-    print(f"\n4-bit integers of gptq_int32, by how often each occurs in a matrix: {100 * ideal / size:.2f} %")
+    print()
+    for name in ("gptq_int32", "gptq_zeros_int32", "awq_int32"):
+        made = list(MAKERS[name](matrices).values())
+        ideal, size = sum(map(order0, made)), sum(tensor.nbytes for tensor in made)
+        print(f"4-bit integers of {name}, by how often each occurs in a matrix: {100 * ideal / size:.2f} %")
 
 
 def order0(tensor: np.ndarray) -> float:
@@ -119,14 +122,47 @@ def some_rows(tensor):
     return np.where(rows[:, None], tensor, 0).astype(np.float32)
 
 
-def packed(tensor):
+def gptq(tensor):
     """GPTQ's layout: eight 4-bit integers of a column in an int32, a scale for 128 rows of a column."""
-    columns = tensor.shape[1] // 128 * 128
-    groups = tensor[:, :columns].reshape(len(tensor), -1, 128)
+    groups = grouped_by(tensor, 128)
     scale = np.abs(groups).max(2, keepdims=True) / 7
-    codes = (np.clip(np.rint(groups / scale), -8, 7).reshape(len(tensor), columns) + 8).T.astype(np.uint32)
-    codes = codes.reshape(columns // 8, 8, len(tensor))
-    return sum(codes[:, i] << (4 * i) for i in range(8)).astype(np.uint32).view(np.int32)
+    return down(np.clip(np.rint(groups / scale), -8, 7) + 8)
+
+
+def gptq_with_zeros(tensor):
+    """The same with a zero point for each scale."""
+    return down(with_zeros(tensor, 128))
+
+
+def awq(tensor):
+    """AWQ's layout: eight 4-bit integers of a row in an int32, a scale and a zero point for 128 rows of a column."""
+    codes = with_zeros(tensor, 128)
+    codes = codes.reshape(len(tensor), -1).T[:, : len(tensor) // 8 * 8].astype(np.uint32)
+    codes = codes.reshape(len(codes), -1, 8)[:, :, [0, 2, 4, 6, 1, 3, 5, 7]]
+    return words(codes, 2)
+
+
+def grouped_by(tensor, size: int):
+    columns = tensor.shape[1] // size * size
+    return tensor[:, :columns].reshape(len(tensor), -1, size)
+
+
+def with_zeros(tensor, size: int):
+    """Integers from 0 to 15, so that those of a group reach from its least to its greatest weight, or zero."""
+    groups = grouped_by(tensor, size)
+    least = np.minimum(groups.min(2, keepdims=True), 0)
+    scale = np.maximum(np.maximum(groups.max(2, keepdims=True), 0) - least, np.float32(1e-9)) / 15
+    return np.clip(np.rint(groups / scale) + np.rint(-least / scale), 0, 15)
+
+
+def down(codes):
+    """Words of eight integers of a column of the transposed matrix."""
+    codes = codes.reshape(len(codes), -1).T.astype(np.uint32)
+    return words(codes.reshape(-1, 8, codes.shape[1]), 1)
+
+
+def words(codes, axis: int):
+    return sum(codes.take(i, axis) << (4 * i) for i in range(8)).astype(np.uint32).view(np.int32)
 
 
 def mask(share: float):
@@ -160,7 +196,9 @@ MAKERS = {
     "mask50": mask(0.5),
     "mask5": mask(0.05),
     "tied_bf16": tied,
-    "gptq_int32": each(packed),
+    "gptq_int32": each(gptq),
+    "gptq_zeros_int32": each(gptq_with_zeros),
+    "awq_int32": each(awq),
 }
 
 if __name__ == "__main__":
