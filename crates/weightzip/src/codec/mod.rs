@@ -40,6 +40,7 @@ use crate::record::RecordLayout;
 use guess::Guess;
 use ranges::bytes::Keys;
 use ranges::packed;
+use std::ops::Range;
 use weightzip_kernels::field::Float;
 use weightzip_kernels::level::level;
 use weightzip_kernels::xxh3::{Running, xxh3_64};
@@ -402,6 +403,29 @@ pub(crate) fn cost(
         Some(columns) => columns.cost(hints, layout.bytes().into(), data),
         None => Ok(encode_block(layout, None, hints, data, room)?.payload.len()),
     }
+}
+
+/// The records of each row that say what integers packed into words take, if a block has so many rows of these.
+pub(crate) fn packed_columns(
+    layout: &RecordLayout,
+    row: usize,
+    rows: usize,
+) -> Option<Range<usize>> {
+    (layout.is_word() && row >= packed::LEAST_ROW).then(|| packed::columns(row, rows))
+}
+
+/// Bytes that those records take, nearly, as their share of a block; `None` if they don't look like such integers.
+pub(crate) fn packed_cost(
+    layout: &RecordLayout,
+    level: Level,
+    row: usize,
+    sampled: usize,
+    data: &[u8],
+    room: &mut Vec<u8>,
+) -> Result<Option<usize>> {
+    let other = cost(layout, level, data, room)?.min(data.len());
+    let suits = packed::suits(sampled, data, other);
+    Ok(suits.then(|| packed::cost(row, sampled, data)).filter(|packed| *packed < other))
 }
 
 /// Bytes of a block in which what planes save in their header can't tell.

@@ -30,6 +30,9 @@ const OPAQUE_RUN: u64 = 4 << 10;
 const FIELDS_RUN: u64 = 4 << 10;
 /// Bytes of a piece at least, if there are up to 256 symbols and nothing else: fewer don't say how often each occurs.
 const BYTES_PIECE: u64 = 2 << 10;
+/// Bytes of a word, and of a block's columns that say what integers packed into words take, about.
+const WORD: u64 = 4;
+const COLUMNS: u64 = 32 << 10;
 /// Pieces of a block of which many are looked at, at most and at least.
 const MANY: u64 = 16;
 const FEW: u64 = 2;
@@ -98,6 +101,8 @@ fn block_bytes(segment: &Segment) -> u64 {
 /// The segments of one record layout, wherever they are.
 struct Group {
     layout: RecordLayout,
+    /// Records of the rows that blocks have, if that may matter; else 0.
+    row: usize,
     /// By size: those of like tensors are neighbours then.
     parts: Vec<Part>,
     bytes: u64,
@@ -118,12 +123,14 @@ fn groups(segments: &[Segment], repeats: &HashSet<usize>) -> Vec<Group> {
         if bytes == 0 || repeats.contains(&number) {
             continue;
         }
-        match groups.iter_mut().find(|group| group.layout == *layout) {
+        let row = segment.hints().row;
+        let row = if codec::packed_columns(layout, row, 1).is_some() { row } else { 0 };
+        match groups.iter_mut().find(|group| group.layout == *layout && group.row == row) {
             Some(group) => {
                 group.parts.push(part);
                 group.bytes += bytes;
             }
-            None => groups.push(Group { layout: layout.clone(), parts: vec![part], bytes }),
+            None => groups.push(Group { layout: layout.clone(), row, parts: vec![part], bytes }),
         }
     }
     groups.iter_mut().for_each(|group| group.parts.sort_by_key(Part::bytes));
@@ -162,6 +169,11 @@ impl Group {
             }
             Some(parts.peek()?.block(at - before))
         })
+    }
+
+    /// Bytes of a row.
+    fn row_bytes(&self) -> u64 {
+        self.row as u64 * u64::from(self.layout.bytes())
     }
 
     /// Bytes of a run: whole records.
@@ -227,11 +239,14 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
         if group.bytes <= budget {
             let whole = |block| {
                 let data = self.sample(block, run, u64::MAX, 1)?;
-                let hints = Hints { level: self.level, row: 0 };
+                let hints = Hints { level: self.level, row: group.row };
                 let block = encode_block(layout, None, hints, &data, &mut self.payload)?;
                 Ok(block.payload.len() as u64)
             };
             return group.blocks().map(whole).sum();
+        }
+        if let Some(bytes) = self.packed(group, budget)? {
+            return Ok(bytes);
         }
         let (for_pieces, for_wholes) = (budget * 2 / 3, budget / 3);
         let runs = group.runs(for_pieces);
@@ -249,6 +264,43 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
         }
         let rate = (pieces.get() - too_much.get()).max(0);
         Ok(u64::try_from((Rate::from(group.bytes) * rate) >> 32).unwrap_or(u64::MAX))
+    }
+
+    /// Bytes that words take in which smaller integers are packed, from columns of some blocks; `None` if they look like no such.
+    fn packed(&mut self, group: &Group, budget: u64) -> Result<Option<u64>> {
+        let (layout, row, before) = (&group.layout, group.row, self.read);
+        let mut rates = Mean::default();
+        for block in group.spread((budget / COLUMNS).max(1)) {
+            let rows = usize::try_from((block.end - block.start) / group.row_bytes().max(1));
+            let rows = rows.unwrap_or(usize::MAX);
+            let Some(columns) = codec::packed_columns(layout, row, rows) else { return Ok(None) };
+            let data = self.columns(&block, group.row_bytes(), &columns)?;
+            let sampled = columns.len();
+            let room = &mut self.payload;
+            let Some(bytes) = codec::packed_cost(layout, self.level, row, sampled, &data, room)?
+            else {
+                return Ok(None);
+            };
+            rates.add(rate(bytes as u64, data.len() as u64));
+            if self.read - before + data.len() as u64 > budget {
+                break;
+            }
+        }
+        Ok(u64::try_from((Rate::from(group.bytes) * rates.get()) >> 32).ok())
+    }
+
+    /// Some columns of a block's whole rows, which have so many bytes.
+    fn columns(&mut self, block: &Range<u64>, row: u64, columns: &Range<usize>) -> Result<Vec<u8>> {
+        let (mut data, mut part, mut start) = (Vec::new(), Vec::new(), block.start);
+        let bytes = |columns: usize| columns as u64 * WORD;
+        while start + row <= block.end {
+            let range = start + bytes(columns.start)..start + bytes(columns.end);
+            read(self.source, &range, &mut part)?;
+            data.append(&mut part);
+            start += row;
+        }
+        self.read += data.len() as u64;
+        Ok(data)
     }
 
     /// What pieces by themselves take more than they do in their block of so many bytes. Of that only a sample is
@@ -330,9 +382,40 @@ mod tests {
         [&(header.len() as u64).to_le_bytes(), header.as_slice(), &data].concat()
     }
 
+    /// A safetensors file of integers of four bits, eight to a word: groups of 16 rows and channels differ in how large theirs are.
+    fn packed(rows: usize, row: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut below = move |n: u32| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u32::from_be_bytes([0, state.to_be_bytes()[0], state.to_be_bytes()[1], 0]) % (n << 8)
+                >> 8
+        };
+        let channels: Vec<u32> = (0..8 * rows).map(|_| 1 + below(3)).collect();
+        let mut groups: Vec<u32> = Vec::new();
+        let mut data = Vec::new();
+        for i in 0..rows {
+            if i % 16 == 0 {
+                groups = (0..row).map(|_| 1 + below(3)).collect();
+            }
+            for group in &groups {
+                let mut integer = |place: usize| {
+                    let spread = channels[8 * i + place] + group;
+                    8 - spread + below(spread + 1) + below(spread + 1)
+                };
+                let word: u32 = (0..8).map(|place| integer(place) << (4 * place)).sum();
+                data.extend(word.to_le_bytes());
+            }
+        }
+        let shape = [rows, row];
+        let entry = serde_json::json!({"t": {"dtype": "I32", "shape": shape, "data_offsets": [0, data.len()]}});
+        let header = serde_json::to_vec(&entry).unwrap();
+        [&(header.len() as u64).to_le_bytes(), header.as_slice(), &data].concat()
+    }
+
     #[test]
     fn estimates_come_near_and_read_little() {
         let files = [
+            (packed(512, 1024), 0.15, 0.003),
             (model(84, 160 << 10), 0.02, 0.003),
             // Of few tensors, few blocks tell what a block takes.
             (model(8, 40 << 10), 0.5, 0.01),

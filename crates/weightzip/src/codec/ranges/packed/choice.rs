@@ -6,6 +6,7 @@ use crate::codec::log2::entropy;
 use crate::codec::ranges::header::width;
 use crate::codec::ranges::shares::CODE_BITS;
 use crate::codec::ranges::{buckets, symbols};
+use std::ops::Range;
 use weightzip_kernels::level::Level;
 
 /// Words of a sample, about.
@@ -51,6 +52,13 @@ pub(in crate::codec) fn suits(row: usize, data: &[u8], len: usize) -> bool {
     bits < all - all / 64 && bits - bits / 16 < len
 }
 
+/// The words of a row that are looked at, if a block has so many.
+pub(in crate::codec) fn columns(row: usize, rows: usize) -> Range<usize> {
+    let sampled = (SAMPLE / rows.max(1)).clamp(LEAST_ROW, row);
+    let first = (row - sampled) / 2;
+    first..first + sampled
+}
+
 /// How a block is seen, and which bits of its channels' codes are worth it.
 #[derive(Clone, Copy)]
 pub(super) struct Choice {
@@ -61,19 +69,28 @@ pub(super) struct Choice {
 impl Choice {
     /// What takes the least.
     pub(super) fn of(level: Level, row: usize, data: &[u8], lanes: &mut Lanes) -> Self {
-        let rows = data.len().div_ceil(WORD * row);
-        let sampled = (SAMPLE / rows.max(1)).clamp(LEAST_ROW, row);
-        let first = (row - sampled) / 2 * WORD;
-        let mut sample = Vec::with_capacity(rows * WORD * sampled);
+        let columns = columns(row, data.len().div_ceil(WORD * row));
+        let mut sample = Vec::with_capacity(data.len() / row * columns.len());
         for row in data.chunks_exact(WORD * row) {
-            sample.extend_from_slice(&row[first..][..WORD * sampled]);
+            sample.extend_from_slice(&row[WORD * columns.start..WORD * columns.end]);
         }
-        let (centre, prior) = around(&integers(&sample));
+        let found = Self::of_sample(level, row, (&sample, columns.len()), lanes);
+        Self { form: Form { row, ..found.form }, ..found }
+    }
+
+    /// What takes the least, by some words of each row.
+    pub(super) fn of_sample(
+        level: Level,
+        row: usize,
+        (sample, sampled): (&[u8], usize),
+        lanes: &mut Lanes,
+    ) -> Self {
+        let (centre, prior) = around(&integers(sample));
         let form =
             Form { row: sampled, across: false, leans: false, group: GROUPS[0], centre, prior };
         let mut best = (u64::MAX, Self { form, bits: 0 });
         let mut consider = |choice: Self| {
-            let cost = choice.cost(level, row, &sample, lanes);
+            let cost = choice.cost(level, row, sample, lanes, entropy);
             if cost < best.0 {
                 best = (cost, choice);
             }
@@ -92,11 +109,19 @@ impl Choice {
         if found.bits >= MIRRORED {
             found = consider(Self { bits: MIRRORED - 1, ..found });
         }
-        Self { form: Form { row, ..found.form }, ..found }
+        found
     }
 
-    /// Bits that the symbols of a sample take, and its share of the codes of channels, where a bit counts 256.
-    fn cost(&self, level: Level, row: usize, sample: &[u8], lanes: &mut Lanes) -> u64 {
+    /// Bits that the symbols of a sample take, by what those of a table do, and its share of the codes of channels, where a
+    /// bit counts 256.
+    pub(super) fn cost(
+        &self,
+        level: Level,
+        row: usize,
+        sample: &[u8],
+        lanes: &mut Lanes,
+        of_table: impl Fn(&[u32]) -> u64,
+    ) -> u64 {
         let (codes, mut by_key) = (self.codes(sample), [[0; SYMBOLS]; 256]);
         lanes.spread(level, &self.form, &codes, sample, |keys, symbols| {
             count(&mut by_key, keys, symbols)
@@ -104,7 +129,7 @@ impl Choice {
         let bounds = buckets::bounds(&by_key, SYMBOLS, TABLES);
         let tables = buckets::count(&bounds);
         let of_symbols: u64 =
-            buckets::counts(&bounds, &by_key).iter().map(|counts| entropy(counts)).sum();
+            buckets::counts(&bounds, &by_key).iter().map(|counts| of_table(counts)).sum();
         let of_tables = (tables * SYMBOLS) as u64 * u64::from(CODE_BITS);
         let of_codes = codes.len() as u64 * u64::from(width(&codes));
         of_symbols + ((of_tables + of_codes) * self.form.row as u64 / row as u64) * 256

@@ -7,13 +7,14 @@ mod planes;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::codec) use choice::suits;
+pub(in crate::codec) use choice::{columns, suits};
 
 use super::buckets::{self, Bounds};
 use super::decode::EIGHT_OF_THREAD;
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
 use super::{CARRIED, bad, carried, room, states_with, symbols};
+use crate::codec::log2::cross_entropy;
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
 use choice::{ByKey, Choice, count};
@@ -25,7 +26,7 @@ use weightzip_kernels::rans::{self, SLOTS, Shares, Tables};
 use weightzip_kernels::strip::{ALIGN, plane_len};
 
 /// The shortest row, in words: groups of symbols don't go beyond rows.
-const LEAST_ROW: usize = 32;
+pub(in crate::codec) const LEAST_ROW: usize = 32;
 
 /// Most channels of a group: more would not fit what lanes count.
 const MAX_GROUP: u16 = 1024;
@@ -63,6 +64,25 @@ thread_local! {
         words: Vec::new(),
         shares: Shares::new(Tables::Eight),
     });
+}
+
+/// Bytes that words take, nearly, which are so many of each row of `row`: their share of what the block does.
+pub(in crate::codec) fn cost(row: usize, sampled: usize, sample: &[u8]) -> usize {
+    /// What a code that fits a channel's sample takes off of that alone, where a bit is 256.
+    const HALF_A_NAT: u64 = 185;
+    let level = weightzip_kernels::level();
+    let coded = |counts: &[u32]| {
+        let codes: Vec<u8> = shares::codes(counts).collect();
+        cross_entropy(counts, &shares::shares(&codes))
+    };
+    let bits = SCRATCH.with_borrow_mut(|scratch| {
+        let lanes = &mut scratch.lanes;
+        let choice = Choice::of_sample(level, row, (sample, sampled), lanes);
+        let too_little = choice.codes(sample).len() as u64 * HALF_A_NAT;
+        let unseen = too_little * (row - sampled) as u64 / row as u64;
+        choice.cost(level, row, sample, lanes, coded) + unseen
+    });
+    usize::try_from(bits >> 11).unwrap_or(usize::MAX)
 }
 
 /// Appends the coded words to a payload that has its preamble; `None` if they wouldn't get smaller.
