@@ -387,8 +387,8 @@ mod tests {
         let mut state = 1u64;
         let mut below = move |n: u32| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            u32::from_be_bytes([0, state.to_be_bytes()[0], state.to_be_bytes()[1], 0]) % (n << 8)
-                >> 8
+            let [a, b, ..] = state.to_be_bytes();
+            (u32::from(u16::from_be_bytes([a, b])) * n) >> 16
         };
         let channels: Vec<u32> = (0..8 * rows).map(|_| 1 + below(3)).collect();
         let mut groups: Vec<u32> = Vec::new();
