@@ -46,8 +46,8 @@ pub(super) fn rebases(bases: &mut Bases, goes: &[bool], max_depth: usize) -> Reb
             changed[step] = vec![base];
             no_deeper(&changed, MAX_DEPTH) && no_deeper(&without(&changed, goes), max_depth)
         };
-        let stays = (0..step).rev().filter(|&base| !goes[base] && !needs(bases, base, step));
-        let base = stays.into_iter().find(|&base| fits(base));
+        let stays = |&base: &usize| !goes[base] && !needs(bases, base, step);
+        let base = (0..step).rev().filter(stays).find(|&base| fits(base));
         bases[step] = base.into_iter().collect();
         done.push((step, base));
     }

@@ -20,7 +20,7 @@ pub struct PruneOptions {
     /// Steps that go whatever else is said.
     pub remove: Vec<u64>,
     /// How many steps may be needed, one behind the other, to restore one that gets another base: at most
-    /// [`MAX_DEPTH`](super::MAX_DEPTH), 16 by default. With another base, or none, none needs more than that, and than before.
+    /// [`MAX_DEPTH`](super::MAX_DEPTH), 16 by default; or as many as before.
     pub max_depth: usize,
     /// Worker threads; 0 means one per core.
     pub threads: usize,
