@@ -20,8 +20,9 @@ const FEW: usize = 112;
 /// Lengths of runs that have a scale each, besides those of rows.
 const RUNS: [usize; 4] = [128, 64, 32, 16];
 
-/// Runs of a length that are tried before all are.
+/// Runs of a length that are tried before all are, and elements of each.
 const TRIED: usize = 4;
+const OF_EACH: usize = 2048;
 
 /// Whether a sample of floats has so few values that it may be worth to look for a palette.
 pub(in crate::codec) fn suits(float: Float, data: &[u8]) -> bool {
@@ -120,7 +121,7 @@ fn scaled(float: Float, row: usize, elements: &[u32]) -> Option<Palette> {
         let all = elements.len().div_ceil(run);
         let tried: Vec<_> = (0..TRIED)
             .filter_map(|i| elements.chunks(run).nth(all * i / TRIED))
-            .map(|run| magnitudes(float, run))
+            .map(|run| magnitudes(float, &run[..run.len().min(OF_EACH)]))
             .filter(|run| !run.is_empty())
             .collect();
         [Codes::Integers, Codes::Floats2, Codes::Floats3].into_iter().find_map(|codes| {
