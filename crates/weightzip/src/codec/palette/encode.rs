@@ -119,8 +119,9 @@ fn scaled(float: Float, row: usize, elements: &[u32]) -> Option<Palette> {
     let short = RUNS.into_iter().filter(|run| *run < row && row.is_multiple_of(*run));
     std::iter::once(row).chain(short).find_map(|run| {
         let all = elements.len().div_ceil(run);
-        let tried: Vec<_> = (0..TRIED)
-            .filter_map(|i| elements.chunks(run).nth(all * i / TRIED))
+        let count = all.min(TRIED);
+        let tried: Vec<_> = (0..count)
+            .filter_map(|i| elements.chunks(run).nth(all * i / count))
             .map(|run| magnitudes(float, &run[..run.len().min(OF_EACH)]))
             .filter(|run| !run.is_empty())
             .collect();
