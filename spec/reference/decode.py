@@ -1462,11 +1462,11 @@ def ranks_of_symbols(
 def decode_bytes(block: Block, _contexts: Contexts) -> bytes:
     """Records of one byte as symbols of one table."""
     require(block.layout.length == 1, block.body.offset, "bytes of larger records")
-    return decode_with_keys(block, None)
+    return decode_with_keys(block, None, set())
 
 
-def decode_with_keys(block: Block, keys: list[int] | None) -> bytes:
-    """Bytes as symbols, whose tables their keys choose."""
+def decode_with_keys(block: Block, keys: list[int] | None, known: set[int]) -> bytes:
+    """Bytes as symbols, whose tables their keys choose; known ones are of a table of rank 1 alone."""
     parameters, body = block.parameters, block.body
     base, last, width, more = (parameters.uint(1) for _ in range(4))
     escape_count = parameters.uint(4)
@@ -1474,7 +1474,8 @@ def decode_with_keys(block: Block, keys: list[int] | None) -> bytes:
     carried = min(CARRIED_PER_LANE * LANES, block.records)
     coded = block.records - carried
     require(width <= MAX_ESCAPE_WIDTH, body.offset, "escape codes too wide")
-    require(more <= (7 if keys else 0), body.offset, "more tables than keys can choose")
+    most = (6 if known else 7) if keys else 0
+    require(more <= most, body.offset, "more tables than keys can choose")
     require(escape_count <= coded, body.start, "more codes than symbols")
     bounds = [body.uint(1) for _ in range(more)]
     require(bounds == sorted(bounds), body.offset, "bounds that descend")
@@ -1486,7 +1487,8 @@ def decode_with_keys(block: Block, keys: list[int] | None) -> bytes:
     states = [body.uint(4) for _ in range(LANES)]
     escapes = read_codes(body, escape_count, width)
     numbers = [sum(bound <= key for bound in bounds) for key in keys or [0] * coded]
-    symbols = decode_symbols(body, numbers[:coded], tables, states)
+    numbers = [len(tables) if at in known else number for at, number in enumerate(numbers[:coded])]
+    symbols = decode_symbols(body, numbers, [*tables, slots_of([0, SLOTS])], states)
     require(symbols.count(ESCAPE) == escape_count, body.offset, "other escapes than stated")
     codes = iter(escapes)
     ranks = (next(codes) if symbol == ESCAPE else symbol for symbol in symbols)
@@ -1821,7 +1823,8 @@ def decode_inner(
 
 # --- Codings: Fields ---
 
-SYMBOLS = 1
+SYMBOLS, PEAK, SECOND_PEAK = 1, 2, 4
+LARGEST_GROUP = 64
 MIDDLE_KEY, LAST_KEY = 64, 254
 
 
@@ -1870,17 +1873,21 @@ def decode_fields(block: Block, _contexts: Contexts) -> bytes:
     tiled = all(field.first_bit == end for field, end in zip(fields, ends)) and all(e % 8 == 0 for e in ends)
     require(len(fields) > 1 and tiled, body.start, "fields of records that have one, or not whole bytes")
     require(ends[-1] == 8 * block.layout.length, body.start, "fields that don't fill their records")
-    flags = parameters.uint(1)
-    parameters.zeros(3)
+    flags, group = parameters.uint(1), parameters.uint(1)
+    parameters.zeros(2)
     row = parameters.uint(4)
-    parameters.zeros(4)
-    require(flags <= SYMBOLS, body.start, "unknown flags")
+    peaks = [(parameters.uint(1), parameters.uint(1)) for _ in range(2)]
+    count = {0: 0, SYMBOLS: 0, SYMBOLS | PEAK: 1, SYMBOLS | PEAK | SECOND_PEAK: 2}.get(flags)
+    require(count is not None, body.start, "unknown flags")
+    require(not any(sum(peaks[count:], ())), body.start, "symbols of no peak")
     numbers = numbers_of(fields) if flags else None
     require(not flags or numbers is not None, body.start, "symbols of fields that have none")
+    fits = numbers is not None and 0 < group <= LARGEST_GROUP and fields[numbers.low].count % group == 0
+    require(fits if count else group == 0, body.start, "peaks of impossible groups")
     entries = []
-    for _ in fields:
+    for _ in range(len(fields) + count):
         entries.append(tuple(body.uint(size) for size in (4, 1, 1, 2)))
-    columns, symbols = [b""] * len(fields), b""
+    columns, symbols, places = [b""] * len(fields), b"", []
     for at, entry in enumerate(entries):
         length, coding, how, offset = entry
         if numbers and at == numbers.upper:
@@ -1890,14 +1897,18 @@ def decode_fields(block: Block, _contexts: Contexts) -> bytes:
         used = body.offset - body.start
         body.zeros(padded(used) - used)
         payload = body.take(length)
-        if numbers and at == numbers.low:
+        if at >= len(fields):
+            groups = block.records * fields[numbers.low].count // group
+            places.append(places_of(coding, how, payload, groups, group, block))
+        elif numbers and at == numbers.low:
             require((coding, how) == (BYTES, 0), body.start, "symbols of another coding")
             symbols = payload
         else:
             base = base_of_column(at, offset, how == 3, columns, block) if how else None
             columns[at] = decode_column(coding, payload, fields[at], block, base)
     if numbers:
-        unpack_symbols(symbols, numbers, row, columns, block)
+        known = known_symbols(peaks, places, group)
+        unpack_symbols(symbols, known, numbers, row, columns, block)
     records = range(block.records)
     return b"".join(
         column[record * field.length : (record + 1) * field.length]
@@ -1923,6 +1934,26 @@ def base_of_column(at: int, offset: int, negative: bool, columns: list[bytes], b
     return base
 
 
+def places_of(coding: int, how: int, payload: bytes, groups: int, group: int, block: Block) -> bytes:
+    """Where the peak of each group is."""
+    require(how == 0 and coding != FIELDS and coding not in NEED_BASE, block.body.start, "places of another coding")
+    layout = RecordLayout(1, "little", [Field(0, 1, 8, OPAQUE_ROLE, 0, 0)])
+    places = decode_inner(coding, payload, layout, block, None, of_bytes=True)
+    require(len(places) == groups, block.body.start, "another number of places")
+    require(max(places, default=0) <= 2 * group, block.body.start, "a peak that is in no place")
+    return places
+
+
+def known_symbols(peaks: list[tuple[int, int]], places: list[bytes], group: int) -> dict[int, int]:
+    """The symbols of peaks, by where they are."""
+    known = {}
+    for peak, of_peak in zip(peaks, places):
+        for number, place in enumerate(of_peak):
+            if place < 2 * group:
+                known[number * group + place % group] = peak[place // group]
+    return known
+
+
 def decode_column(coding: int, payload: bytes, field: Field, block: Block, base: bytes | None) -> bytes:
     fits = coding != FIELDS and (coding in NEED_BASE) == (base is not None)
     require(fits, block.body.start, "a column of a coding that it can't have")
@@ -1941,7 +1972,12 @@ def decode_column(coding: int, payload: bytes, field: Field, block: Block, base:
 
 
 def unpack_symbols(
-    payload: bytes, numbers: Numbers, row: int, columns: list[bytes], block: Block
+    payload: bytes,
+    known: dict[int, int],
+    numbers: Numbers,
+    row: int,
+    columns: list[bytes],
+    block: Block,
 ) -> None:
     """Turns symbols into the columns of the small numbers and their upper bits."""
     fields, at = block.layout.fields, block.body.start
@@ -1952,7 +1988,9 @@ def unpack_symbols(
     keys = keys_of(numbers, row, columns, block.layout)
     keys_each = [key for key in keys for _ in range(count // len(keys))] if keys else None
     inner = Block(count, block.layout, Reader(payload[4:PREAMBLE_LENGTH]), Reader(payload[PREAMBLE_LENGTH:]))
-    symbols = decode_with_keys(inner, keys_each)
+    symbols = bytearray(decode_with_keys(inner, keys_each, set(known)))
+    for at, symbol in known.items():
+        symbols[at] = symbol
     inner.parameters.finish()
     inner.body.finish()
     width = low.bits

@@ -2,9 +2,13 @@
 
 /// Bits that symbols take which occur so often, where a bit counts 256.
 pub(super) fn entropy(counts: &[u32]) -> u64 {
-    let n_log_n = |n: u32| u64::from(n) * log2(n);
     let all = n_log_n(counts.iter().sum());
     all.saturating_sub(counts.iter().map(|&n| n_log_n(n)).sum())
+}
+
+/// What entropies are made of: that of all, less those of each.
+pub(super) fn n_log_n(n: u32) -> u64 {
+    u64::from(n) * log2(n)
 }
 
 /// The same if a coder takes these shares for how often they occur; what has none costs nothing.

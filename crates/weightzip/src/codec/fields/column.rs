@@ -49,6 +49,11 @@ impl Column {
         Self { start: usize::from(field.bit_offset / 8), bytes, layout }
     }
 
+    /// Bytes that are no field of the records.
+    pub(super) fn of_bytes() -> Self {
+        Self { start: 0, bytes: 1, layout: RecordLayout::opaque() }
+    }
+
     /// Codes its bytes of all records; `like` is the first column of such floats, if that is another.
     pub(super) fn encode<'a>(
         &self,

@@ -1,10 +1,12 @@
 //! Coding `fields` (spec: "Fields"): records of several fields, such as the blocks of quantised weights
 //! in GGUF files. Each field of all records is a column, coded as records of one number are; small
-//! numbers are symbols at level max, whose tables the scales beside them choose.
+//! numbers are symbols at level max, whose tables the scales beside them choose, and of which those that were scaled to
+//! the ends of their range are told by where they are.
 
 mod beside;
 mod column;
 mod numbers;
+mod peaks;
 
 use super::ranges::bytes;
 use super::{Coding, Hints, PREAMBLE, begin, records_of, take};
@@ -14,6 +16,7 @@ use crate::record::{ByteOrder, RecordLayout};
 use beside::Beside;
 use column::{Coded, Column};
 use numbers::Numbers;
+use peaks::{Peaks, Places};
 use std::cell::RefCell;
 use weightzip_kernels::strip::ALIGN;
 
@@ -22,6 +25,13 @@ const ENTRY: usize = 8;
 
 /// Flag: small numbers are symbols, not columns.
 const SYMBOLS: u8 = 1;
+
+/// Small numbers as symbols.
+#[derive(Clone, Copy)]
+struct Symbols<'a> {
+    numbers: &'a Numbers,
+    peaks: Option<Peaks>,
+}
 
 /// A record's fields, as columns.
 pub(super) struct Columns {
@@ -38,6 +48,7 @@ struct Scratch {
     of_column: column::Scratch,
     symbols: Vec<u8>,
     keys: numbers::Keys,
+    places: Places,
     /// The payload of the symbols.
     coded: Vec<u8>,
 }
@@ -56,6 +67,19 @@ impl Scratch {
 }
 
 impl Coded<'_> {
+    /// Decodes small numbers.
+    fn decode_symbols(&self, keys: bytes::Keys<'_>, out: &mut [u8]) -> Result<()> {
+        if self.coding != Coding::Bytes || self.beside.is_some() {
+            return Err(bad("has symbols of another coding"));
+        }
+        if records_of(self.payload)? as usize != out.len() {
+            return Err(bad("has another number of symbols"));
+        }
+        let parts = self.payload.split_first_chunk();
+        let (preamble, body) = parts.ok_or_else(|| bad("has no symbols"))?;
+        bytes::decode(preamble, keys, body, out)
+    }
+
     fn entry(&self) -> [u8; ENTRY] {
         let [l0, l1, l2, l3] = u32::try_from(self.payload.len()).unwrap_or(u32::MAX).to_le_bytes();
         let [how, o0, o1] = self.beside.map_or([0; 3], Beside::to_wire);
@@ -109,48 +133,89 @@ impl Columns {
         self.gather(scratch, record, data);
         let numbers = self.numbers.as_ref().filter(|_| hints.level == Level::Max);
         let symbols = match numbers {
-            Some(numbers) if self.are_symbols(numbers, hints, scratch)? => Some(numbers),
-            _ => None,
+            Some(numbers) => self.as_symbols(numbers, hints, scratch)?,
+            None => None,
         };
+        let peaks = symbols.and_then(|symbols| symbols.peaks);
         let start = payload.len();
-        payload[start - PREAMBLE + 4] = if symbols.is_some() { SYMBOLS } else { 0 };
-        let row = u32::try_from(hints.row).unwrap_or(0);
-        payload[start - PREAMBLE + 8..][..4].copy_from_slice(&row.to_le_bytes());
-        payload.resize(start + self.fields.len() * ENTRY, 0);
-        let Scratch { columns, of_column, coded: as_symbols, .. } = scratch;
-        for (field, column) in self.fields.iter().enumerate() {
-            let coded = match symbols.filter(|numbers| numbers.has(field)) {
-                Some(numbers) if field == numbers.place() => {
-                    Coded { coding: Coding::Bytes, beside: None, payload: as_symbols }
-                }
-                Some(_) => continue,
-                None => {
-                    let like = self.like(field).map(|field| columns[field].as_slice());
-                    column.encode(hints, &columns[field], like, of_column)?
-                }
-            };
-            payload[start + field * ENTRY..][..ENTRY].copy_from_slice(&coded.entry());
+        let own = &mut payload[start - PREAMBLE + 4..];
+        own[0] = if symbols.is_some() { SYMBOLS } else { 0 };
+        own[4..8].copy_from_slice(&u32::try_from(hints.row).unwrap_or(0).to_le_bytes());
+        if let Some(peaks) = peaks {
+            peaks.to_wire(own);
+        }
+        payload.resize(start + (self.fields.len() + peaks::count(peaks)) * ENTRY, 0);
+        let mut put = |entry: usize, coded: &Coded<'_>| {
+            payload[start + entry * ENTRY..][..ENTRY].copy_from_slice(&coded.entry());
             payload.resize(payload.len().next_multiple_of(ALIGN), 0);
             payload.extend(coded.payload);
+        };
+        let Scratch { columns, of_column, coded: as_symbols, places, .. } = scratch;
+        for (field, column) in self.fields.iter().enumerate() {
+            match symbols.filter(|symbols| symbols.numbers.has(field)) {
+                Some(symbols) if field == symbols.numbers.place() => {
+                    let (coding, payload) = (Coding::Bytes, as_symbols.as_slice());
+                    put(field, &Coded { coding, beside: None, payload });
+                }
+                Some(_) => {}
+                None => {
+                    let like = self.like(field).map(|field| columns[field].as_slice());
+                    put(field, &column.encode(hints, &columns[field], like, of_column)?);
+                }
+            }
+        }
+        for (entry, places) in (self.fields.len()..).zip(places.of(peaks)) {
+            put(entry, &Column::of_bytes().encode(hints, places, None, of_column)?);
         }
         Ok(())
     }
 
-    /// Codes small numbers as symbols, and says whether they are smaller so than as columns.
-    fn are_symbols(&self, numbers: &Numbers, hints: Hints, scratch: &mut Scratch) -> Result<bool> {
-        let Scratch { columns, of_column, symbols, keys, coded } = scratch;
-        numbers.unpack(columns, symbols);
-        numbers.keys(hints.row, columns, keys);
+    /// Codes small numbers as symbols; `None` if they are smaller as columns.
+    fn as_symbols<'a>(
+        &self,
+        numbers: &'a Numbers,
+        hints: Hints,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Symbols<'a>>> {
+        let (peaks, [of_places, _]) = Self::peaks(numbers, hints, scratch)?;
+        let Scratch { columns, of_column, symbols, keys, places, coded } = scratch;
         begin(u32::try_from(symbols.len()).unwrap_or(u32::MAX), coded);
-        if bytes::encode(symbols, numbers.by(keys), coded).is_none() {
-            return Ok(false);
+        if bytes::encode(symbols, numbers.by(keys, places), coded).is_none() {
+            return Ok(None);
         }
         let mut as_columns = 0;
         let columns = self.fields.iter().zip(columns.iter()).enumerate();
         for (_, (field, column)) in columns.filter(|(field, _)| numbers.has(*field)) {
             as_columns += field.cost(hints, column, None, of_column)?;
         }
-        Ok(coded.len() < as_columns)
+        Ok((coded.len() + of_places < as_columns).then_some(Symbols { numbers, peaks }))
+    }
+
+    /// Makes symbols of small numbers, and finds their keys, and their peaks, if that makes them smaller; returns bytes
+    /// that peaks and symbols take, nearly.
+    fn peaks(
+        numbers: &Numbers,
+        hints: Hints,
+        scratch: &mut Scratch,
+    ) -> Result<(Option<Peaks>, [usize; 2])> {
+        let Scratch { columns, of_column, symbols, keys, places, .. } = scratch;
+        numbers.unpack(columns, symbols);
+        numbers.keys(hints.row, columns, keys);
+        places.find(None, symbols)?;
+        let alone = bytes::cost(symbols, numbers.by(keys, places));
+        let peaks = Peaks::of(numbers.count(), symbols);
+        if peaks.is_some() {
+            places.find(peaks, symbols)?;
+            let (rest, mut of_places) = (bytes::cost(symbols, numbers.by(keys, places)), 0);
+            for places in places.of(peaks) {
+                of_places += ENTRY + Column::of_bytes().cost(hints, places, None, of_column)?;
+            }
+            if of_places + rest < alone {
+                return Ok((peaks, [of_places, rest]));
+            }
+            places.find(None, symbols)?;
+        }
+        Ok((None, [0, alone]))
     }
 
     /// Bytes that records take, nearly, if they were part of a larger block of such records.
@@ -167,7 +232,7 @@ impl Columns {
     ) -> Result<usize> {
         self.gather(scratch, record, data);
         let numbers = self.numbers.as_ref().filter(|_| hints.level == Level::Max);
-        let Scratch { columns, of_column, symbols, keys, .. } = scratch;
+        let Scratch { columns, of_column, .. } = scratch;
         let (mut cost, mut apart) = (PREAMBLE + self.fields.len() * ENTRY, 0);
         for (field, column) in self.fields.iter().enumerate() {
             let like = self.like(field).map(|field| columns[field].as_slice());
@@ -178,9 +243,8 @@ impl Columns {
             }
         }
         let Some(numbers) = numbers else { return Ok(cost) };
-        numbers.unpack(columns, symbols);
-        numbers.keys(hints.row, columns, keys);
-        Ok(cost + apart.min(bytes::cost(symbols, numbers.by(keys))))
+        let (_, [of_places, of_symbols]) = Self::peaks(numbers, hints, scratch)?;
+        Ok(cost + apart.min(of_places + of_symbols))
     }
 
     /// Puts the columns of records in place of what is there.
@@ -209,66 +273,75 @@ impl Columns {
         mut body: &[u8],
         out: &mut [u8],
     ) -> Result<()> {
-        let [_, _, _, _, flags, 0, 0, 0, r0, r1, r2, r3, 0, 0, 0, 0] = *preamble else {
-            return Err(bad("has unknown bits in its preamble"));
-        };
-        let numbers = match flags {
-            0 => None,
-            SYMBOLS => {
-                let none = || bad("has symbols of fields that have none");
-                Some(self.numbers.as_ref().ok_or_else(none)?)
-            }
-            _ => return Err(bad("has unknown flags")),
-        };
+        let (symbols, row) = self.head(preamble)?;
+        let peaks = symbols.and_then(|symbols| symbols.peaks);
         let (whole, records) = (body.len(), out.len() / record);
-        let entries = take(&mut body, self.fields.len() * ENTRY)?;
+        let entries = take(&mut body, (self.fields.len() + peaks::count(peaks)) * ENTRY)?;
+        let (of_fields, of_places) = entries.split_at(self.fields.len() * ENTRY);
         scratch.make_room(&self.fields, records);
-        let Scratch { columns, of_column, symbols, keys, .. } = scratch;
-        let mut as_symbols = None;
-        for (field, entry) in entries.chunks_exact(ENTRY).enumerate() {
-            let [l0, l1, l2, l3, coding, how, o0, o1] = *entry else { continue };
-            let beside = Beside::from_wire([how, o0, o1])?;
-            let numbers = numbers.filter(|numbers| numbers.has(field));
-            if numbers.is_some_and(|numbers| field != numbers.place()) {
-                if entry != [0; ENTRY] {
-                    return Err(bad("has a column beside its symbols"));
-                }
-                continue;
-            }
+        let Scratch { columns, of_column, symbols: as_symbols, keys, places, .. } = scratch;
+        let mut get = |entry: &[u8]| {
+            let [l0, l1, l2, l3, coding, how, o0, o1] = *entry else { return Err(bad("is short")) };
             let used = whole - body.len();
             if take(&mut body, used.next_multiple_of(ALIGN) - used)?.iter().any(|&b| b != 0) {
                 return Err(bad("has unknown bits between its columns"));
             }
             let payload = take(&mut body, u32::from_le_bytes([l0, l1, l2, l3]) as usize)?;
-            match (numbers, Coding::from_wire_id(coding)?) {
-                (Some(_), Coding::Bytes) if beside.is_none() => as_symbols = Some(payload),
-                (Some(_), _) => return Err(bad("has symbols of another coding")),
-                (None, coding) => {
+            let beside = Beside::from_wire([how, o0, o1])?;
+            Ok(Coded { coding: Coding::from_wire_id(coding)?, beside, payload })
+        };
+        let mut of_symbols = None;
+        for (field, entry) in of_fields.chunks_exact(ENTRY).enumerate() {
+            match symbols.filter(|symbols| symbols.numbers.has(field)) {
+                Some(symbols) if field == symbols.numbers.place() => {
+                    of_symbols = Some((symbols, get(entry)?));
+                }
+                Some(_) if entry == [0; ENTRY] => {}
+                Some(_) => return Err(bad("has a column beside its symbols")),
+                None => {
                     let (before, rest) = columns.split_at_mut(field);
                     let like = self.like(field).map(|field| before[field].as_slice());
-                    let coded = Coded { coding, beside, payload };
-                    self.fields[field].decode(&coded, like, &mut rest[0], of_column)?;
+                    self.fields[field].decode(&get(entry)?, like, &mut rest[0], of_column)?;
                 }
             }
+        }
+        let count = symbols.map_or(0, |symbols| symbols.numbers.count() * records);
+        for (entry, places) in of_places.chunks_exact(ENTRY).zip(places.room(peaks, count)) {
+            Column::of_bytes().decode(&get(entry)?, None, places, of_column)?;
         }
         if !body.is_empty() {
             return Err(bad("goes on behind its columns"));
         }
-        if let Some((numbers, payload)) = numbers.zip(as_symbols) {
-            numbers.keys(u32::from_le_bytes([r0, r1, r2, r3]) as usize, columns, keys);
-            symbols.resize(numbers.count() * records, 0);
-            if records_of(payload)? as usize != symbols.len() {
-                return Err(bad("has another number of symbols"));
-            }
-            let (preamble, body) =
-                payload.split_first_chunk().ok_or_else(|| bad("has no symbols"))?;
-            bytes::decode(preamble, numbers.by(keys), body, symbols)?;
-            numbers.pack(symbols, columns)?;
+        if let Some((Symbols { numbers, peaks }, coded)) = of_symbols {
+            numbers.keys(row, columns, keys);
+            places.settle(peaks)?;
+            as_symbols.resize(count, 0);
+            coded.decode_symbols(numbers.by(keys, places), as_symbols)?;
+            places.apply(peaks, as_symbols);
+            numbers.pack(as_symbols, columns)?;
         }
         for (column, bytes) in self.fields.iter().zip(columns.iter()) {
             column.scatter(record, bytes, out);
         }
         Ok(())
+    }
+
+    /// What a preamble says: whether small numbers are symbols, and the records per row.
+    fn head(&self, preamble: &[u8; PREAMBLE]) -> Result<(Option<Symbols<'_>>, usize)> {
+        let [_, _, _, _, flags, group, 0, 0, r0, r1, r2, r3, peaks @ ..] = *preamble else {
+            return Err(bad("has unknown bits in its preamble"));
+        };
+        let row = u32::from_le_bytes([r0, r1, r2, r3]) as usize;
+        if flags & SYMBOLS == 0 {
+            return match (flags, group, peaks) {
+                (0, 0, [0, 0, 0, 0]) => Ok((None, row)),
+                _ => Err(bad("has peaks of no symbols")),
+            };
+        }
+        let none = || bad("has symbols of fields that have none");
+        let numbers = self.numbers.as_ref().ok_or_else(none)?;
+        let peaks = Peaks::from_wire(flags & !SYMBOLS, group, peaks, numbers.count())?;
+        Ok((Some(Symbols { numbers, peaks }), row))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The small numbers of a record as symbols, and what the scales beside them say of each.
 
 use super::super::ranges::bytes;
+use super::peaks::Places;
 use super::{bad, integers};
 use crate::error::Result;
 use crate::record::{ByteOrder, Field, RecordLayout, Role};
@@ -152,10 +153,14 @@ impl Numbers {
         integers(usize::from(field.width / 8), self.order, column).map(top)
     }
 
-    /// The keys, for as many symbols each.
-    pub(super) fn by<'a>(&self, keys: &'a Keys) -> bytes::Keys<'a> {
+    /// The keys, for as many symbols each, and which symbols are peaks.
+    pub(super) fn by<'a>(&self, keys: &'a Keys, places: &'a Places) -> bytes::Keys<'a> {
         let finest = self.factor.or(self.scale).map_or(1, |(_, f)| f.count);
-        bytes::Keys { keys: &keys.keys, run: self.count() / usize::from(finest) }
+        bytes::Keys {
+            keys: &keys.keys,
+            run: self.count() / usize::from(finest),
+            known: places.known(),
+        }
     }
 }
 
@@ -230,7 +235,7 @@ mod tests {
         let factors = vec![1, 2, 4, 8, 0xFF, 0xFE, 0xFC, 0xF8];
         let columns = [Vec::new(), Vec::new(), factors, halves(&[0x3C])];
         assert_eq!(keys(&numbers, 0, &columns), [58, 62, 66, 70, 58, 62, 66, 70]);
-        assert_eq!(numbers.by(&Keys::default()).run, 16);
+        assert_eq!(numbers.by(&Keys::default(), &Places::default()).run, 16);
         // A long float has no more than others; long exponents are none.
         let double = Field::float(64, 11);
         assert!(numbers.tops(&double, &[0xFF; 8]).eq([0x1FFF]));

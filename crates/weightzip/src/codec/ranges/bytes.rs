@@ -1,6 +1,6 @@
 //! Coding `bytes` (spec: "Bytes"): records of one byte, such as 8-bit integers, as range-coded
 //! symbols. Where such integers are in their matrix says next to nothing of them, so there is one
-//! table; the numbers of *fields* have scales beside them, which choose one of up to eight.
+//! table; the numbers of *fields* have scales beside them, which choose one of up to eight, and some are known.
 
 use super::buckets::{self, Bounds};
 use super::decode::EIGHT_OF_THREAD;
@@ -11,11 +11,12 @@ use crate::codec::log2::{cross_entropy, entropy};
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
 use std::cell::RefCell;
+use std::ops::Range;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::CHUNK;
 use weightzip_kernels::level::Level;
-use weightzip_kernels::rans::{self, MAX_TABLES, Shares, Tables};
+use weightzip_kernels::rans::{self, MAX_TABLES, SLOTS, Shares, Tables};
 use weightzip_kernels::scale;
 use weightzip_kernels::strip::{ALIGN, packed_len, plane_len};
 
@@ -70,12 +71,20 @@ impl Window {
     }
 }
 
+/// The table of symbols that are known, if there are any: it has one symbol, which takes nothing.
+const OF_KNOWN: u8 = 7;
+
+/// The symbol in it: no escape.
+const FILLER: u8 = 1;
+
 /// What chooses the table of a symbol: a key for each run of as many symbols. Without keys there is one
 /// table.
 #[derive(Clone, Copy, Default)]
 pub(in crate::codec) struct Keys<'a> {
     pub(in crate::codec) keys: &'a [u8],
     pub(in crate::codec) run: usize,
+    /// Where symbols are that are known otherwise, in order: these decode to anything.
+    pub(in crate::codec) known: &'a [u32],
 }
 
 impl Keys<'_> {
@@ -83,7 +92,7 @@ impl Keys<'_> {
     fn count(&self, data: &[u8], counts: &mut Vec<[u32; 256]>) {
         counts.clear();
         if self.keys.is_empty() {
-            return counts.push(symbols::histogram(data));
+            counts.push(symbols::histogram(data));
         }
         let last = self.keys.iter().copied().fold(0, u8::max);
         counts.resize(usize::from(last) + 1, [0; 256]);
@@ -91,22 +100,44 @@ impl Keys<'_> {
             let counts = &mut counts[usize::from(key)];
             run.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
         }
+        for at in self.known_in(0..data.len()) {
+            let key = at.checked_div(self.run).and_then(|run| self.keys.get(run));
+            counts[usize::from(*key.unwrap_or(&0))][usize::from(data[at])] -= 1;
+        }
+    }
+
+    /// The known symbols among some.
+    fn known_in(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        let from = self.known.partition_point(|&at| (at as usize) < range.start);
+        let all = self.known[from..].iter().map(|&at| at as usize);
+        all.take_while(move |&at| at < range.end)
+    }
+
+    /// Tables that keys may choose among.
+    fn most_tables(&self) -> usize {
+        match (self.keys, self.known) {
+            ([], _) => 1,
+            (_, []) => MAX_TABLES,
+            _ => OF_KNOWN.into(),
+        }
     }
 
     /// Fills `contexts` with the tables of the symbols from `start` on.
     fn contexts(&self, tables: &[u8; 256], start: usize, contexts: &mut [u8]) {
         contexts.fill(tables[0]);
-        let Some(first) = start.checked_div(self.run) else { return };
-        let mut rest = contexts;
-        let mut len = self.run - start % self.run;
-        for &key in self.keys.get(first..).unwrap_or(&[]) {
-            let (run, more) = rest.split_at_mut(len.min(rest.len()));
-            run.fill(tables[usize::from(key)]);
-            (rest, len) = (more, self.run);
-            if rest.is_empty() {
-                break;
+        if let Some(first) = start.checked_div(self.run) {
+            let (mut rest, mut len) = (&mut *contexts, self.run - start % self.run);
+            for &key in self.keys.get(first..).unwrap_or(&[]) {
+                let (run, more) = rest.split_at_mut(len.min(rest.len()));
+                run.fill(tables[usize::from(key)]);
+                (rest, len) = (more, self.run);
+                if rest.is_empty() {
+                    break;
+                }
             }
         }
+        let known = self.known_in(start..start + contexts.len());
+        known.for_each(|at| contexts[at - start] = OF_KNOWN);
     }
 }
 
@@ -114,6 +145,8 @@ impl Keys<'_> {
 #[derive(Default)]
 struct Scratch {
     by_key: Vec<[u32; 256]>,
+    /// The bytes, if some are known.
+    data: Vec<u8>,
     ranks: Vec<u8>,
     escapes: Vec<u8>,
     words: Vec<u8>,
@@ -138,7 +171,7 @@ impl Plan {
     fn of(data: &[u8], keys: Keys<'_>, by_key: &mut Vec<[u32; 256]>) -> Option<Self> {
         keys.count(data, by_key);
         let used = (0..256).filter(|&byte| by_key.iter().any(|counts| counts[byte] > 0)).count();
-        let bounds = buckets::bounds(by_key, used, MAX_TABLES);
+        let bounds = buckets::bounds(by_key, used, keys.most_tables());
         let tables = buckets::tables(&bounds);
         let (mut counts, count) = (buckets::counts(&bounds, by_key), buckets::count(&bounds));
         let by_byte = std::array::from_fn(|byte| counts.iter().map(|table| table[byte]).sum());
@@ -192,9 +225,19 @@ fn encode_with(
     let whole = payload.len() + data.len();
     let (data, carried) = data.split_at(data.len().saturating_sub(CARRIED));
     let level = weightzip_kernels::level();
-    let Scratch { by_key, ranks, escapes, words, shares } = scratch;
+    let Scratch { by_key, data: changed, ranks, escapes, words, shares } = scratch;
     let plan = Plan::of(data, keys, by_key)?;
     let (window, tables) = (plan.window, plan.counts().len());
+    let data = match keys.known {
+        [] => data,
+        _ => {
+            changed.clear();
+            changed.extend_from_slice(data);
+            let filler = window.base.wrapping_add(FILLER);
+            keys.known_in(0..data.len()).for_each(|at| changed[at] = filler);
+            changed
+        }
+    };
     let ranks = room(ranks, plane_len(data.len()));
     let escapes = window.ranks(level, data, ranks, escapes);
     let weights = symbols::weights(plan.counts(), shares)?;
@@ -202,11 +245,14 @@ fn encode_with(
     let used = weights.len() / tables;
     let filler = weights[..used].iter().position(|&code| code > 0).unwrap_or(0);
     ranks[data.len()..].fill(u8::try_from(filler).ok()?);
+    if !keys.known.is_empty() {
+        shares.set(OF_KNOWN.into(), &[0, SLOTS]);
+    }
     let mut states = states_with(carried);
     let words = room(words, 2 * (ranks.len() + GROUP));
     let (mut at, mut contexts) = (words.len(), [0; CHUNK]);
     for (chunk, ranks) in ranks.chunks(CHUNK).enumerate().rev() {
-        if tables > 1 {
+        if tables > 1 || !keys.known.is_empty() {
             let there = (data.len() - chunk * CHUNK).min(CHUNK);
             keys.contexts(&plan.tables, chunk * CHUNK, &mut contexts[..there]);
             contexts[there..].fill(0);
@@ -242,7 +288,7 @@ pub(in crate::codec) fn decode(
     let level = weightzip_kernels::level();
     let [_, _, _, _, base, last, width, more, c0, c1, c2, c3, unknown @ ..] = *preamble;
     let more = usize::from(more);
-    if width > 8 || unknown != [0; 4] || more > if keys.keys.is_empty() { 0 } else { 7 } {
+    if width > 8 || unknown != [0; 4] || more >= keys.most_tables() {
         return Err(bad("has unknown bits in its preamble"));
     }
     let (out, from_states) = out.split_at_mut(out.len().saturating_sub(CARRIED));
@@ -267,10 +313,13 @@ pub(in crate::codec) fn decode(
         for (table, codes) in weights.chunks_exact(used).enumerate() {
             slots.set(table, &shares::shares(codes));
         }
+        if !keys.known.is_empty() {
+            slots.set(OF_KNOWN.into(), &[0, SLOTS]);
+        }
         let (mut ranks, mut contexts, mut escaped) = ([0; CHUNK], [0; CHUNK], 0);
         for (chunk, out) in out.chunks_mut(CHUNK).enumerate() {
             let ranks = &mut ranks[..plane_len(out.len())];
-            if more > 0 {
+            if more > 0 || !keys.known.is_empty() {
                 keys.contexts(&tables, chunk * CHUNK, &mut contexts[..out.len()]);
                 contexts[out.len()..].fill(0);
             }
@@ -313,9 +362,18 @@ mod tests {
                 let at = u.choose_index(data.len())?;
                 data[at] = u.arbitrary()?;
             }
-            let keys = |run: usize| Keys { keys: &few[..data.len().div_ceil(run)], run };
+            let (mut known, often) = (Vec::new(), u.int_in_range(1..=50)?);
+            if u.arbitrary()? {
+                known.extend((0..data.len() as u32).filter(|at| at % often == at % 7));
+            }
+            let keys = |run: usize| Keys {
+                keys: &few[..data.len().div_ceil(run)],
+                run,
+                ..Keys::default()
+            };
             let keys =
                 if u.arbitrary()? { keys(u.int_in_range(1..=300)?) } else { Keys::default() };
+            let keys = Keys { known: &known, ..keys };
             let mut payload = vec![0; PREAMBLE];
             if encode(&data, keys, &mut payload).is_none() {
                 return Ok(());
@@ -323,7 +381,14 @@ mod tests {
             let (preamble, body) = payload.split_first_chunk().unwrap();
             let mut out = vec![0x55; data.len()];
             decode(preamble, keys, body, &mut out).unwrap();
+            for &at in &known {
+                // Something else is told of them.
+                out[at as usize] = data[at as usize];
+            }
             assert!(out == data);
+            if !known.is_empty() {
+                return Ok(());
+            }
             // Not more than a fiftieth beyond the entropy, and what each payload has.
             let mut counts = [0u32; 256];
             data.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
