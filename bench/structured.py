@@ -165,6 +165,47 @@ def words(codes, axis: int):
     return sum(codes.take(i, axis) << (4 * i) for i in range(8)).astype(np.uint32).view(np.int32)
 
 
+def with_scales(make, names: tuple[str, str]):
+    """A maker of a file of numbers and their scales, which have names of their own."""
+
+    def model(matrices):
+        pairs = {name.removesuffix(".weight"): make(t) for name, t in matrices.items()}
+        return {name + end: part for name, pair in pairs.items() for end, part in zip(names, pair)}
+
+    return model
+
+
+def mxfp4(tensor):
+    """MX's numbers of four bits, 16 bytes of them and an exponent for 32 of a row."""
+    groups = grouped_by(tensor, 32)
+    exponent = np.floor(np.log2(np.maximum(np.abs(groups).max(2), 2.0**-100))) - 2
+    numbers = (groups / 2 ** exponent[..., None]).astype(ml_dtypes.float4_e2m1fn)
+    return two_in_a_byte(numbers), (exponent + 127).astype(np.uint8)
+
+
+def nvfp4(tensor):
+    """NVIDIA's numbers of four bits, and a scale of eight for 16 of a row, beside one for all, which isn't kept."""
+    groups = grouped_by(tensor, 16)
+    most = np.abs(groups).max(2)
+    scale = (most * (448 / most.max())).astype(ml_dtypes.float8_e4m3fn)
+    largest = np.maximum(scale.astype(np.float32), np.float32(2**-9)) * (most.max() / 448)
+    numbers = (groups / largest[..., None] * 6).astype(ml_dtypes.float4_e2m1fn)
+    return two_in_a_byte(numbers).reshape(len(tensor), -1), scale
+
+
+def mxfp8(tensor):
+    """MX's numbers of eight bits, and an exponent for 32 of a row."""
+    groups = grouped_by(tensor, 32)
+    exponent = np.floor(np.log2(np.maximum(np.abs(groups).max(2), 2.0**-100))) - 8
+    numbers = np.clip(groups / 2 ** exponent[..., None], -448, 448)
+    return e4m3(numbers).reshape(len(tensor), -1), (exponent + 127).astype(np.uint8)
+
+
+def two_in_a_byte(numbers):
+    codes = numbers.view(np.uint8)
+    return codes[..., ::2] | codes[..., 1::2] << 4
+
+
 def mask(share: float):
     random = np.random.default_rng(0)
     return each(lambda tensor: random.random(tensor.shape) < share)
@@ -199,6 +240,9 @@ MAKERS = {
     "gptq_int32": each(gptq),
     "gptq_zeros_int32": each(gptq_with_zeros),
     "awq_int32": each(awq),
+    "mxfp4": with_scales(mxfp4, ("_blocks", "_scales")),
+    "nvfp4": with_scales(nvfp4, (".weight", ".weight_scale")),
+    "mxfp8": with_scales(mxfp8, (".weight", ".weight_scale")),
 }
 
 if __name__ == "__main__":

@@ -290,6 +290,8 @@ def spans_of(data: bytes) -> list["Span"]:
 
 
 MAX_BASE_PARTS = 4096
+SCALES = 1  # in place of a dtype
+MOST_SCALED = 64
 
 
 @dataclass
@@ -300,6 +302,7 @@ class BasePart:
     base: int | None = None
     offset: int = 0
     dtype: int = 0  # of the base's elements, if they must be converted
+    scaled: int = 0  # bytes of which each of the base's is the scale, if it is one
 
 
 @dataclass
@@ -328,6 +331,9 @@ def parse_base_part(payload: Reader) -> BasePart:
     if tensor == 0:
         return BasePart(length)
     part = BasePart(length, tensor - 1, payload.varint(), payload.varint())
+    if part.dtype == SCALES:
+        part = BasePart(length, tensor - 1, part.offset, scaled=payload.varint())
+        require(1 <= part.scaled <= MOST_SCALED, payload.offset, "impossible scales")
     if part.dtype != 0 and part.dtype not in CONVERTIBLE:
         raise FormatError(INCOMPATIBLE, payload.offset, f"a base of dtype {part.dtype}")
     return part
@@ -343,12 +349,14 @@ def check_parts(head: SegmentHead, bases: Sequence[Base], first_byte: int, at: i
             require(part.base < len(bases), at, "a base part of no base tensor")
             if part.dtype:
                 check_conversion(part, begin, head.layout, at)
+            if part.scaled:
+                require(part.length % part.scaled == 0, at, "a part of a scale")
             end = part.offset + length_in_base(part, head.layout)
             base = bases[part.base]
             require(end <= base.length, at, "a base part that leaves its base")
             if isinstance(base, RepeatedRange):
                 earlier = base.begin + base.length <= first_byte
-                require(earlier, at, "a range that is not before what repeats it")
+                require(earlier or part.scaled, at, "a range that is not before what repeats it")
                 require(len(head.parts) == 1, at, "other parts beside a repeated range")
         begin += part.length
     require(any(part.base is not None for part in head.parts), at, "base parts without a base")
@@ -365,6 +373,8 @@ def check_conversion(part: BasePart, begin: int, layout: "RecordLayout", at: int
 
 
 def length_in_base(part: BasePart, layout: "RecordLayout") -> int:
+    if part.scaled:
+        return part.length // part.scaled
     if part.dtype == 0:
         return part.length
     return part.length // layout.length * CONVERTIBLE[part.dtype].length
@@ -396,6 +406,8 @@ class SegmentBase:
                 data = found[part.base][part.offset : end]
                 if part.dtype:
                     data = convert_all(data, part.dtype, convertible_dtype(head.layout))
+                if part.scaled:
+                    data = b"".join(bytes([scale]) * part.scaled for scale in data)
                 self.bytes += data
 
     def of_block(self, begin: int, length: int) -> bytes | None:
@@ -598,10 +610,10 @@ MAX_RECORDS = 2**24 - 1
 MAX_DECODED_LENGTH = 8 * 2**20
 LONGEST_WITHOUT_BASE = 240
 BYTES = 0x85
-XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS, ZEROS, PALETTE, PACKED = range(
-    0x86, 0x92
+XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS, ZEROS, PALETTE, PACKED, SCALED = range(
+    0x86, 0x93
 )
-NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA)
+NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA, SCALED)
 
 
 @dataclass
@@ -929,7 +941,7 @@ def decode_frame(data: bytes) -> bytes:
     read_file_header(file, is_frame=True)
     section = read_section_header(file)
     require_kind(section, SEGMENT)
-    repeated = partial(repeat, records, [])
+    repeated = partial(read_at, data, is_repeated=True)
     _, head = read_segment(file, section, records, (), (), repeated)
     require(head.spans == [len(records)], section.at, "other bytes than the frame states")
     file.finish()
@@ -2036,7 +2048,12 @@ def keys_of(numbers: Numbers, row: int, columns: list[bytes], layout: RecordLayo
         tops = [top for top in tops for _ in range(repeat)]
         tops = [top + size_of(byte) for top, byte in zip(tops, columns[numbers.factor])]
         each *= repeat
-    row = row * each or len(tops)
+    return keys_of_tops(tops, row * each)
+
+
+def keys_of_tops(tops: list[int], row: int) -> list[int]:
+    """How much larger each one is than the mean of its row; 0: all are of one."""
+    row = row or len(tops)
     keys = []
     for start in range(0, len(tops), row):
         part = tops[start : start + row]
@@ -2050,6 +2067,39 @@ def size_of(byte: int) -> int:
     magnitude = 256 - byte if byte >= 128 else byte
     octave = max(magnitude.bit_length() - 1, 0)
     return 4 * octave + ((magnitude << 2) >> octave & 3)
+
+
+# --- Codings: Scaled ---
+
+
+def decode_scaled(block: Block, _contexts: Contexts) -> bytes:
+    """Small numbers whose scales are the base."""
+    parameters, body, base = block.parameters, block.body, block.base or b""
+    require(block.layout.length == 1, body.start, "scaled numbers in larger records")
+    bits, exponent_bits, run = (parameters.uint(1) for _ in range(3))
+    parameters.zeros(1)
+    row = parameters.uint(4)
+    parameters.zeros(4)
+    require(bits in (4, 8) and 1 <= exponent_bits <= 8, body.start, "impossible numbers or scales")
+    require(run > 0 and row % run == 0, body.start, "rows of no whole scales")
+    scales = [base[at] for at in range(0, len(base), run)]
+    if exponent_bits == 8:
+        tops = [scale << 2 for scale in scales]
+    else:
+        tops = [(scale % 128 << 2) >> 7 - exponent_bits for scale in scales]
+    keys = keys_of_tops(tops, row // run)
+    per_byte = 8 // bits
+    count = per_byte * block.records
+    require(body.uint(4) == count, body.start, "another number of symbols")
+    keys_each = [key for key in keys for _ in range(run * per_byte)][:count]
+    inner = Block(count, block.layout, Reader(body.take(12)), Reader(body.take(body.left)))
+    symbols = decode_with_keys(inner, keys_each, set())
+    inner.parameters.finish()
+    inner.body.finish()
+    require(max(symbols) < 2**bits, body.start, "a symbol too large")
+    if bits == 8:
+        return symbols
+    return bytes(low | high << 4 for low, high in zip(symbols[::2], symbols[1::2]))
 
 
 # --- Codings: Guess ---
@@ -2283,6 +2333,7 @@ CODINGS = {
     ZEROS: decode_zeros,
     PALETTE: decode_palette,
     PACKED: decode_packed,
+    SCALED: decode_scaled,
 }
 
 
@@ -2308,7 +2359,7 @@ def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
         read_payload(file, section)
         section = next_known_section(file)
     while section.kind == SEGMENT:
-        repeated = partial(repeat, original, seen)
+        repeated = partial(read_at, data, is_repeated=True)
         seen.append(read_segment(file, section, original, listed, bases, repeated))
         section = next_known_section(file)
     losses, losses_length = None, None
@@ -2335,18 +2386,6 @@ def decode(data: bytes, bases: Sequence[bytes] = ()) -> bytes:
     check_losses(losses, bool(flags & ROUNDED), footer)
     check_hashes(footer, [page for _, page in pages], bytes(original))
     return bytes(original)
-
-
-def repeat(
-    original: bytearray, seen: list[tuple[SegmentPlace, SegmentHead]], begin: int, length: int
-) -> bytes:
-    """A range of what was decoded so far."""
-    first_byte = 0
-    for place, head in seen:
-        overlaps = begin < first_byte + place.length and first_byte < begin + length
-        require(not (overlaps and head.parts), place.at, "a range that has a base is repeated")
-        first_byte += place.length
-    return bytes(original[begin : begin + length])
 
 
 def read_segment(

@@ -40,7 +40,11 @@ impl Coded {
         given: Given<'_>,
         data: &[u8],
     ) -> Result<()> {
-        let block = codec::encode_block(&plan.layout, given, plan.hints(), data, &mut self.buffer)?;
+        let (layout, hints, buffer) = (&plan.layout, plan.hints(), &mut self.buffer);
+        let block = match given.base.filter(|_| plan.has_scales()) {
+            Some(scales) => codec::encode_scaled(layout, scales, hints, data, buffer)?,
+            None => codec::encode_block(layout, given, hints, data, buffer)?,
+        };
         self.entry = Entry::of(&block)?;
         let len = block.payload.len();
         self.start = self.buffer.len() - len;

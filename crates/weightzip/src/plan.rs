@@ -3,7 +3,7 @@
 //! Depends on names, dtypes and shapes alone, never on values or the file's length.
 
 use crate::codec::Hints;
-use crate::container::segment::BasePart;
+use crate::container::segment::{BasePart, How};
 use crate::frame::FrameOptions;
 use crate::lossy::Rounding;
 use crate::options::Level;
@@ -101,6 +101,20 @@ impl Segment {
             base: Vec::new(),
             rounding: Vec::new(),
         }
+    }
+
+    /// Has rows of so many records, and whole ones in each block, as far as they are no longer than that.
+    pub(crate) fn set_row(&mut self, row: u64) {
+        self.row = row;
+        if row > 0 && row <= self.block {
+            self.block -= self.block % row;
+        }
+    }
+
+    /// Whether its base is the scales of its numbers.
+    pub(crate) fn has_scales(&self) -> bool {
+        let how = self.base.first().and_then(|part| part.from).map(|from| from.how);
+        matches!(how, Some(How::Scales(_)))
     }
 
     /// What an encoder is told about each of its blocks.

@@ -3,14 +3,11 @@
 
 mod common;
 
-use common::models::{bf16, f32s, model, of, trained, weights};
+use common::models::{Changing, bf16, f32s, model, of, trained, weights};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weightzip::lossy::Rules;
-use weightzip::{
-    Archive, DecodeOptions, Kind, Level, Options, Source, Summary, compress, decompress,
-};
+use weightzip::{Archive, DecodeOptions, Kind, Level, Options, Summary, compress, decompress};
 
 const ROWS: usize = 2000;
 const ROW: usize = 100;
@@ -140,28 +137,6 @@ fn what_is_cut_short_comes_back_too() {
     }
 }
 
-/// What changes after so many bytes were read of it.
-struct Changing {
-    bytes: Vec<u8>,
-    left: AtomicU64,
-}
-
-impl Source for Changing {
-    fn size(&self) -> io::Result<u64> {
-        self.bytes.size()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.bytes.read_at(offset, buf)?;
-        let left = self.left.load(Relaxed);
-        self.left.store(left.saturating_sub(buf.len() as u64), Relaxed);
-        if left == 0 {
-            buf.iter_mut().for_each(|byte| *byte ^= 1);
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn an_input_that_changes_is_refused_or_comes_back() {
     let file = tied();
@@ -178,7 +153,7 @@ fn an_input_that_changes_is_refused_or_comes_back() {
 
     // What is read again is another one from some byte on: blocks that differ from it are coded as they are.
     for left in (0..4_000_000).step_by(200_000) {
-        let source = Changing { bytes: file.clone(), left: left.into() };
+        let source = Changing::new(&file, left);
         let options = Options { source: Some(Arc::new(source)), threads: 1, ..Options::default() };
         let mut wz = Vec::new();
         if compress(file.as_slice(), &mut wz, &options).is_ok() {

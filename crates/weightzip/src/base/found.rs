@@ -1,10 +1,11 @@
 //! Base tensors that are at hand: what a decoder reads.
 
 use super::cast::convert;
+use super::scales::spread;
 use super::{Base, BaseTensor, MAX_DEPTH, Model, cant_read};
 use crate::container::bases::{self, Bases};
 use crate::container::directory::Hash;
-use crate::container::segment::{PartBase, Segment};
+use crate::container::segment::{How, PartBase, Segment};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
 use crate::source::Source;
@@ -81,7 +82,10 @@ impl Found {
     /// Whether a segment repeats another one of its file.
     pub(crate) fn is_repeat(&self, segment: &Segment) -> bool {
         let first = segment.base.first().and_then(|part| part.from);
-        first.is_some_and(|from| matches!(self.0.get(from.number), Some(Place::Original(_))))
+        first.is_some_and(|from| {
+            let is_own = matches!(self.0.get(from.number), Some(Place::Original(_)));
+            is_own && from.how == How::Same
+        })
     }
 
     /// Reads `len` bytes of a segment's base from `start` of it on, and works with them, and with
@@ -135,7 +139,7 @@ impl Found {
     }
 
     /// What has a part's base, and where it starts there.
-    fn place<'a>(
+    pub(super) fn place<'a>(
         &'a self,
         original: Option<&'a dyn Source>,
         from: &PartBase,
@@ -162,14 +166,26 @@ fn read_part(
     let layout = &segment.layout;
     let place = at.saturating_add(from.bytes_of(start, layout).unwrap_or(u64::MAX));
     let read = |out: &mut [u8]| bytes.read_at(place, out).map_err(cant_read);
-    let Some((dtype, to)) = from.dtype.zip(Dtype::convertible(layout)) else {
-        return read(out);
-    };
-    with_room(out.len() / to.bytes() * dtype.bytes(), |old| {
-        read(old)?;
-        convert(dtype, old, to, out);
-        Ok(())
-    })
+    match (from.how, Dtype::convertible(layout)) {
+        (How::Converted(dtype), Some(to)) => {
+            with_room(out.len() / to.bytes() * dtype.bytes(), |old| {
+                read(old)?;
+                convert(dtype, old, to, out);
+                Ok(())
+            })
+        }
+        (How::Scales(each), _) => {
+            let each = usize::from(each);
+            // The first one may have begun before.
+            let skip = usize::try_from(start % each as u64).unwrap_or(0);
+            with_room((skip + out.len()).div_ceil(each), |scales| {
+                read(scales)?;
+                spread(scales, each, skip, out);
+                Ok(())
+            })
+        }
+        _ => read(out),
+    }
 }
 
 const NONE_GIVEN: &str = "this file is coded against a base, and none was given";

@@ -6,7 +6,7 @@
 use super::found::Place;
 use super::{Base, BaseTensor, Found, Model};
 use crate::container::bases::{self, Bases};
-use crate::container::segment::{BasePart, PartBase};
+use crate::container::segment::{BasePart, How, PartBase};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::plan;
@@ -125,7 +125,8 @@ pub(crate) fn matched(
                     used.push(old);
                     used.len() - 1
                 });
-                let from = PartBase { number, offset: 0, dtype };
+                let how = dtype.map_or(How::Same, How::Converted);
+                let from = PartBase { number, offset: 0, how };
                 parts.push(BasePart { bytes: common, from: Some(from) });
                 rest -= common;
             }

@@ -2,7 +2,8 @@
 //!
 //! [`matching`] finds what a new model's tensors may be coded against, by name, or with [`contents`] by
 //! [`sketch`]es of what they hold. [`found`] finds again, by BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files, and
-//! [`cast`] makes floats of another kind of it. What a model itself has twice, [`mod@repeats`] finds.
+//! [`cast`] makes floats of another kind of it. What a model itself has twice, [`mod@repeats`] finds, and [`mod@scales`] what its small
+//! numbers are multiplied with.
 
 mod cast;
 mod contents;
@@ -10,12 +11,14 @@ mod folder;
 mod found;
 mod matching;
 mod repeats;
+mod scales;
 mod search;
 mod sketch;
 
 pub(crate) use found::{Found, Sure};
 pub(crate) use matching::matched;
 pub(crate) use repeats::{alike, repeats};
+pub(crate) use scales::{Scales, scales};
 
 use crate::archive::Archive;
 use crate::container::directory::Hash;

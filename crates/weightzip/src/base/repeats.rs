@@ -4,7 +4,7 @@
 use super::{blake3_of, found::Found};
 use crate::container::bases::Bases;
 use crate::container::directory::Hash;
-use crate::container::segment::{BasePart, PartBase};
+use crate::container::segment::{BasePart, How, PartBase};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::runner::Runner;
@@ -42,7 +42,7 @@ pub(crate) fn repeats<S: Source + ?Sized>(
     likely.sort_unstable();
     let mut hashed: Vec<(usize, Range<u64>, Hash)> = likely
         .into_iter()
-        .filter_map(|number| Some((number, lone_tensor(&segments[number])?, [0; 32])))
+        .filter_map(|number| Some((number, lone_tensor(&segments[number], LEAST)?, [0; 32])))
         .collect();
     runner.try_each(&mut hashed, |(_, range, hash)| {
         *hash = blake3_of(source, range.clone()).map_err(cant_read)?;
@@ -58,7 +58,7 @@ pub(crate) fn repeats<S: Source + ?Sized>(
             bases.repeated.push(earlier);
             bases.len() - 1
         });
-        let from = PartBase { number, offset: 0, dtype: None };
+        let from = PartBase { number, offset: 0, how: How::Same };
         let bytes = range.end - range.start;
         segments[segment].base = vec![BasePart { bytes, from: Some(from) }];
     }
@@ -66,10 +66,10 @@ pub(crate) fn repeats<S: Source + ?Sized>(
     Ok(())
 }
 
-/// Where the tensor of a segment is that has no other, and no base.
-fn lone_tensor(segment: &plan::Segment) -> Option<Range<u64>> {
+/// Where the tensor of a segment is that has no other, and no base, if it has so many bytes.
+pub(super) fn lone_tensor(segment: &plan::Segment, least: u64) -> Option<Range<u64>> {
     let [span] = &segment.spans[..] else { return None };
-    let is_large = span.range.end - span.range.start >= LEAST;
+    let is_large = span.range.end - span.range.start >= least;
     let is_wanted = span.tensor.is_some() && segment.base.is_empty() && is_large;
     is_wanted.then(|| span.range.clone())
 }
@@ -84,7 +84,7 @@ pub(crate) fn alike<S: Source + ?Sized>(
     let size = source.size()?;
     let mut by_length: HashMap<_, Vec<(usize, Range<u64>)>> = HashMap::new();
     for (number, segment) in segments.iter().enumerate() {
-        if let Some(range) = lone_tensor(segment).filter(|range| range.end <= size) {
+        if let Some(range) = lone_tensor(segment, LEAST).filter(|range| range.end <= size) {
             by_length.entry(range.end - range.start).or_default().push((number, range));
         }
     }

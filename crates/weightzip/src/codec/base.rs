@@ -1,7 +1,10 @@
 //! What a block is coded next to (spec: "Bases"): its segment's context, and as many bytes of a
 //! base as it has itself.
 
-use super::{Coding, Context, Hints, begin, constant, fixed, ranges, smallest, sparse, steps, xor};
+use super::{
+    Block, Coding, Context, Hints, begin, constant, encode_block, fixed, ranges, scaled, smallest,
+    sparse, steps, xor,
+};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
@@ -99,6 +102,33 @@ pub(super) fn encode_dense(
         }
         _ => Ok((coding, start)),
     }
+}
+
+/// Codes a block of records of one byte as [`encode_block`](super::encode_block) does, or beside its scales, which `scales` has for each of its
+/// bytes, if that makes it smaller.
+pub(crate) fn encode_scaled<'a>(
+    layout: &RecordLayout,
+    scales: &[u8],
+    hints: Hints,
+    data: &[u8],
+    payload: &'a mut Vec<u8>,
+) -> Result<Block<'a>> {
+    check_len(scales, data.len())?;
+    let Block { coding, records, check, payload: alone } =
+        encode_block(layout, None, hints, data, payload)?;
+    let (alone, mut beside) = (alone.len(), Vec::new());
+    begin(records, &mut beside);
+    let done = match data.len() > TOO_SHORT && layout.bytes() == 1 {
+        true => scaled::encode(hints.row, scales, data, &mut beside),
+        false => None,
+    };
+    // Few scales are read for many numbers.
+    if done.is_some() && beside.len() < alone - alone / 512 {
+        *payload = beside;
+        return Ok(Block { coding: Coding::Scaled, records, check, payload });
+    }
+    let start = payload.len() - alone;
+    Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
 /// Whether a block is worth its base: at least a 128th smaller. Who reads it has to read that, too, and in a chain what that

@@ -21,6 +21,8 @@ mod ranked;
 mod ranks;
 mod raw;
 mod residuals;
+mod scaled;
+mod sizes;
 mod sparse;
 mod steps;
 #[cfg(test)]
@@ -32,8 +34,10 @@ mod zstd;
 pub use base::Given;
 #[cfg(test)]
 pub(crate) use base::encode_as;
+pub(crate) use base::encode_scaled;
 pub use context::Context;
 pub(crate) use cost::{cost, packed_columns, packed_cost};
+pub(crate) use scaled::RUNS;
 
 use crate::container::MAX_BLOCK_BYTES;
 use crate::error::{Error, Result};
@@ -86,6 +90,8 @@ pub enum Coding {
     Palette,
     /// Integers of four bits, eight to a word: range-coded symbols, given what is known of their group and channel.
     Packed,
+    /// Small numbers: range-coded symbols, given the scales that a base has.
+    Scaled,
 }
 
 impl Coding {
@@ -109,6 +115,7 @@ impl Coding {
         Self::Zeros,
         Self::Palette,
         Self::Packed,
+        Self::Scaled,
     ];
 
     /// The name that `wz inspect` shows.
@@ -132,12 +139,21 @@ impl Coding {
             Self::Zeros => "zeros",
             Self::Palette => "palette",
             Self::Packed => "packed",
+            Self::Scaled => "scaled",
         }
     }
 
     /// Whether its blocks are coded against a base.
     pub fn needs_base(self) -> bool {
-        matches!(self, Self::Xor | Self::Difference | Self::Steps | Self::Sparse | Self::FixedDelta)
+        matches!(
+            self,
+            Self::Xor
+                | Self::Difference
+                | Self::Steps
+                | Self::Sparse
+                | Self::FixedDelta
+                | Self::Scaled
+        )
     }
 
     pub(crate) fn wire_id(self) -> u8 {
@@ -160,6 +176,7 @@ impl Coding {
             Self::Zeros => 0x8F,
             Self::Palette => 0x90,
             Self::Packed => 0x91,
+            Self::Scaled => 0x92,
         }
     }
 
@@ -510,6 +527,11 @@ fn decode(
         },
         Coding::Packed if layout.is_word() => packed::decode(preamble, body, out),
         Coding::Packed => Err(Error::corrupt("packed integers in records that are no words")),
+        Coding::Scaled if layout.bytes() == 1 => {
+            let base = base::checked(base, out.len(), &mut body)?;
+            scaled::decode(base, preamble, body, out)
+        }
+        Coding::Scaled => Err(Error::corrupt("scaled numbers in records of more than a byte")),
         Coding::Difference | Coding::Steps => {
             let floats = layout.floats().filter(|floats| base::takes(*floats));
             let floats =

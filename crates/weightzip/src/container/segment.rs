@@ -37,17 +37,40 @@ pub(crate) struct PartBase {
     pub(crate) number: usize,
     /// Where in it the bytes start.
     pub(crate) offset: u64,
-    /// What its elements are, if they must be converted to the segment's records.
-    pub(crate) dtype: Option<Dtype>,
+    /// What is made of them.
+    pub(crate) how: How,
 }
+
+/// What a base's bytes are to a segment's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// As many of them.
+    Same,
+    /// Elements of this dtype, which must be converted to the segment's records.
+    Converted(Dtype),
+    /// Scales, each of as many bytes of the segment.
+    Scales(u8),
+}
+
+/// What the wire says of scales in place of a dtype.
+const SCALES: u64 = 1;
+
+/// Most bytes of a segment that one of its base's may be a scale of.
+const MAX_SCALED: u8 = 64;
 
 impl BasePart {
     fn write_to(&self, out: &mut Vec<u8>) {
         put_varint(out, self.bytes);
         put_varint(out, self.from.map_or(0, |from| from.number as u64 + 1));
-        if let Some(PartBase { offset, dtype, .. }) = self.from {
+        if let Some(PartBase { offset, how, .. }) = self.from {
             put_varint(out, offset);
-            put_varint(out, dtype.map_or(0, |dtype| dtype.wire_id().into()));
+            match how {
+                How::Same => put_varint(out, 0),
+                How::Converted(dtype) => put_varint(out, dtype.wire_id().into()),
+                How::Scales(each) => {
+                    [SCALES, each.into()].into_iter().for_each(|n| put_varint(out, n))
+                }
+            }
         }
     }
 
@@ -55,8 +78,8 @@ impl BasePart {
         let (bytes, mut from) = (payload.varint()?, None);
         if let Some(number) = payload.varint()?.checked_sub(1) {
             let number = usize::try_from(number).unwrap_or(usize::MAX);
-            let (offset, dtype) = (payload.varint()?, read_dtype(payload.varint()?)?);
-            from = Some(PartBase { number, offset, dtype });
+            let (offset, how) = (payload.varint()?, How::read_from(payload)?);
+            from = Some(PartBase { number, offset, how });
         }
         if bytes == 0 {
             return Err(payload.bad("has a base part of no bytes"));
@@ -65,14 +88,24 @@ impl BasePart {
     }
 }
 
-/// The dtype of a base's elements; none if they are the segment's own records.
-fn read_dtype(id: u64) -> Result<Option<Dtype>> {
-    let dtype = u8::try_from(id).ok().and_then(Dtype::from_wire_id);
-    match dtype.filter(|dtype| Dtype::CONVERTIBLE.contains(dtype)) {
-        None if id != 0 => Err(Error::incompatible(format!(
-            "a base of dtype {id} can't be converted; a newer weightzip may know how"
-        ))),
-        dtype => Ok(dtype),
+impl How {
+    fn read_from(payload: &mut Fields<'_>) -> Result<Self> {
+        let id = match payload.varint()? {
+            0 => return Ok(Self::Same),
+            SCALES => {
+                let each = u8::try_from(payload.varint()?).ok();
+                let each = each.filter(|each| (1..=MAX_SCALED).contains(each));
+                return each.map(Self::Scales).ok_or_else(|| payload.bad("has impossible scales"));
+            }
+            id => id,
+        };
+        let dtype = u8::try_from(id).ok().and_then(Dtype::from_wire_id);
+        match dtype.filter(|dtype| Dtype::CONVERTIBLE.contains(dtype)) {
+            Some(dtype) => Ok(Self::Converted(dtype)),
+            None => Err(Error::incompatible(format!(
+                "a base of dtype {id} can't be converted; a newer weightzip may know how"
+            ))),
+        }
     }
 }
 
@@ -80,9 +113,12 @@ impl PartBase {
     /// Bytes of the base that `bytes` of the segment's records are coded against. Whole
     /// elements only; `None` if there are too many.
     pub(crate) fn bytes_of(&self, bytes: u64, layout: &RecordLayout) -> Option<u64> {
-        match self.dtype {
-            Some(dtype) => (bytes / u64::from(layout.bytes())).checked_mul(dtype.bytes() as u64),
-            None => Some(bytes),
+        match self.how {
+            How::Same => Some(bytes),
+            How::Converted(dtype) => {
+                (bytes / u64::from(layout.bytes())).checked_mul(dtype.bytes() as u64)
+            }
+            How::Scales(each) => Some(bytes / u64::from(each)),
         }
     }
 }
@@ -137,7 +173,8 @@ impl Segment {
             if end.is_none_or(|end| end > has) {
                 return bad("leaves its base");
             }
-            if ends_at.is_some_and(|end| end > original_at) {
+            let is_before = ends_at.is_none_or(|end| end <= original_at);
+            if !is_before && !matches!(from.how, How::Scales(_)) {
                 return bad("repeats what is not before it");
             }
             // Each part of a block may mean to decode another one.
@@ -152,9 +189,13 @@ impl Segment {
     }
 
     /// Whether the base of `bytes` from `start` on can be converted, if it must be: whole floats to
-    /// whole floats of another kind.
+    /// whole floats of another kind; or whole scales are there.
     fn is_whole(&self, start: u64, bytes: u64, from: &PartBase) -> bool {
-        let Some(dtype) = from.dtype else { return true };
+        let dtype = match from.how {
+            How::Same => return true,
+            How::Scales(each) => return bytes.is_multiple_of(each.into()),
+            How::Converted(dtype) => dtype,
+        };
         let to = Dtype::convertible(&self.layout).filter(|to| *to != dtype);
         to.is_some_and(|to| {
             let record = to.bytes() as u64;

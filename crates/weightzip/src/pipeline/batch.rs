@@ -2,7 +2,7 @@
 
 use super::digest::{Digest, Run, SpanHashes};
 use super::stages::{Stage, Timers};
-use crate::base::Found;
+use crate::base::{Found, Scales};
 use crate::codec::{Context, Given};
 use crate::coded::{self, Coded};
 use crate::container::segment::Segment;
@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) announced: Segment,
     /// Set with the first block, if the segment has one.
     pub(super) context: OnceLock<Context>,
+    /// The same, if they are numbers whose scales are a base.
+    pub(super) scales: OnceLock<Scales>,
 }
 
 /// A block to be coded: the part that it belongs to, and its place in the buffer.
@@ -87,7 +89,18 @@ impl Shared {
         let spans = plan.spans.iter().map(|s| s.range.end - s.range.start).collect();
         let (layout, base) = (plan.layout.clone(), plan.base.clone());
         let announced = Segment { layout, row: plan.row, spans, base };
-        Arc::new(Self { plan, announced, context: OnceLock::new() })
+        Arc::new(Self { plan, announced, context: OnceLock::new(), scales: OnceLock::new() })
+    }
+
+    /// The scales of its numbers, if its base has them.
+    fn scales(&self, how: &How<'_>) -> Result<Option<&Scales>> {
+        if self.scales.get().is_none()
+            && let Some(scales) = Scales::read(how.bases, how.original, &self.announced)?
+        {
+            // Whoever else has read them meanwhile: all see those of one.
+            self.scales.get_or_init(|| scales);
+        }
+        Ok(self.scales.get())
     }
 }
 
@@ -180,9 +193,14 @@ impl Group {
                 let (shared, data) = (&parts[*part].shared, &data[bytes.clone()]);
                 let segment = &shared.announced;
                 let only_same = how.bases.is_repeat(segment);
-                match segment.base.is_empty() {
-                    true => code_block(coded, shared, None, data, how)?,
-                    false => {
+                match (segment.base.is_empty(), shared.scales(how)?) {
+                    (true, _) => code_block(coded, shared, None, data, how)?,
+                    (_, Some(scales)) => {
+                        let mut base = vec![0; data.len()];
+                        scales.fill(*start, &mut base);
+                        code_block(coded, shared, Some(&base), data, how)?;
+                    }
+                    (false, None) => {
                         how.bases.with(how.original, segment, *start, data.len(), |base, any| {
                             // An input that changed meanwhile is another one when it is restored.
                             let any = any && (base == data || !only_same);

@@ -16,7 +16,7 @@ use crate::container::writer::Writer;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
 use crate::formats::Layout;
-use crate::options::{Options, Progress};
+use crate::options::{Level, Options, Progress};
 use crate::plan;
 use crate::record::RecordLayout;
 use crate::runner::Runner;
@@ -64,7 +64,11 @@ pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> R
     let source = options.source.as_deref().filter(|_| rounder.is_none());
     if let Some(source) = source {
         timers.time(Stage::Hash, || {
-            base::repeats(source, &mut segments, &mut bases, &mut found, &runner)
+            base::repeats(source, &mut segments, &mut bases, &mut found, &runner)?;
+            if options.level == Level::Max {
+                base::scales(source, &mut segments, &mut bases, &mut found)?;
+            }
+            Ok(())
         })?;
     }
     let is_rounded = rounder.is_some() || options.losses.is_some();
@@ -90,6 +94,7 @@ pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> R
             bytes: 0,
             tensors: 0,
             hashes: bases.repeated.iter().map(|range| (range.start, None)).collect(),
+            scales: Vec::new(),
             bases,
         },
         verify: options.verify,
@@ -151,6 +156,7 @@ impl<R: Read, W: Write> Encoder<'_, R, W> {
     }
 
     fn finish(mut self, layout: Layout, options: &Options) -> Result<Summary> {
+        self.output.check_scales()?;
         let original_bytes = self.output.bytes;
         let tensors = self.output.tensors;
         let (blake3, sha256) = self.digest.finish();
@@ -219,6 +225,8 @@ struct Output<W: Write> {
     bases: Bases,
     /// BLAKE3 of what is repeated, by where it starts; none until it was read.
     hashes: HashMap<u64, Option<Hash>>,
+    /// The same of scales, when they were read for their numbers.
+    scales: Vec<(u64, Hash)>,
 }
 
 impl<W: Write> Output<W> {
@@ -235,6 +243,9 @@ impl<W: Write> Output<W> {
                 self.writer.blocks(entries, sections)?;
                 left -= entries.len();
             }
+            if part.ends {
+                self.scales.extend(shared.scales.get().map(|scales| (scales.at, scales.blake3)));
+            }
             if part.ends
                 && let Some(spans) = ended.next()
             {
@@ -245,6 +256,15 @@ impl<W: Write> Output<W> {
         self.bytes += bytes;
         self.progress.iter().for_each(|p| p(bytes));
         Ok(())
+    }
+
+    /// Refuses scales that were others when they were read for their numbers.
+    fn check_scales(&self) -> Result<()> {
+        let same = |(at, hash): &(u64, Hash)| self.hashes.get(at) == Some(&Some(*hash));
+        match self.scales.iter().all(same) {
+            true => Ok(()),
+            false => Err(changed()),
+        }
     }
 
     /// Spans that the segment has in full keep their names; one that was cut short is opaque.
@@ -269,14 +289,18 @@ impl<W: Write> Output<W> {
         if let Some(known) = start.and_then(|start| self.hashes.get_mut(&start)) {
             *known = hash;
         }
-        let number = plan.base.first().and_then(|part| part.from).map(|from| from.number);
-        let number = number.and_then(|number| number.checked_sub(self.bases.tensors.len()));
+        let from = plan.base.first().and_then(|part| part.from).filter(|_| !plan.has_scales());
+        let number = from.and_then(|from| from.number.checked_sub(self.bases.tensors.len()));
         let Some(range) = number.and_then(|number| self.bases.repeated.get(number)) else {
             return Ok(());
         };
         match hash.is_some() && self.hashes.get(&range.start) == Some(&hash) {
             true => Ok(()),
-            false => Err(Error::new(Kind::Io, "the input changed while it was read; try again")),
+            false => Err(changed()),
         }
     }
+}
+
+fn changed() -> Error {
+    Error::new(Kind::Io, "the input changed while it was read; try again")
 }

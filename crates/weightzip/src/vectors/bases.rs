@@ -5,7 +5,7 @@ use super::ok::{bell, bf16, compressed, footer, numbers, safetensors, tensor};
 use crate::codec::{Coding, encode_as};
 use crate::container::bases::{BaseTensor, Bases};
 use crate::container::header::Flags;
-use crate::container::segment::{BasePart, PartBase, Segment};
+use crate::container::segment::{BasePart, How, PartBase, Segment};
 use crate::container::table::Entry;
 use crate::container::writer::Writer;
 use crate::{Base, Dtype, Kind, Level, Options, RecordLayout};
@@ -132,7 +132,7 @@ pub(super) struct ByHand {
 }
 
 fn of(tensor: usize, offset: u64) -> PartBase {
-    PartBase { number: tensor, offset, dtype: None }
+    PartBase { number: tensor, offset, how: How::Same }
 }
 
 /// 2900 elements of `w`, from the 101st of the base on, behind 16 that have no base.
@@ -175,7 +175,7 @@ fn converted_by_hand() -> ByHand {
         blake3: *blake3::hash(&old).as_bytes(),
     });
     file.parts[1].bytes = 1000;
-    let from = PartBase { dtype: Some(Dtype::F32), ..of(1, 400) };
+    let from = PartBase { how: How::Converted(Dtype::F32), ..of(1, 400) };
     file.parts.push(BasePart { bytes: 4000, from: Some(from) });
     file.base.truncate(1032);
     let v = bell().take(2100).skip(100).map(half::bf16::from_f32);
@@ -267,14 +267,14 @@ pub(super) fn errors() -> Vec<Vector> {
             f.parts[4096].from = Some(of(0, 0));
         }),
         converted("base_dtype_unknown", "a base part of FP64", Compatibility, &|_, from| {
-            from.dtype = Some(Dtype::F64);
+            from.how = How::Converted(Dtype::F64);
         }),
         converted(
             "base_dtype_same",
             "a base part converted to its own dtype",
             Corruption,
             &|_, from| {
-                from.dtype = Some(Dtype::Bf16);
+                from.how = How::Converted(Dtype::Bf16);
             },
         ),
         converted(

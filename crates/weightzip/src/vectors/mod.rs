@@ -15,6 +15,7 @@ mod palette;
 mod parts;
 mod ranges;
 mod repeats;
+mod scaled;
 mod steps;
 
 use crate::{
@@ -127,6 +128,7 @@ fn golden_vectors_are_restored_or_refused() {
         guess::ok(),
         palette::ok(),
         repeats::ok(),
+        scaled::ok(),
         error::vectors(),
         ranges::errors(),
         ranges::bytes::errors(),
@@ -140,6 +142,7 @@ fn golden_vectors_are_restored_or_refused() {
         guess::errors(),
         palette::errors(),
         repeats::errors(),
+        scaled::errors(),
     ]
     .concat();
     let manifest = manifest(&vectors);

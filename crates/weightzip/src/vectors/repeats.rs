@@ -6,7 +6,7 @@ use crate::codec::{Coding, encode_as, encode_block};
 use crate::container::bases::Bases;
 use crate::container::footer::Footer;
 use crate::container::header::Flags;
-use crate::container::segment::{BasePart, PartBase, Segment};
+use crate::container::segment::{BasePart, How, PartBase, Segment};
 use crate::container::table::Entry;
 use crate::container::writer::Writer;
 use crate::{Dtype, Hints, Kind, Options, RecordLayout};
@@ -60,7 +60,7 @@ fn by_hand() -> ByHand {
     let noise = bf16(400);
     let (first, second) = (noise[..500].to_vec(), noise[300..].to_vec());
     let data = [&first[100..], &second, &[0; 50]].concat();
-    let from = PartBase { number: 0, offset: 100, dtype: None };
+    let from = PartBase { number: 0, offset: 100, how: How::Same };
     let base = vec![BasePart { bytes: 900, from: Some(from) }];
     ByHand {
         flags: Flags { repeats: true, ..Flags::default() },
@@ -150,7 +150,7 @@ pub(super) fn errors() -> Vec<Vector> {
             f.segments[2].base.push(BasePart { bytes: 50, from: None });
         }),
         corrupt("repeats_repeated", "a range in a segment that has a base", &|f| {
-            let from = PartBase { number: 1, offset: 0, dtype: None };
+            let from = PartBase { number: 1, offset: 0, how: How::Same };
             f.bases.repeated.push(0..500);
             f.segments[1].data = f.segments[0].data.clone();
             f.segments[1].base = vec![BasePart { bytes: 500, from: Some(from) }];

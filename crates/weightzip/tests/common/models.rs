@@ -1,6 +1,8 @@
 //! Models that have something in common, and how they are coded against one another.
 
-use weightzip::{Base, DecodeOptions, Level, Options, Summary, compress, decompress};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use weightzip::{Base, DecodeOptions, Level, Options, Source, Summary, compress, decompress};
 
 /// A safetensors file of tensors with a name, a dtype, a shape and their bytes.
 pub(crate) fn model(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
@@ -71,4 +73,32 @@ pub(crate) fn of(models: &[(&str, &[u8])]) -> Base {
     let mut base = Base::new();
     models.iter().for_each(|(name, model)| base.add(name, model.to_vec()).unwrap());
     base
+}
+
+/// What changes after so many bytes were read of it.
+pub(crate) struct Changing {
+    bytes: Vec<u8>,
+    left: AtomicU64,
+}
+
+impl Changing {
+    pub(crate) fn new(bytes: &[u8], left: u64) -> Self {
+        Self { bytes: bytes.to_vec(), left: left.into() }
+    }
+}
+
+impl Source for Changing {
+    fn size(&self) -> io::Result<u64> {
+        self.bytes.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.bytes.read_at(offset, buf)?;
+        let left = self.left.load(Relaxed);
+        self.left.store(left.saturating_sub(buf.len() as u64), Relaxed);
+        if left == 0 {
+            buf.iter_mut().for_each(|byte| *byte ^= 1);
+        }
+        Ok(())
+    }
 }

@@ -1,18 +1,13 @@
 //! The small numbers of a record as symbols, and what the scales beside them say of each.
 
 use super::super::ranges::bytes;
+use super::super::sizes;
 use super::peaks::Places;
 use super::{bad, integers};
 use crate::error::Result;
 use crate::record::{ByteOrder, Field, RecordLayout, Role};
 use weightzip_kernels::level::level;
 use weightzip_kernels::numbers;
-
-/// The key of numbers whose scale is the mean of its row's.
-const MIDDLE: i32 = 64;
-
-/// The last key.
-const LAST: i32 = 254;
 
 /// Small numbers: the field that has most of them, the one with their upper bits, and their scales.
 pub(super) struct Numbers {
@@ -129,27 +124,16 @@ impl Numbers {
             }
             None => tops.extend(scales),
         }
-        let row = if row == 0 { tops.len() } else { row.saturating_mul(each) };
-        for tops in tops.chunks(row.max(1)) {
-            let sum: i64 = tops.iter().map(|&top| i64::from(top)).sum();
-            let count = tops.len() as i64;
-            let mean = i32::try_from((sum + count / 2) / count).unwrap_or(i32::MAX);
-            let key = |&top: &i32| (top - mean + MIDDLE).clamp(0, LAST).to_le_bytes()[0];
-            keys.extend(tops.iter().map(key));
-        }
+        sizes::add_keys(tops, row.saturating_mul(each), keys);
     }
 
-    /// How large scales are, in quarters of an octave: a float's exponent and two bits of its mantissa.
+    /// How large scales are.
     fn tops(&self, field: &Field, column: &[u8]) -> impl Iterator<Item = i32> {
-        let magnitude = u64::MAX >> (64 - u32::from(field.width) + 1);
-        let (mask, up, down) = match field.role {
-            Role::Float { exponent_bits } => match field.width - 1 - exponent_bits {
-                mantissa @ 0..2 => (magnitude, 2 - mantissa, 0),
-                mantissa => (magnitude, 0, mantissa - 2),
-            },
-            _ => (u64::MAX, 2, 0),
+        let (width, role) = (field.width, field.role);
+        let top = move |bits| match role {
+            Role::Float { exponent_bits } => sizes::top(width, exponent_bits, bits),
+            _ => sizes::top_of_exponent(bits),
         };
-        let top = move |bits| i32::try_from((bits & mask) << up >> down).unwrap_or(i32::MAX);
         integers(usize::from(field.width / 8), self.order, column).map(top)
     }
 
