@@ -94,15 +94,22 @@ pub fn gguf(tensors: &[Tensor], text: &str) -> Vec<u8> {
 
 /// A safetensors file of tensors that follow one another; with `metadata`, if it isn't empty.
 pub fn safetensors(tensors: &[Tensor], metadata: &str) -> Vec<u8> {
+    let names: Vec<String> = (0..tensors.len()).map(|i| format!("layer.{i}")).collect();
+    let tensors: Vec<_> = names.iter().map(String::as_str).zip(tensors.iter().cloned()).collect();
+    named(&tensors, metadata)
+}
+
+/// The same of tensors that have names.
+pub fn named(tensors: &[(&str, Tensor)], metadata: &str) -> Vec<u8> {
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     if !metadata.is_empty() {
         entries.push(format!("\"__metadata__\":{{\"note\":{metadata:?}}}"));
     }
-    for (i, (dtype, shape, bytes)) in tensors.iter().enumerate() {
+    for (name, (dtype, shape, bytes)) in tensors {
         let offsets = [data.len(), data.len() + bytes.len()];
         data.extend(bytes);
         entries.push(format!(
-            "\"layer.{i}\":{{\"dtype\":{:?},\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}",
+            "\"{name}\":{{\"dtype\":{:?},\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}",
             dtype.name()
         ));
     }
