@@ -20,6 +20,13 @@ fn spread_at<S: Simd>(
 ) {
     match (run, width) {
         (1, 1) => spread_runs::<1, 1>(shift, packed, numbers),
+        (1, 4) => {
+            for (two, byte) in numbers.as_chunks_mut().0.iter_mut().zip(packed) {
+                let [low, high] = two;
+                *low |= (byte & 15) << shift;
+                *high |= (byte >> 4) << shift;
+            }
+        }
         (16, 4) => spread_runs::<16, 4>(shift, packed, numbers),
         (32, 1) => spread_runs::<32, 1>(shift, packed, numbers),
         (32, 2) => spread_runs::<32, 2>(shift, packed, numbers),
@@ -70,6 +77,11 @@ fn collect_at<S: Simd>(
 ) {
     match (run, width) {
         (1, 1) => collect_runs::<1, 1>(shift, numbers, packed),
+        (1, 4) => {
+            for (byte, [low, high]) in packed.iter_mut().zip(numbers.as_chunks().0) {
+                *byte = low >> shift & 15 | (high >> shift & 15) << 4;
+            }
+        }
         (16, 4) => collect_runs::<16, 4>(shift, numbers, packed),
         (32, 1) => collect_runs::<32, 1>(shift, numbers, packed),
         (32, 2) => collect_runs::<32, 2>(shift, numbers, packed),

@@ -12,6 +12,9 @@ use weightzip_kernels::numbers;
 /// Bytes that one scale may be for: the most first.
 pub(crate) const RUNS: [usize; 4] = [64, 32, 16, 8];
 
+/// Bytes of the rows of a block that tell how it is seen.
+const SAMPLE: usize = 64 << 10;
+
 /// Bits of an exponent that is all of a scale.
 const ALONE: u8 = 8;
 
@@ -51,18 +54,16 @@ impl Form {
         };
         let run = RUNS.into_iter().find(is_run)?.to_le_bytes()[0];
         let row = u32::try_from(row).ok()?;
-        let mut best: Option<(Self, usize)> = None;
-        for width in [4, 8] {
-            for exponent_bits in [ALONE, 4] {
-                let form = Self { width, exponent_bits, run, row };
-                form.unpack(base, data, scratch);
-                let cost = bytes::cost(&scratch.symbols, form.by(&scratch.keys));
-                if best.is_none_or(|(_, least)| cost < least) {
-                    best = Some((form, cost));
-                }
-            }
-        }
-        best
+        let forms = [4, 8]
+            .map(|width| [ALONE, 4].map(|exponent_bits| Self { width, exponent_bits, run, row }));
+        let costs = forms.into_iter().flatten().map(|form| (form, form.cost(base, data, scratch)));
+        costs.min_by_key(|(_, cost)| *cost)
+    }
+
+    /// Bytes that symbols take, nearly.
+    fn cost(self, base: &[u8], data: &[u8], scratch: &mut Scratch) -> usize {
+        self.unpack(base, data, scratch);
+        bytes::cost(&scratch.symbols, self.by(&scratch.keys))
     }
 
     /// Finds the symbols and their keys.
@@ -120,8 +121,13 @@ pub(super) fn cost(row: usize, base: &[u8], data: &[u8]) -> Option<usize> {
 
 /// Appends the coded bytes to a payload that has its preamble; `None` if they wouldn't get smaller.
 pub(super) fn encode(row: usize, base: &[u8], data: &[u8], payload: &mut Vec<u8>) -> Option<()> {
+    // Some rows tell how to see all.
+    let sample = match row {
+        0 => data.len(),
+        _ => SAMPLE.next_multiple_of(row).min(data.len()),
+    };
     SCRATCH.with_borrow_mut(|scratch| {
-        let (form, _) = Form::of(row, base, data, scratch)?;
+        let (form, _) = Form::of(row, &base[..sample], &data[..sample], scratch)?;
         form.unpack(base, data, scratch);
         form.to_wire(&mut payload[4..PREAMBLE]);
         base::put_hash(base, payload);
@@ -154,7 +160,6 @@ pub(super) fn decode(
         {
             return Err(bad("has a symbol that its numbers have no room for"));
         }
-        out.fill(0);
         numbers::collect(level(), 1, form.width.into(), 0, symbols, out);
         Ok(())
     })
