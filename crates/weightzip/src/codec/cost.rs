@@ -1,41 +1,99 @@
 //! What blocks would take, by some of their records: for estimates.
 
 use super::ranges::packed;
-use super::{Hints, encode_block, fields, octets};
+use super::{Coding, Hints, begin, encode_block, fields, octets, palette};
 use crate::error::Result;
 use crate::options::Level;
 use crate::record::RecordLayout;
-use std::ops::Range;
+use weightzip_kernels::field::Float;
 
-/// Bytes that a payload takes, nearly, if its records are part of a larger block of such: they are coded as that would be,
-/// and whatever this costs once is all there, so that what larger blocks take follows from that of smaller ones.
+/// In how many ways a part of a payload may be coded, at most.
+pub(crate) const WAYS: usize = 4;
+
+/// Bytes that a part takes in each way: which is the smallest, only a whole block tells. Where there are fewer, some are the same.
+pub(crate) type Ways = [usize; WAYS];
+
+/// Bytes that parts take if each takes the least.
+pub(super) fn least(parts: &[Ways]) -> usize {
+    parts.iter().filter_map(|ways| ways.iter().min()).sum()
+}
+
+/// What floats look like.
+#[derive(Clone, Copy)]
+pub(crate) enum Looks {
+    Plain,
+    /// Many are zero.
+    Sparse,
+    /// They have a palette.
+    Few,
+}
+
+/// Bytes that the parts of a payload take, nearly, if its records are part of a larger block of such: they are coded as that would be,
+/// and whatever this costs once is all there, so that what larger blocks take follows from that of smaller ones. The row of hints
+/// says that floats may have a palette.
 pub(crate) fn cost(
     layout: &RecordLayout,
-    level: Level,
+    hints: Hints,
     data: &[u8],
     room: &mut Vec<u8>,
-) -> Result<usize> {
-    let hints = Hints { level, row: 0 };
+) -> Result<Vec<Ways>> {
     let integers = layout.bytes() == 1 && layout.floats().is_none();
-    if integers && (level == Level::Max || !layout.is_opaque()) {
-        return octets::cost(layout, data, room);
+    if integers && (hints.level == Level::Max || !layout.is_opaque()) {
+        return Ok(vec![octets::cost(layout, data, room)?]);
     }
-    match fields::Columns::of(layout) {
-        Some(columns) => columns.cost(hints, layout.bytes().into(), data),
-        None => Ok(encode_block(layout, None, hints, data, room)?.payload.len()),
+    if let Some(columns) = fields::Columns::of(layout) {
+        return columns.cost(hints, layout.bytes().into(), data);
     }
+    let len = match layout.floats() {
+        Some(floats) => of_floats(floats, layout, hints, data, room)?.1,
+        None => encode_block(layout, None, hints, data, room)?.payload.len(),
+    };
+    Ok(vec![[len; WAYS]])
 }
 
-/// The records of each row that say what integers packed into words take, if a block has so many rows of these.
-pub(crate) fn packed_columns(
+/// What some floats look like that are whole rows.
+pub(crate) fn looks(
     layout: &RecordLayout,
-    row: usize,
-    rows: usize,
-) -> Option<Range<usize>> {
-    (layout.is_word() && row >= packed::LEAST_ROW).then(|| packed::columns(row, rows))
+    hints: Hints,
+    data: &[u8],
+    room: &mut Vec<u8>,
+) -> Result<Looks> {
+    let Some(floats) = layout.floats() else { return Ok(Looks::Plain) };
+    Ok(match of_floats(floats, layout, hints, data, room)?.0 {
+        Coding::Palette => Looks::Few,
+        // Where all of a sample are equal, few others are somewhere else.
+        Coding::Zeros | Coding::Constant => Looks::Sparse,
+        _ => Looks::Plain,
+    })
 }
 
-/// Bytes that those records take, nearly, as their share of a block; `None` if they don't look like such integers.
+/// The coding of floats, and what they take. A few rows may be on a grid by chance, or have too many zeros to look as if they had
+/// a palette.
+fn of_floats(
+    floats: Float,
+    layout: &RecordLayout,
+    hints: Hints,
+    data: &[u8],
+    room: &mut Vec<u8>,
+) -> Result<(Coding, usize)> {
+    let block = encode_block(layout, None, hints, data, room)?;
+    let (coding, len) = (block.coding, block.payload.len());
+    let untried = hints.row > 0 && !matches!(coding, Coding::Palette | Coding::Constant);
+    if untried && palette::takes(floats) {
+        begin(0, room);
+        if palette::encode(floats, hints, data, room)? && room.len() < len {
+            return Ok((Coding::Palette, room.len()));
+        }
+    }
+    Ok((coding, len))
+}
+
+/// Whether smaller integers may be packed into such records.
+pub(crate) fn may_be_packed(layout: &RecordLayout, row: usize) -> bool {
+    layout.is_word() && row >= packed::LEAST_ROW
+}
+
+/// Bytes that so many words of each row take, nearly, as their share of a block, and whether that is as such integers.
 pub(crate) fn packed_cost(
     layout: &RecordLayout,
     level: Level,
@@ -43,8 +101,9 @@ pub(crate) fn packed_cost(
     sampled: usize,
     data: &[u8],
     room: &mut Vec<u8>,
-) -> Result<Option<usize>> {
-    let other = cost(layout, level, data, room)?.min(data.len());
+) -> Result<(usize, bool)> {
+    let other = least(&cost(layout, Hints { level, row: 0 }, data, room)?).min(data.len());
     let suits = packed::suits(sampled, data, other);
-    Ok(suits.then(|| packed::cost(row, sampled, data)).filter(|packed| *packed < other))
+    let packed = suits.then(|| packed::cost(row, sampled, data)).filter(|packed| *packed < other);
+    Ok((packed.unwrap_or(other), packed.is_some()))
 }

@@ -36,7 +36,7 @@ pub use base::Given;
 pub(crate) use base::encode_as;
 pub(crate) use base::encode_scaled;
 pub use context::Context;
-pub(crate) use cost::{cost, packed_columns, packed_cost};
+pub(crate) use cost::{Looks, WAYS, cost, looks, may_be_packed, packed_cost};
 pub(crate) use scaled::RUNS;
 
 use crate::container::MAX_BLOCK_BYTES;

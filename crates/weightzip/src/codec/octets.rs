@@ -1,6 +1,7 @@
 //! Records of one byte. *Bytes* knows how often each occurs, and is fast; *zstd* finds what comes again, too. Where a
 //! sample doesn't get smaller by that, nor does the block.
 
+use super::cost::{WAYS, Ways};
 use super::ranges::bytes::{self, Keys};
 use super::{Coding, PREAMBLE, begin, constant, raw, zstd};
 use crate::error::Result;
@@ -68,16 +69,16 @@ pub(super) fn likely(
     Ok(Coding::Zstd)
 }
 
-/// Bytes that [`likely`] makes of data, nearly, if it were part of a larger block of such data.
-pub(super) fn cost(layout: &RecordLayout, data: &[u8], room: &mut Vec<u8>) -> Result<usize> {
+/// Bytes that data take, nearly, if they were part of a larger block of such data.
+pub(super) fn cost(layout: &RecordLayout, data: &[u8], room: &mut Vec<u8>) -> Result<Ways> {
     if constant::is_constant(layout, data) {
-        return Ok(PREAMBLE + 1);
+        return Ok([PREAMBLE + 1; WAYS]);
     }
+    let (as_zstd, as_raw) = (PREAMBLE + zstd_len(layout, data, room)?, PREAMBLE + data.len());
     // Where it doesn't find what comes again, zstd knows no more than how often bytes occur.
-    let as_zstd = zstd_len(layout, data, room)?;
-    Ok(match bytes::ideal(data) <= as_zstd {
-        true => bytes::cost(data, Keys::default()),
-        false => PREAMBLE + as_zstd,
+    Ok(match PREAMBLE + bytes::ideal(data) <= as_zstd {
+        true => [bytes::cost(data, Keys::default()), as_zstd, as_raw, as_raw],
+        false => [as_zstd, as_zstd, as_raw, as_raw],
     })
 }
 
@@ -109,6 +110,7 @@ pub(super) fn smaller(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::cost::least;
 
     /// Bytes near 128, of as many kinds.
     fn noise(len: usize, kinds: u64) -> Vec<u8> {
@@ -130,7 +132,7 @@ mod tests {
             [(&once, Coding::Bytes), (&again, Coding::Zstd), (&vec![7; 300_000], Coding::Constant)]
         {
             assert_eq!(column(&layout, 300_000, data, &mut payload).unwrap(), wanted);
-            let near = cost(&layout, data, &mut Vec::new()).unwrap();
+            let near = least(&[cost(&layout, data, &mut Vec::new()).unwrap()]);
             assert!(near.abs_diff(payload.len()) <= payload.len() / 100 + 16, "{near}");
         }
         // What saves next to nothing stays as it is.

@@ -1,6 +1,7 @@
 //! A field of all records, coded as a block of its own.
 
 use super::super::base::{self, TOO_SHORT};
+use super::super::cost::{WAYS, Ways};
 use super::super::{
     Block, Coding, Given, Hints, begin, constant, decode_unchecked, octets, ranges, smallest,
 };
@@ -97,23 +98,19 @@ impl Column {
         column: &[u8],
         like: Option<&[u8]>,
         scratch: &mut Scratch,
-    ) -> Result<usize> {
-        let Some(floats) = self.layout.floats() else {
-            return match self.layout.bytes() {
-                1 => octets::cost(&self.layout, column, &mut scratch.payload),
-                _ => Ok(self.encode(hints, column, None, scratch)?.payload.len()),
-            };
-        };
-        let Scratch { payload, beside, base } = scratch;
-        begin(0, beside);
-        let as_beside = like.and_then(|like| self.encode_beside(column, like, base, beside));
-        let as_beside = as_beside.map_or(usize::MAX, |_| beside.len());
-        let as_ranges = ranges::encode(floats, None, 0, 0, column, payload);
-        let alone = as_ranges.map(|start| payload.len() - start);
-        match alone.filter(|_| !constant::is_constant(&self.layout, column)) {
-            Some(alone) => Ok(alone.min(as_beside)),
-            None => Ok(self.encode(hints, column, like, scratch)?.payload.len()),
+    ) -> Result<Ways> {
+        if self.layout.bytes() == 1 && self.layout.floats().is_none() {
+            return octets::cost(&self.layout, column, &mut scratch.payload);
         }
+        let Scratch { payload, beside, base } = scratch;
+        let floats = self.layout.floats();
+        let floats = floats.filter(|_| !constant::is_constant(&self.layout, column));
+        if let Some(alone) = floats.and_then(|floats| ranges::cost(floats, column, payload)) {
+            begin(0, beside);
+            let as_beside = like.and_then(|like| self.encode_beside(column, like, base, beside));
+            return Ok([alone, as_beside.map_or(alone, |_| beside.len()), alone, alone]);
+        }
+        Ok([self.encode(hints, column, like, scratch)?.payload.len(); WAYS])
     }
 
     /// Appends it to a payload that has its preamble, as differences from another column.

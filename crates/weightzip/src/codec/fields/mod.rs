@@ -8,6 +8,7 @@ mod column;
 mod numbers;
 mod peaks;
 
+use super::cost::{WAYS, Ways, least};
 use super::ranges::bytes;
 use super::{Coding, Hints, PREAMBLE, begin, records_of, take};
 use crate::error::{Error, Result};
@@ -177,8 +178,11 @@ impl Columns {
         hints: Hints,
         scratch: &mut Scratch,
     ) -> Result<Option<Symbols<'a>>> {
-        let (peaks, [of_places, _]) = Self::peaks(numbers, hints, scratch)?;
+        let (peaks, [alone, others, of_places]) =
+            Self::peaks(numbers, hints, peaks::FIXED, scratch)?;
         let Scratch { columns, of_column, symbols, keys, places, coded } = scratch;
+        let peaks = peaks.filter(|_| others + of_places < alone);
+        places.find(peaks, symbols)?;
         begin(u32::try_from(symbols.len()).unwrap_or(u32::MAX), coded);
         if bytes::encode(symbols, numbers.by(keys, places), coded).is_none() {
             return Ok(None);
@@ -186,40 +190,40 @@ impl Columns {
         let mut as_columns = 0;
         let columns = self.fields.iter().zip(columns.iter()).enumerate();
         for (_, (field, column)) in columns.filter(|(field, _)| numbers.has(*field)) {
-            as_columns += field.cost(hints, column, None, of_column)?;
+            as_columns += least(&[field.cost(hints, column, None, of_column)?]);
         }
+        let of_places = if peaks.is_some() { of_places } else { 0 };
         Ok((coded.len() + of_places < as_columns).then_some(Symbols { numbers, peaks }))
     }
 
-    /// Makes symbols of small numbers, and finds their keys, and their peaks, if that makes them smaller; returns bytes
-    /// that peaks and symbols take, nearly.
+    /// Makes symbols of small numbers, and finds their keys, and peaks that save more than so many bits. Returns bytes that all
+    /// symbols take, nearly, those that are no peaks, and the places of peaks.
     fn peaks(
         numbers: &Numbers,
         hints: Hints,
+        more_than: u64,
         scratch: &mut Scratch,
-    ) -> Result<(Option<Peaks>, [usize; 2])> {
+    ) -> Result<(Option<Peaks>, [usize; 3])> {
         let Scratch { columns, of_column, symbols, keys, places, .. } = scratch;
         numbers.unpack(columns, symbols);
         numbers.keys(hints.row, columns, keys);
         places.find(None, symbols)?;
         let alone = bytes::cost(symbols, numbers.by(keys, places));
-        let peaks = Peaks::of(numbers.count(), symbols);
-        if peaks.is_some() {
-            places.find(peaks, symbols)?;
-            let (rest, mut of_places) = (bytes::cost(symbols, numbers.by(keys, places)), 0);
-            for places in places.of(peaks) {
-                of_places += ENTRY + Column::of_bytes().cost(hints, places, None, of_column)?;
-            }
-            if of_places + rest < alone {
-                return Ok((peaks, [of_places, rest]));
-            }
-            places.find(None, symbols)?;
+        let peaks = Peaks::of(numbers.count(), symbols, more_than);
+        if peaks.is_none() {
+            return Ok((None, [alone, alone, 0]));
         }
-        Ok((None, [0, alone]))
+        places.find(peaks, symbols)?;
+        let (others, mut of_places) = (bytes::cost(symbols, numbers.by(keys, places)), 0);
+        for places in places.of(peaks) {
+            let cost = Column::of_bytes().cost(hints, places, None, of_column)?;
+            of_places += ENTRY + least(&[cost]);
+        }
+        Ok((peaks, [alone, others, of_places]))
     }
 
-    /// Bytes that records take, nearly, if they were part of a larger block of such records.
-    pub(super) fn cost(&self, hints: Hints, record: usize, data: &[u8]) -> Result<usize> {
+    /// Bytes that the columns of records take, nearly, if they were part of a larger block of such records.
+    pub(super) fn cost(&self, hints: Hints, record: usize, data: &[u8]) -> Result<Vec<Ways>> {
         SCRATCH.with_borrow_mut(|scratch| self.cost_with(scratch, hints, record, data))
     }
 
@@ -229,22 +233,26 @@ impl Columns {
         hints: Hints,
         record: usize,
         data: &[u8],
-    ) -> Result<usize> {
+    ) -> Result<Vec<Ways>> {
         self.gather(scratch, record, data);
         let numbers = self.numbers.as_ref().filter(|_| hints.level == Level::Max);
         let Scratch { columns, of_column, .. } = scratch;
-        let (mut cost, mut apart) = (PREAMBLE + self.fields.len() * ENTRY, 0);
+        let (mut costs, mut apart) =
+            (vec![[PREAMBLE + self.fields.len() * ENTRY; WAYS]], Vec::new());
         for (field, column) in self.fields.iter().enumerate() {
             let like = self.like(field).map(|field| columns[field].as_slice());
             let of_column = column.cost(hints, &columns[field], like, of_column)?;
             match numbers.is_some_and(|numbers| numbers.has(field)) {
-                true => apart += of_column,
-                false => cost += of_column,
+                true => apart.push(of_column),
+                false => costs.push(of_column),
             }
         }
-        let Some(numbers) = numbers else { return Ok(cost) };
-        let (_, [of_places, of_symbols]) = Self::peaks(numbers, hints, scratch)?;
-        Ok(cost + apart.min(of_places + of_symbols))
+        if let Some(numbers) = numbers {
+            let raw = apart.iter().map(|[.., raw]| raw).sum();
+            let (_, [alone, others, of_places]) = Self::peaks(numbers, hints, 0, scratch)?;
+            costs.push([alone, others + of_places, least(&apart), raw]);
+        }
+        Ok(costs)
     }
 
     /// Puts the columns of records in place of what is there.

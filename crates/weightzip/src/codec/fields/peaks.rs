@@ -23,8 +23,8 @@ const SAMPLE: usize = 2048;
 /// Of how many bits one must be saved.
 const LITTLE: u64 = 512;
 
-/// Bits that places take besides.
-const FIXED: u64 = 192 * 8;
+/// Bits that the places of a block take besides.
+pub(super) const FIXED: u64 = 192 * 8;
 
 /// The symbols of a peak: those of a group that has one are either of these. They may be the same.
 type Peak = [u8; 2];
@@ -38,13 +38,13 @@ pub(super) struct Peaks {
 }
 
 impl Peaks {
-    /// What saves most of the symbols of records that have `count` each, if that isn't little.
-    pub(super) fn of(count: usize, symbols: &[u8]) -> Option<Self> {
+    /// What saves most of the symbols of records that have `count` each, if that isn't little, and more than so many bits.
+    pub(super) fn of(count: usize, symbols: &[u8], more_than: u64) -> Option<Self> {
         let group = GROUPS.into_iter().find(|group| count.is_multiple_of(*group))?;
         let mut sample = Sample::of(group, symbols);
         let sampled = (sample.symbols.len() as u64).max(1);
         let little = entropy(&sample.counts()) / LITTLE;
-        let little = little + (FIXED << 8) * sampled / symbols.len().max(1) as u64;
+        let little = little + (more_than << 8) * sampled / symbols.len().max(1) as u64;
         let mut next = || {
             let (peak, _) = sample.best().filter(|(_, saved)| *saved > little)?;
             sample.take(peak);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn found(symbols: &[u8]) -> Option<(Peak, Option<Peak>)> {
-        Peaks::of(32, symbols).map(|peaks| (peaks.first, peaks.second))
+        Peaks::of(32, symbols, FIXED).map(|peaks| (peaks.first, peaks.second))
     }
 
     #[test]
@@ -288,8 +288,8 @@ mod tests {
             (group[i % 31], group[i % 31 + 1]) = (200, if i.is_multiple_of(6) { 200 } else { 210 });
         };
         assert_eq!(found(&groups(9000, ends)), Some(([210; 2], Some([200; 2]))));
-        assert_eq!(Peaks::of(24, &both), None);
-        assert_eq!(Peaks::of(16, &both[..16]), None);
+        assert_eq!(Peaks::of(24, &both, FIXED), None);
+        assert_eq!(Peaks::of(16, &both[..16], FIXED), None);
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(in crate::codec) fn columns(float: Float, row: usize, data: &[u8]) -> Option
 }
 
 /// How often each top occurs.
-fn counts(float: Float, data: &[u8]) -> [u32; EXPONENTS] {
+pub(super) fn counts(float: Float, data: &[u8]) -> [u32; EXPONENTS] {
     let mut counts = [0; EXPONENTS];
     // So few at a time that all are counted.
     for data in data.chunks(field::COUNTED_WHOLE * float.bytes) {

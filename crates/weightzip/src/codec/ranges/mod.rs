@@ -6,6 +6,7 @@
 
 mod buckets;
 pub(super) mod bytes;
+mod cost;
 mod decode;
 pub(super) mod difference;
 mod encode;
@@ -19,6 +20,7 @@ mod symbols;
 mod tests;
 mod tops;
 
+pub(super) use cost::cost;
 pub(super) use decode::decode;
 pub(super) use encode::{columns, encode};
 pub(super) use scales::Columns;

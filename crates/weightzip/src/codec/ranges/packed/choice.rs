@@ -53,7 +53,7 @@ pub(in crate::codec) fn suits(row: usize, data: &[u8], len: usize) -> bool {
 }
 
 /// The words of a row that are looked at, if a block has so many.
-pub(in crate::codec) fn columns(row: usize, rows: usize) -> Range<usize> {
+fn columns(row: usize, rows: usize) -> Range<usize> {
     let sampled = (SAMPLE / rows.max(1)).clamp(LEAST_ROW, row);
     let first = (row - sampled) / 2;
     first..first + sampled

@@ -7,7 +7,7 @@ mod planes;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::codec) use choice::{columns, suits};
+pub(in crate::codec) use choice::suits;
 
 use super::buckets::{self, Bounds};
 use super::decode::EIGHT_OF_THREAD;
