@@ -47,8 +47,7 @@ pub struct FileEstimate {
 /// once, as if the file were its own [source](crate::Options::source).
 ///
 /// Reads a fiftieth of the bytes, but at least 256 KiB and at most about 2 MiB, always the same ones.
-/// Floats mostly come within 0.3 % of the original's size; integers, opaque bytes, and files of a megabyte or
-/// less within about 1 %.
+/// Most files come within 0.3 % of the original's size, those of a megabyte or less within about 1 %.
 ///
 /// # Errors
 /// [`Kind::Io`](crate::Kind::Io) and its like if the source can't be read.
