@@ -41,7 +41,7 @@ impl Coded {
         data: &[u8],
     ) -> Result<()> {
         let (layout, hints, buffer) = (&plan.layout, plan.hints(), &mut self.buffer);
-        let block = match given.base.filter(|_| plan.has_scales()) {
+        let block = match given.base.filter(|_| plan.scales().is_some()) {
             Some(scales) => codec::encode_scaled(layout, scales, hints, data, buffer)?,
             None => codec::encode_block(layout, given, hints, data, buffer)?,
         };

@@ -111,10 +111,13 @@ impl Segment {
         }
     }
 
-    /// Whether its base is the scales of its numbers.
-    pub(crate) fn has_scales(&self) -> bool {
-        let how = self.base.first().and_then(|part| part.from).map(|from| from.how);
-        matches!(how, Some(How::Scales(_)))
+    /// The number of its base, if that is the scales of its numbers, and of how many bytes each is one.
+    pub(crate) fn scales(&self) -> Option<(usize, u8)> {
+        let from = self.base.first().and_then(|part| part.from)?;
+        match from.how {
+            How::Scales(each) => Some((from.number, each)),
+            _ => None,
+        }
     }
 
     /// What an encoder is told about each of its blocks.

@@ -37,7 +37,7 @@ pub(crate) use base::encode_as;
 pub(crate) use base::encode_scaled;
 pub use context::Context;
 pub(crate) use cost::{Looks, WAYS, cost, looks, may_be_packed, packed_cost};
-pub(crate) use scaled::RUNS;
+pub(crate) use scaled::{RUNS, cost as scaled_cost};
 
 use crate::container::MAX_BLOCK_BYTES;
 use crate::error::{Error, Result};

@@ -113,10 +113,13 @@ impl Form {
     }
 }
 
-/// Bytes that a block takes, nearly, if it were part of a larger one; `None` if that is all of them.
-pub(super) fn cost(row: usize, base: &[u8], data: &[u8]) -> Option<usize> {
-    let form = SCRATCH.with_borrow_mut(|scratch| Form::of(row, base, data, scratch));
-    form.map(|(_, cost)| cost).filter(|cost| *cost < data.len())
+/// Bytes that some rows of a block take, nearly, and what the block does besides, however many it has.
+pub(crate) fn cost(row: usize, base: &[u8], data: &[u8]) -> Option<[usize; 2]> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let (form, _) = Form::of(row, base, data, scratch)?;
+        form.unpack(base, data, scratch);
+        bytes::costs(&scratch.symbols, form.by(&scratch.keys))
+    })
 }
 
 /// Appends the coded bytes to a payload that has its preamble; `None` if they wouldn't get smaller.
@@ -205,7 +208,7 @@ mod tests {
             let mut alone = vec![0; PREAMBLE];
             encode(192, &vec![50; data.len()], &data, &mut alone).unwrap();
             assert!(payload.len() < alone.len() * 15 / 16, "{} {}", payload.len(), alone.len());
-            let near = cost(192, &base, &data).unwrap();
+            let near = cost(192, &base, &data).unwrap().iter().sum::<usize>();
             assert!(near.abs_diff(payload.len()) < 200, "{near} {}", payload.len());
 
             let (mut out, (preamble, body)) =

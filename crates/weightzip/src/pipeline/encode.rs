@@ -289,7 +289,7 @@ impl<W: Write> Output<W> {
         if let Some(known) = start.and_then(|start| self.hashes.get_mut(&start)) {
             *known = hash;
         }
-        let from = plan.base.first().and_then(|part| part.from).filter(|_| !plan.has_scales());
+        let from = plan.base.first().and_then(|part| part.from).filter(|_| plan.scales().is_none());
         let number = from.and_then(|from| from.number.checked_sub(self.bases.tensors.len()));
         let Some(range) = number.and_then(|number| self.bases.repeated.get(number)) else {
             return Ok(());

@@ -6,16 +6,22 @@
 //! than the whole each payload takes, however much is in it. A piece is of runs from all over
 //! its block, for rows differ, too.
 
+mod found;
+mod scales;
+
 use super::{length, read};
-use crate::base;
+use crate::base::{self, Found as FoundBases, Paired};
+use crate::container::bases::Bases;
 use crate::error::{Error, Result};
 use crate::plan::{self, Segment};
 use crate::record::RecordLayout;
 use crate::source::Source;
 use crate::span::Span;
-use crate::{Hints, Level, codec, encode_block};
-use codec::{Looks, WAYS};
-use std::collections::HashSet;
+use crate::{Hints, Level, codec};
+use codec::Looks;
+use found::Found;
+use scales::Scales;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// Every how many bytes one is read: a little less than a fiftieth, for the header is read too.
@@ -56,7 +62,11 @@ pub fn estimate_file<S: Source + ?Sized>(
     spans: &[Span],
     level: Level,
 ) -> Result<FileEstimate> {
-    let segments = plan::segments(spans, level);
+    let mut segments = plan::segments(spans, level);
+    let (pairs, mut bases) = (base::paired(&segments), Bases::default());
+    if level == Level::Max {
+        base::scales(source, &mut segments, &mut bases, &mut FoundBases::default())?;
+    }
     let total: u64 = spans.iter().map(length).sum();
     let budget = (total / PART).clamp(LEAST, MOST);
     let (alike, read) = base::alike(source, &segments, budget / 4)
@@ -65,7 +75,7 @@ pub fn estimate_file<S: Source + ?Sized>(
     let repeats = alike.into_iter().flat_map(|same| same.into_iter().skip(1)).collect();
     let mut sampler = Sampler { source, level, read, payload: Vec::new() };
     let mut bytes = overhead(&segments);
-    for group in groups(&segments, &repeats) {
+    for group in groups(&segments, &bases, &pairs, &repeats) {
         let share = u128::from(budget) * u128::from(group.bytes) / u128::from(total.max(1));
         bytes += sampler.group(&group, u64::try_from(share).unwrap_or(budget))?;
     }
@@ -95,45 +105,76 @@ fn block_bytes(segment: &Segment) -> u64 {
 }
 
 /// The segments of one record layout, wherever they are.
+#[derive(Clone)]
 struct Group {
     layout: RecordLayout,
     /// Records of the rows that blocks have, if that may matter; else 0.
     row: usize,
+    /// Whether they are numbers whose scales are other tensors, or such scales.
+    kind: Kind,
     /// By size: those of like tensors are neighbours then.
     parts: Vec<Part>,
     bytes: u64,
 }
 
-/// A segment's bytes, how many a block has, and the records of its rows.
+/// What tensors are to others: those of one dtype may differ by that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Others,
+    Numbers,
+    Scales,
+}
+
+/// A segment's bytes, how many a block has, the records of its rows, and its scales.
+#[derive(Clone)]
 struct Part {
     range: Range<u64>,
     block: u64,
     row: usize,
+    scales: Option<Scales>,
 }
 
-/// A block's bytes, the place in them that chose it, and the records of its rows; 0 if it has none.
+/// A block's bytes, the place in them that chose it, the records of its rows, 0 if it has none, and its scales.
 struct Block {
     range: Range<u64>,
     at: u64,
     row: usize,
+    scales: Option<Scales>,
 }
 
-fn groups(segments: &[Segment], repeats: &HashSet<usize>) -> Vec<Group> {
+fn groups(
+    segments: &[Segment],
+    bases: &Bases,
+    pairs: &[Paired],
+    repeats: &HashSet<usize>,
+) -> Vec<Group> {
+    let of_pair = |pair: &Paired| [(pair.numbers, Kind::Numbers), (pair.scales, Kind::Scales)];
+    let kinds: HashMap<usize, Kind> = pairs.iter().flat_map(of_pair).collect();
     let (mut groups, mut start): (Vec<Group>, u64) = (Vec::new(), 0);
     for (number, segment) in segments.iter().enumerate() {
         let (bytes, layout, row) = (bytes_of(segment), &segment.layout, segment.hints().row);
-        let part = Part { range: start..start + bytes, block: block_bytes(segment), row };
+        let scales = segment.scales().and_then(|(number, each)| {
+            Some(Scales { at: bases.repeated.get(number)?.start, each: each.into() })
+        });
+        let kind = kinds.get(&number).copied().unwrap_or(Kind::Others);
+        let range = start..start + bytes;
+        let part = Part { range, block: block_bytes(segment), row, scales };
         start += bytes;
         if bytes == 0 || repeats.contains(&number) {
             continue;
         }
         let row = if codec::may_be_packed(layout, row) { row } else { 0 };
-        match groups.iter_mut().find(|group| group.layout == *layout && group.row == row) {
+        let same =
+            |group: &&mut Group| (&group.layout, group.row, group.kind) == (layout, row, kind);
+        match groups.iter_mut().find(same) {
             Some(group) => {
                 group.parts.push(part);
                 group.bytes += bytes;
             }
-            None => groups.push(Group { layout: layout.clone(), row, parts: vec![part], bytes }),
+            None => {
+                let (layout, parts) = (layout.clone(), vec![part]);
+                groups.push(Group { layout, row, kind, parts, bytes });
+            }
         }
     }
     groups.iter_mut().for_each(|group| group.parts.sort_by_key(Part::bytes));
@@ -149,7 +190,8 @@ impl Part {
     fn block(&self, at: u64) -> Block {
         let start = self.range.start + at / self.block * self.block;
         let range = start..self.range.end.min(start + self.block);
-        Block { range, at: at % self.block, row: self.row }
+        let scales = self.scales.map(|scales| scales.behind(start - self.range.start));
+        Block { range, at: at % self.block, row: self.row, scales }
     }
 }
 
@@ -253,13 +295,12 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
     fn group(&mut self, group: &Group, budget: u64) -> Result<u64> {
         let layout = &group.layout;
         if group.bytes <= budget {
-            let whole = |block: Block| {
-                let data = self.bytes(block.range)?;
-                let hints = Hints { level: self.level, row: group.row };
-                let block = encode_block(layout, None, hints, &data, &mut self.payload)?;
-                Ok(block.payload.len() as u64)
-            };
-            return group.blocks().map(whole).sum();
+            return group.blocks().map(|block| self.whole_block(group, &block)).sum();
+        }
+        if group.kind == Kind::Numbers && group.parts.iter().all(|part| part.scales.is_some()) {
+            let alone = self.group(&Group { kind: Kind::Others, ..group.clone() }, budget / 2)?;
+            let scaled = self.scaled(group, budget / 2)?;
+            return Ok(scaled.map_or(alone, |scaled| scaled.min(alone)));
         }
         if group.row > 0
             && let Some(bytes) = self.packed(group, budget)?
@@ -273,7 +314,7 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
             let data = self.sample(&block, cut, 1)?;
             found.pieces.add(&self.coded(layout, cut, &block, &data)?, data.len());
         }
-        let many = (for_wholes / cut.piece()).clamp(FEW, cut.many) / 2 * 2;
+        let many = (for_wholes / cut.piece() / 2).clamp(FEW, cut.many) / 2 * 2;
         for block in group.spread((for_wholes / (cut.piece() * many)).max(1)) {
             let cut = cut.in_rows(layout, &block);
             let data = self.sample(&block, cut, many)?;
@@ -402,61 +443,6 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
         let hints = Hints { level: self.level, row: if cut.rows { block.row } else { 0 } };
         let parts = codec::cost(layout, hints, data, &mut self.payload)?;
         Ok(parts.into_iter().flatten().map(|bytes| bytes as u64).collect())
-    }
-}
-
-/// What samples take, by part and way.
-#[derive(Default)]
-struct Sums {
-    coded: Vec<u64>,
-    bytes: u64,
-    count: u64,
-}
-
-impl Sums {
-    fn add(&mut self, coded: &[u64], bytes: usize) {
-        self.coded.resize(coded.len(), 0);
-        self.coded.iter_mut().zip(coded).for_each(|(sum, coded)| *sum += coded);
-        self.bytes += bytes as u64;
-        self.count += 1;
-    }
-
-    /// What a sample takes, in 2^-16 bytes.
-    fn mean(&self, way: usize) -> u128 {
-        (u128::from(self.coded[way]) << 16) / u128::from(self.count.max(1))
-    }
-
-    /// What all take besides what each does, however large it is; 1 at least.
-    fn rest(&self, way: usize, fixed: u128) -> u128 {
-        let coded = u128::from(self.coded[way]) << 16;
-        coded.saturating_sub(u128::from(self.count) * fixed).max(1)
-    }
-}
-
-/// Pieces of many blocks; those of a few blocks, each by itself and all together, and what every payload takes.
-#[derive(Default)]
-struct Found {
-    pieces: Sums,
-    apart: Sums,
-    wholes: Sums,
-    fixed: Sums,
-}
-
-impl Found {
-    /// What so many bytes in so many blocks take.
-    fn bytes(&self, bytes: u64, blocks: u64) -> u64 {
-        let of_way = |way| {
-            let fixed = self.fixed.mean(way);
-            let [pieces, apart, wholes] =
-                [&self.pieces, &self.apart, &self.wholes].map(|sums| sums.rest(way, fixed));
-            let sampled = u128::from(self.pieces.bytes.max(1));
-            let rest = u128::from(bytes) * (pieces * wholes / apart) / sampled;
-            (rest + u128::from(blocks) * fixed) >> 16
-        };
-        let ways = |part: usize| part * WAYS..(part + 1) * WAYS;
-        let parts = 0..self.pieces.coded.len() / WAYS;
-        let least: u128 = parts.filter_map(|part| ways(part).map(of_way).min()).sum();
-        u64::try_from(least).unwrap_or(u64::MAX)
     }
 }
 

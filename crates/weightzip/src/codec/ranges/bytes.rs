@@ -188,8 +188,12 @@ impl Plan {
 
 /// Bytes that a payload takes, nearly; it may be more than `data` has.
 pub(in crate::codec) fn cost(data: &[u8], keys: Keys<'_>) -> usize {
-    let plan = SCRATCH.with_borrow_mut(|scratch| Plan::of(data, keys, &mut scratch.by_key));
-    let Some(plan) = plan else { return PREAMBLE + data.len() };
+    costs(data, keys).map_or(PREAMBLE + data.len(), |costs| costs.iter().sum())
+}
+
+/// Bytes that symbols take, nearly, and what a payload does besides; `None` if none occurs often enough.
+pub(in crate::codec) fn costs(data: &[u8], keys: Keys<'_>) -> Option<[usize; 2]> {
+    let plan = SCRATCH.with_borrow_mut(|scratch| Plan::of(data, keys, &mut scratch.by_key))?;
     let (counts, mut bits) = (plan.counts(), 0);
     let used = usize::from(plan.window.last) + 1;
     for counts in counts {
@@ -199,10 +203,10 @@ pub(in crate::codec) fn cost(data: &[u8], keys: Keys<'_>) -> usize {
         bits += u64::from(counts[0]) << 11;
     }
     let weights = packed_len(used * counts.len(), CODE_BITS);
-    PREAMBLE
-        + weights
-        + GROUP * size_of::<u32>()
-        + usize::try_from(bits >> 11).unwrap_or(usize::MAX)
+    let symbols = usize::try_from(bits >> 11).unwrap_or(usize::MAX);
+    // The last ones are in the states.
+    let carried = data.len().min(CARRIED) * symbols / data.len().max(1);
+    Some([symbols, PREAMBLE + weights + GROUP * size_of::<u32>() - carried])
 }
 
 /// Bytes that an ideal coder needs.

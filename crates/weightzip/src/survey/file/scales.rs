@@ -1,0 +1,79 @@
+//! Estimates of small numbers that are coded beside their scales.
+
+use super::{Block, Group, Sampler};
+use crate::codec;
+use crate::error::Result;
+use crate::source::Source;
+
+/// Bytes of the rows of a block that are looked at.
+const ROWS: u64 = 16 << 10;
+
+/// Where the scales of some numbers start, and of how many bytes each is one.
+#[derive(Clone, Copy)]
+pub(super) struct Scales {
+    pub(super) at: u64,
+    pub(super) each: u64,
+}
+
+impl Scales {
+    /// Those of the numbers that are so many bytes further on.
+    pub(super) fn behind(self, bytes: u64) -> Self {
+        Self { at: self.at + bytes / self.each, ..self }
+    }
+}
+
+impl<S: Source + ?Sized> Sampler<'_, S> {
+    /// Bytes that the blocks of a group take beside their scales; `None` if these say nothing.
+    pub(super) fn scaled(&mut self, group: &Group, budget: u64) -> Result<Option<u64>> {
+        let (mut symbols, mut fixed, mut seen, mut count) = (0, 0, 0, 0);
+        for block in group.spread((budget / ROWS).max(1)) {
+            let row = block.row as u64;
+            let Some(scales) = block.scales.filter(|_| row > 0 && row <= block.bytes()) else {
+                return Ok(None);
+            };
+            let rows = block.bytes() / row;
+            let some = (ROWS / row).clamp(1, rows);
+            let start = block.place(0, 1, rows - some + 1) * row;
+            let data =
+                self.bytes(block.range.start + start..block.range.start + start + some * row)?;
+            let base = self.scales_of(scales.behind(start), data.len())?;
+            let Some([of_symbols, of_all]) = codec::scaled_cost(block.row, &base, &data) else {
+                return Ok(None);
+            };
+            symbols += of_symbols as u128;
+            fixed += of_all as u128;
+            seen += data.len() as u128;
+            count += 1;
+        }
+        let symbols = u128::from(group.bytes) * symbols / seen.max(1);
+        let fixed = group.blocks().count() as u128 * fixed / count.max(1);
+        Ok(u64::try_from(symbols + fixed).ok())
+    }
+
+    /// The scale of each of so many bytes.
+    pub(super) fn scales_of(&mut self, scales: Scales, bytes: usize) -> Result<Vec<u8>> {
+        let each = usize::try_from(scales.each).unwrap_or(usize::MAX);
+        let found = self.bytes(scales.at..scales.at + (bytes / each) as u64)?;
+        Ok(found.into_iter().flat_map(|scale| std::iter::repeat_n(scale, each)).collect())
+    }
+
+    /// What a block takes, whole.
+    pub(super) fn whole_block(&mut self, group: &Group, block: &Block) -> Result<u64> {
+        let data = self.bytes(block.range.clone())?;
+        let scales = match block.scales {
+            Some(scales) => Some(self.scales_of(scales, data.len())?),
+            None => None,
+        };
+        let hints = codec::Hints { level: self.level, row: block.row };
+        let block = match scales {
+            Some(scales) => {
+                codec::encode_scaled(&group.layout, &scales, hints, &data, &mut self.payload)?
+            }
+            None => {
+                let hints = codec::Hints { row: group.row, ..hints };
+                codec::encode_block(&group.layout, None, hints, &data, &mut self.payload)?
+            }
+        };
+        Ok(block.payload.len() as u64)
+    }
+}
