@@ -14,7 +14,7 @@ const RUN: usize = 16 << 10;
 const RUNS: usize = 2;
 
 /// Blocks of so many bytes or less are coded in both ways: what either takes besides its symbols tells.
-const SMALL: usize = 128 << 10;
+const SMALL: usize = 192 << 10;
 
 /// Of how many bytes one must be saved, for zstd stores what saves next to nothing, and reads that as fast as memory.
 const LITTLE: usize = 128;

@@ -314,7 +314,7 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
             let data = self.sample(&block, cut, 1)?;
             found.pieces.add(&self.coded(layout, cut, &block, &data)?, data.len());
         }
-        let many = (for_wholes / cut.piece() / 2).clamp(FEW, cut.many) / 2 * 2;
+        let many = (for_wholes / cut.piece()).clamp(FEW, cut.many) / 2 * 2;
         for block in group.spread((for_wholes / (cut.piece() * many)).max(1)) {
             let cut = cut.in_rows(layout, &block);
             let data = self.sample(&block, cut, many)?;
@@ -589,7 +589,7 @@ mod tests {
             (safetensors(Dtype::I32, 1024, &[packed(512, 1024, 1)]), 0.15, 0.003),
             // Short blocks have no packed integers, long ones do.
             (mixed(500, &between), 0.16, 0.005),
-            (integers(48, 384 << 10), 0.02, 0.003),
+            (integers(48, 384 << 10), 0.02, 0.004),
             (scaled(6 << 10), 0.03, 0.003),
             (sparse(8 << 10), 0.03, 0.01),
             (blocks(400 << 10), 0.04, 0.003),

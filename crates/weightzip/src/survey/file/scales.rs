@@ -77,3 +77,56 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
         Ok(block.payload.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::estimate_file;
+    use super::*;
+    use crate::{Level, Options, compress, scan};
+    use std::sync::Arc;
+
+    /// Numbers, and a scale for 16 bytes of them: the smaller the larger that is.
+    fn pair(rows: usize, in_row: usize) -> [Vec<u8>; 2] {
+        let mut state = 1u64;
+        let mut below = move |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % n
+        };
+        let (mut numbers, mut scales) = (Vec::new(), Vec::new());
+        for _ in 0..rows * in_row {
+            let larger = below(4);
+            scales.push((100 + larger).to_le_bytes()[0]);
+            let mut number = || below(8 - 2 * larger) + below(3) + 3;
+            numbers.extend((0..16).map(|_| (number() | number() << 4).to_le_bytes()[0]));
+        }
+        [numbers, scales]
+    }
+
+    #[test]
+    fn numbers_beside_their_scales_are_estimated() {
+        let mut header = serde_json::Map::new();
+        let mut data = Vec::new();
+        for (name, rows) in [("a", 3000), ("b", 200)] {
+            let shapes = [vec![rows, 64, 16], vec![rows, 64]];
+            for ((end, part), shape) in
+                ["_blocks", "_scales"].iter().zip(pair(rows, 64)).zip(shapes)
+            {
+                let start = data.len();
+                data.extend(part);
+                let entry = serde_json::json!({"dtype": "U8", "shape": shape, "data_offsets": [start, data.len()]});
+                header.insert(format!("{name}{end}"), entry);
+            }
+        }
+        let header = serde_json::to_vec(&header).unwrap();
+        let file = [&(header.len() as u64).to_le_bytes(), header.as_slice(), &data].concat();
+        let spans = scan(file.as_slice()).unwrap().spans;
+        let estimate = estimate_file(file.as_slice(), &spans, Level::Max).unwrap();
+        let compressed = |source| {
+            let options = Options { level: Level::Max, threads: 1, source, ..Options::default() };
+            compress(file.as_slice(), std::io::sink(), &options).unwrap().compressed_bytes
+        };
+        let real = compressed(Some(Arc::new(file.clone()) as _));
+        assert!(real + file.len() as u64 / 50 < compressed(None));
+        assert!(estimate.bytes.abs_diff(real) < file.len() as u64 / 200, "{estimate:?} {real}");
+    }
+}
