@@ -104,7 +104,7 @@ pub(super) fn encode_dense(
     }
 }
 
-/// Codes a block of records of one byte as [`encode_block`](super::encode_block) does, or beside its scales, which `scales` has for each of its
+/// Codes a block of records of one byte as [`encode_block`] does, or beside its scales, which `scales` has for each of its
 /// bytes, if that makes it smaller.
 pub(crate) fn encode_scaled<'a>(
     layout: &RecordLayout,
