@@ -71,16 +71,10 @@ fn fit(numbers: &TensorInfo, scales: &TensorInfo) -> Option<(u8, u64)> {
     let bytes = numbers.dtype.bytes_of(&numbers.shape)?;
     let count = scales.dtype.bytes_of(&scales.shape).filter(|count| *count > 0)?;
     let each = bytes / count;
-    let in_row = *scales.shape.last()?;
     let known = bytes.is_multiple_of(count) && RUNS.iter().any(|run| *run as u64 == each);
-    // Rows are the same, whatever dimensions groups are in.
-    let rows =
-        |shape: &[u64]| shape.iter().rev().skip(1).try_fold(1, |all: u64, n| all.checked_mul(*n));
-    let outer = numbers
-        .shape
-        .get(..scales.shape.len() - 1)
-        .and_then(|s| s.iter().try_fold(1, |all: u64, n| all.checked_mul(*n)));
-    (known && outer == rows(&scales.shape)).then_some((u8::try_from(each).ok()?, in_row * each))
+    let (in_row, rows) = scales.shape.split_last()?;
+    let same_rows = numbers.shape.starts_with(rows);
+    (known && same_rows).then_some((u8::try_from(each).ok()?, in_row * each))
 }
 
 /// Gives each segment of small numbers whose scales are a tensor of the file these as its base. Adds which ranges these

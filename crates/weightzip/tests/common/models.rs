@@ -1,6 +1,7 @@
 //! Models that have something in common, and how they are coded against one another.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use weightzip::{Base, DecodeOptions, Level, Options, Source, Summary, compress, decompress};
 
@@ -73,6 +74,18 @@ pub(crate) fn of(models: &[(&str, &[u8])]) -> Base {
     let mut base = Base::new();
     models.iter().for_each(|(name, model)| base.add(name, model.to_vec()).unwrap());
     base
+}
+
+/// Whether a file that is coded against some of itself comes back: from a pipe and at random, with one thread and several.
+pub(crate) fn comes_back(wz: &[u8], file: &[u8]) -> bool {
+    let again = Some(Arc::new(wz.to_vec()) as _);
+    let ways = [(1, None), (3, None), (1, again.clone()), (3, again)];
+    ways.into_iter().all(|(threads, source)| {
+        let options = DecodeOptions { threads, source, ..DecodeOptions::default() };
+        let mut out = Vec::new();
+        decompress(wz, &mut out, &options).unwrap();
+        out == file
+    })
 }
 
 /// What changes after so many bytes were read of it.

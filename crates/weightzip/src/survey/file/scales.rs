@@ -81,7 +81,6 @@ impl<S: Source + ?Sized> Sampler<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::super::estimate_file;
-    use super::*;
     use crate::{Level, Options, compress, scan};
     use std::sync::Arc;
 
