@@ -43,7 +43,7 @@ thread_local! {
 }
 
 /// Works with `len` bytes of room, which hold anything.
-fn with_room<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(super) fn with_room<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
     buffer.resize(buffer.len().max(len), 0);
     let done = work(&mut buffer[..len]);

@@ -18,7 +18,7 @@ mod sketch;
 pub(crate) use found::{Found, Sure};
 pub(crate) use matching::matched;
 pub(crate) use repeats::{alike, repeats};
-pub(crate) use scales::{Paired, Scales, paired, scales};
+pub(crate) use scales::{Paired, Scales, paired, scales, spread};
 
 use crate::archive::Archive;
 use crate::container::directory::Hash;

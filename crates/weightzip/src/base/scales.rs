@@ -1,7 +1,7 @@
 //! Scales that are tensors beside those of the numbers that they multiply, as MX and NVFP4 weights have them: these numbers are
 //! coded next to them.
 
-use super::found::Found;
+use super::found::{Found, with_room};
 use super::repeats::lone_tensor;
 use crate::codec::RUNS;
 use crate::container::bases::Bases;
@@ -81,6 +81,7 @@ fn fit(numbers: &TensorInfo, scales: &TensorInfo) -> Option<(u8, u64)> {
 /// are. Reads nothing.
 pub(crate) fn scales<S: Source + ?Sized>(
     source: &S,
+    pairs: &[Paired],
     segments: &mut [plan::Segment],
     bases: &mut Bases,
     found: &mut Found,
@@ -92,7 +93,7 @@ pub(crate) fn scales<S: Source + ?Sized>(
     let is_repeated = |segment: &plan::Segment| {
         segment.spans.first().is_some_and(|span| repeated.contains(&span.range.start))
     };
-    for Paired { numbers: of_numbers, scales, each, row } in paired(segments) {
+    for &Paired { numbers: of_numbers, scales, each, row } in pairs {
         if is_repeated(&segments[of_numbers]) {
             continue;
         }
@@ -142,16 +143,19 @@ impl Scales {
         Ok(Some(Self { bytes, each: each.into(), at, blake3 }))
     }
 
-    /// Fills `out` with the scale of each byte from `start` of the segment on.
-    pub(crate) fn fill(&self, start: u64, out: &mut [u8]) {
+    /// Works with the scale of each of `len` bytes from `start` of the segment on.
+    pub(crate) fn with<T>(&self, start: u64, len: usize, work: impl FnOnce(&[u8]) -> T) -> T {
         let start = usize::try_from(start).unwrap_or(usize::MAX);
         let scales = self.bytes.get(start / self.each..).unwrap_or(&[]);
-        spread(scales, self.each, start % self.each, out);
+        with_room(len, |room| {
+            spread(scales, self.each, start % self.each, room);
+            work(room)
+        })
     }
 }
 
 /// Fills `out` with scales, each `each` times, but for the first `skip` of all.
-pub(super) fn spread(scales: &[u8], each: usize, skip: usize, out: &mut [u8]) {
+pub(crate) fn spread(scales: &[u8], each: usize, skip: usize, out: &mut [u8]) {
     let all = scales.iter().flat_map(|scale| repeat_n(*scale, each));
     out.iter_mut().zip(all.skip(skip)).for_each(|(out, scale)| *out = scale);
 }

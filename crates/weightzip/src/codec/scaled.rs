@@ -44,8 +44,8 @@ thread_local! {
 }
 
 impl Form {
-    /// What takes least of a block whose rows have so many bytes, and how many that is, nearly.
-    fn of(row: usize, base: &[u8], data: &[u8], scratch: &mut Scratch) -> Option<(Self, usize)> {
+    /// What takes least of a block whose rows have so many bytes.
+    fn of(row: usize, base: &[u8], data: &[u8], scratch: &mut Scratch) -> Option<Self> {
         let is_run = |run: &usize| {
             let same = |run: &[u8]| run.iter().all(|byte| *byte == run[0]);
             base.len().is_multiple_of(*run)
@@ -56,8 +56,7 @@ impl Form {
         let row = u32::try_from(row).ok()?;
         let forms = [4, 8]
             .map(|width| [ALONE, 4].map(|exponent_bits| Self { width, exponent_bits, run, row }));
-        let costs = forms.into_iter().flatten().map(|form| (form, form.cost(base, data, scratch)));
-        costs.min_by_key(|(_, cost)| *cost)
+        forms.into_iter().flatten().min_by_key(|form| form.cost(base, data, scratch))
     }
 
     /// Bytes that symbols take, nearly.
@@ -116,7 +115,7 @@ impl Form {
 /// Bytes that some rows of a block take, nearly, and what the block does besides, however many it has.
 pub(crate) fn cost(row: usize, base: &[u8], data: &[u8]) -> Option<[usize; 2]> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let (form, _) = Form::of(row, base, data, scratch)?;
+        let form = Form::of(row, base, data, scratch)?;
         form.unpack(base, data, scratch);
         bytes::costs(&scratch.symbols, form.by(&scratch.keys))
     })
@@ -130,7 +129,7 @@ pub(super) fn encode(row: usize, base: &[u8], data: &[u8], payload: &mut Vec<u8>
         _ => SAMPLE.next_multiple_of(row).min(data.len()),
     };
     SCRATCH.with_borrow_mut(|scratch| {
-        let (form, _) = Form::of(row, &base[..sample], &data[..sample], scratch)?;
+        let form = Form::of(row, &base[..sample], &data[..sample], scratch)?;
         form.unpack(base, data, scratch);
         form.to_wire(&mut payload[4..PREAMBLE]);
         base::put_hash(base, payload);

@@ -196,9 +196,8 @@ impl Group {
                 match (segment.base.is_empty(), shared.scales(how)?) {
                     (true, _) => code_block(coded, shared, None, data, how)?,
                     (_, Some(scales)) => {
-                        let mut base = vec![0; data.len()];
-                        scales.fill(*start, &mut base);
-                        code_block(coded, shared, Some(&base), data, how)?;
+                        let code = |base: &[u8]| code_block(coded, shared, Some(base), data, how);
+                        scales.with(*start, data.len(), code)?;
                     }
                     (false, None) => {
                         how.bases.with(how.original, segment, *start, data.len(), |base, any| {

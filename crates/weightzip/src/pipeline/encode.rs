@@ -66,7 +66,8 @@ pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> R
         timers.time(Stage::Hash, || {
             base::repeats(source, &mut segments, &mut bases, &mut found, &runner)?;
             if options.level == Level::Max {
-                base::scales(source, &mut segments, &mut bases, &mut found)?;
+                let pairs = base::paired(&segments);
+                base::scales(source, &pairs, &mut segments, &mut bases, &mut found)?;
             }
             Ok(())
         })?;

@@ -182,7 +182,9 @@ impl Columns {
             Self::peaks(numbers, hints, peaks::FIXED, scratch)?;
         let Scratch { columns, of_column, symbols, keys, places, coded } = scratch;
         let peaks = peaks.filter(|_| others + of_places < alone);
-        places.find(peaks, symbols)?;
+        if peaks.is_none() {
+            places.find(None, symbols)?;
+        }
         begin(u32::try_from(symbols.len()).unwrap_or(u32::MAX), coded);
         if bytes::encode(symbols, numbers.by(keys, places), coded).is_none() {
             return Ok(None);
