@@ -12,7 +12,7 @@ const LARGE: usize = 4 << 20;
 /// fill it with zeros.
 const SMALL: usize = 64 << 10;
 
-/// So many zeros.
+/// Returns a zeroed buffer of `len` bytes.
 pub fn zeroed(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     if len >= LARGE {
@@ -94,17 +94,19 @@ impl DerefMut for Room {
 #[cfg(target_os = "linux")]
 mod system {
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+    use rustix::param::page_size;
+    use std::ops::Range;
     use std::ptr;
     use std::sync::Arc;
 
-    const PAGE: usize = 4096;
     const HUGE_PAGE: usize = 2 << 20;
 
     /// Asks for huge pages; advice only, which a system may not take.
     pub(super) fn advise(bytes: &mut [u8]) {
-        let skip = bytes.as_ptr().align_offset(PAGE);
+        let page = page_size();
+        let skip = bytes.as_ptr().align_offset(page);
         let Some(pages) = bytes.get_mut(skip..) else { return };
-        let len = pages.len() / PAGE * PAGE;
+        let len = pages.len() / page * page;
         // SAFETY: the range lies in `bytes`, and this advice changes no contents.
         let _ = unsafe { madvise(pages.as_mut_ptr().cast(), len, Advice::LinuxHugepage) };
     }
@@ -142,31 +144,53 @@ mod system {
     /// Whole pages of a mapping, which no other part has.
     pub(super) struct Part {
         mapping: Arc<Mapping>,
-        offset: usize,
+        pages: Range<usize>,
         len: usize,
     }
 
     /// Parts of these lengths; `None` if the system has no such memory.
     pub(super) fn parts(lens: impl Iterator<Item = usize> + Clone) -> Option<Vec<Part>> {
-        let pages = |len: usize| len.checked_next_multiple_of(PAGE);
-        let total = lens.clone().try_fold(0usize, |total, len| total.checked_add(pages(len)?))?;
-        let mapping = Arc::new(Mapping::new(total.checked_add(HUGE_PAGE)?)?);
-        let mut offset = mapping.start.align_offset(HUGE_PAGE);
-        if offset > HUGE_PAGE {
+        parts_on_pages(page_size(), lens)
+    }
+
+    /// [`parts`] on pages of `page` bytes, a multiple of the system's.
+    pub(super) fn parts_on_pages(
+        page: usize,
+        lens: impl Iterator<Item = usize> + Clone,
+    ) -> Option<Vec<Part>> {
+        let ranges = page_ranges(page, lens.clone())?;
+        let total = ranges.last().map_or(0, |last| last.end);
+        let alignment = HUGE_PAGE.max(page);
+        let mapping = Arc::new(Mapping::new(total.checked_add(alignment)?)?);
+        let skip = mapping.start.align_offset(alignment);
+        if skip > alignment {
             return None;
         }
-        let part = |len: usize| {
-            let part = Part { mapping: Arc::clone(&mapping), offset, len };
-            offset += len.next_multiple_of(PAGE);
-            part
+        let part = |(pages, len): (Range<usize>, usize)| {
+            let pages = skip + pages.start..skip + pages.end;
+            Part { mapping: Arc::clone(&mapping), pages, len }
         };
-        Some(lens.map(part).collect())
+        Some(ranges.into_iter().zip(lens).map(part).collect())
+    }
+
+    /// Ranges of whole pages, one behind another, that hold these lengths; `None` if they don't fit into memory.
+    pub(super) fn page_ranges(
+        page: usize,
+        lens: impl Iterator<Item = usize>,
+    ) -> Option<Vec<Range<usize>>> {
+        let mut end = 0usize;
+        let range = |len: usize| {
+            let start = end;
+            end = start.checked_add(len.checked_next_multiple_of(page)?)?;
+            Some(start..end)
+        };
+        lens.map(range).collect()
     }
 
     impl Part {
         pub(super) fn as_ptr(&self) -> *const u8 {
             // SAFETY: the part lies in the mapping.
-            unsafe { self.mapping.start.add(self.offset) }
+            unsafe { self.mapping.start.add(self.pages.start) }
         }
 
         pub(super) fn len(&self) -> usize {
@@ -187,10 +211,11 @@ mod system {
 
     impl Drop for Part {
         fn drop(&mut self) {
-            let len = self.len.next_multiple_of(PAGE);
-            // SAFETY: these are pages of this part alone, which nobody refers to any more. They are zero
-            // when they are next read; they never are.
-            let _ = unsafe { madvise(self.as_ptr().cast_mut().cast(), len, Advice::LinuxDontNeed) };
+            // SAFETY: these are whole pages of this part alone, since ranges are multiples of the system's page size.
+            // The kernel returns zeros on the next read, but no reference to these pages is left.
+            let _ = unsafe {
+                madvise(self.as_ptr().cast_mut().cast(), self.pages.len(), Advice::LinuxDontNeed)
+            };
         }
     }
 }
@@ -253,6 +278,32 @@ mod tests {
             assert!(std::thread::spawn(check).join().unwrap());
             assert!(last.is_none_or(|room| room.iter().all(|&b| b > 0)));
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn dropping_a_part_leaves_its_neighbours_on_pages_of_any_size() {
+        let lens = [LARGE, 1, 5000, SMALL, SMALL + 1, 70_001];
+        for page in [4 << 10, 16 << 10, 64 << 10]
+            .into_iter()
+            .filter(|page| page % rustix::param::page_size() == 0)
+        {
+            let ranges = system::page_ranges(page, lens.into_iter()).unwrap();
+            for (range, len) in ranges.iter().zip(lens) {
+                assert!(range.start % page == 0 && range.end % page == 0 && range.len() >= len);
+            }
+            assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+
+            let mut parts = system::parts_on_pages(page, lens.into_iter()).unwrap();
+            assert!(parts.iter().all(|part| part.as_ptr().addr() % page == 0));
+            for dropped in (0..parts.len()).rev() {
+                parts.iter_mut().for_each(|part| part.bytes_mut().fill(7));
+                drop(parts.remove(dropped / 2));
+                assert!(parts.iter().all(|part| part.bytes().iter().all(|&b| b == 7)));
+            }
+        }
+        assert!(system::page_ranges(4096, [usize::MAX].into_iter()).is_none());
+        assert!(system::page_ranges(4096, [usize::MAX - 4095, 4096].into_iter()).is_none());
     }
 
     #[test]
