@@ -1,4 +1,4 @@
-"""The small model in assets/, and what `wz demo` says about it."""
+"""The small model in crates/cli/assets/, and what `wz demo` says about it."""
 
 import json
 
@@ -7,8 +7,8 @@ import numpy as np
 import safetensors.numpy
 from conftest import ROOT
 
-FP32 = ROOT / "assets/tiny_gpt_fp32.safetensors"
-BF16 = ROOT / "assets/tiny_gpt_bf16.safetensors"
+FP32 = ROOT / "crates/cli/assets/tiny_gpt_fp32.safetensors"
+BF16 = ROOT / "crates/cli/assets/tiny_gpt_bf16.safetensors"
 
 
 def test_the_twins_are_the_same_weights_and_small():

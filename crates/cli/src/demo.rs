@@ -35,12 +35,12 @@ const MODELS: [Model; 2] = [
     Model {
         name: "tiny_gpt_bf16.safetensors",
         element_bytes: 2,
-        bytes: include_bytes!("../../../assets/tiny_gpt_bf16.safetensors"),
+        bytes: include_bytes!("../assets/tiny_gpt_bf16.safetensors"),
     },
     Model {
         name: "tiny_gpt_fp32.safetensors",
         element_bytes: 4,
-        bytes: include_bytes!("../../../assets/tiny_gpt_fp32.safetensors"),
+        bytes: include_bytes!("../assets/tiny_gpt_fp32.safetensors"),
     },
 ];
 
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     // With --json, stdout is for the one JSON object alone.
     let mut steps: Box<dyn Write> =
         if args.json { Box::new(io::sink()) } else { Box::new(io::stdout()) };
-    writeln!(steps, "a byte-level gpt of half a million weights, trained by assets/train.py")?;
+    writeln!(steps, "a byte-level gpt of half a million weights, trained on python's library")?;
     let mut reports = Vec::new();
     for model in &MODELS {
         writeln!(steps)?;

@@ -67,5 +67,5 @@ pub fn simd_level() -> &'static str {
 
 /// Runs the README's example.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -21,7 +21,7 @@ impl Class {
 
 const NAMES: [&str; 4] = ["embedding", "attention", "mlp", "norm + bias"];
 
-/// One of `NAMES`, for the tensor names that assets/train.py gives.
+/// One of `NAMES`, for the tensor names that crates/cli/assets/train.py gives.
 fn class_of(tensor: &str) -> &'static str {
     if tensor.ends_with(".bias") || tensor.contains("norm") {
         "norm + bias"

@@ -1,6 +1,6 @@
 """Trains the small model that `wz demo` compresses, and writes it next to this script.
 
-    python assets/train.py [--steps 2000] [--out assets]
+    python crates/cli/assets/train.py [--steps 2000] [--out FOLDER]
 
 A byte-level GPT of about half a million parameters, trained on the standard library's own
 top-level sources, which every Python installation has. Writes
@@ -8,7 +8,7 @@ top-level sources, which every Python installation has. Writes
     tiny_gpt_fp32.safetensors   the weights as trained
     tiny_gpt_bf16.safetensors   the same weights, rounded to BF16
 
-needs: torch, safetensors (versions in assets/README.md)
+needs: torch, safetensors (versions in crates/cli/assets/README.md)
 """
 
 import argparse
