@@ -323,7 +323,8 @@ impl Totals {
             label += &format!(", {failed} failed");
         }
         label.push(')');
-        if self.coded + self.copied == 0 {
+        // Nothing was verified, then.
+        if self.coded == 0 {
             return label;
         }
         code::line(&label, way, self.original, self.compressed, start.elapsed())

@@ -57,10 +57,10 @@ result was read back from disk and holds the same original.
 JSON: as that of `wz compress`, with the action rebased; or error.";
 
 const BASE_HELP: &str = "\
-Bases: tensors that a base has too, by name and shape, are coded by how they differ from it. The
-result needs the base to be restored: any file that has the same tensors, compressed or not. It is
-looked for under its name in --base, beside the .wz, in the folders of WEIGHTZIP_BASE_PATH, and in
-the cache of Hugging Face's hub.
+Bases: a tensor is coded by how it differs from the base's tensor that is most like it. Contents decide,
+under the same name first; where they can't, and in a pipe, names do. The result needs the base to be
+restored: any file that has the same tensors, compressed or not. It is looked for under its name in --base,
+beside the .wz, in the folders of WEIGHTZIP_BASE_PATH, and in the cache of Hugging Face's hub.
 ";
 
 /// Makes AI model files smaller without changing one bit.

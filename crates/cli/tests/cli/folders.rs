@@ -135,6 +135,15 @@ fn one_failure_leaves_the_others_done() {
 }
 
 #[test]
+fn nothing_restored_is_nothing_verified() {
+    let dir = Scratch::new();
+    dir.write("repo.wz/model.safetensors.wz", "not a .wz");
+    dir.write("repo.wz/config.json", "{}");
+    let run = dir.wz(&["decompress", "repo.wz"]).fails(&["(0 restored, 1 copied, 1 failed)\n"]);
+    assert!(!run.stderr.contains("verified"), "{}", run.stderr);
+}
+
+#[test]
 fn source_and_result_are_kept_apart() {
     let dir = repository();
     for to in ["repo", "repo/inside", "."] {
