@@ -1,9 +1,25 @@
-"""The pages that need no more than NumPy; the others need torch and are in torch/test_docs.py."""
+"""Every block of the README and the documentation runs as it is written; those that need torch in torch/test_docs.py."""
 
 import pytest
-from pages import run_page
+from pages import NOT_RUN, NUMPY_PAGES, SHOWN, all_pages, blocks, run_page
+
+LANGUAGES = SHOWN | {"sh", "python"}
 
 
-@pytest.mark.parametrize("page", ["integrations/numpy.md", "near-lossless.md"])
+@pytest.mark.parametrize("page", sorted(NUMPY_PAGES))
 def test_page(page, tmp_path):
     run_page(page, tmp_path)
+
+
+def test_the_readmes_commands(tmp_path):
+    work = run_page("README.md", tmp_path, {"sh"})
+    model = (work / "model.safetensors").read_bytes()
+    assert (work / "copy.safetensors").read_bytes() == model
+    assert (tmp_path / "remote/model.safetensors").read_bytes() == model
+
+
+def test_no_block_is_forgotten():
+    found = [block for page in all_pages() for block in blocks(page)]
+    assert {block.language for block in found} <= LANGUAGES, "a block says what it is: sh, python, text"
+    assert {block.page for block in found if block.language == "rust"} <= {"README.md"}, "the only page with doctests"
+    assert NOT_RUN.keys() <= {block.key for block in found}, "remove what is no more"

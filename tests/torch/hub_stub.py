@@ -14,10 +14,11 @@ REPO = "someone/model"
 class Hub:
     """Serves folders as revisions of one repository; `requests` says what was asked for."""
 
-    def __init__(self, revisions: dict[str, Path], token: str | None = None) -> None:
+    def __init__(self, revisions: dict[str, Path], token: str | None = None, repository: str = REPO) -> None:
         self.folders = {commit(name): folder for name, folder in revisions.items()}
         self.revisions = {name: commit(name) for name in revisions}
         self.token = token
+        self.repository = repository
         self.requests: list[str] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -65,10 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {path}")
         if self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self.refuse(401, "GatedRepo")
-        elif path.startswith(f"/api/models/{REPO}"):
-            self.info(path.removeprefix(f"/api/models/{REPO}").removeprefix("/revision/") or "main")
-        elif path.startswith(f"/{REPO}/resolve/"):
-            self.file(*path.removeprefix(f"/{REPO}/resolve/").split("/", 1))
+        elif path.startswith(f"/api/models/{self.hub.repository}"):
+            self.info(path.removeprefix(f"/api/models/{self.hub.repository}").removeprefix("/revision/") or "main")
+        elif path.startswith(f"/{self.hub.repository}/resolve/"):
+            self.file(*path.removeprefix(f"/{self.hub.repository}/resolve/").split("/", 1))
         else:
             self.refuse(404, "RepoNotFound")
 
@@ -79,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         folder = self.hub.folders[sha]
         files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-        info = {"id": REPO, "sha": sha, "siblings": [{"rfilename": name} for name in files]}
+        info = {"id": self.hub.repository, "sha": sha, "siblings": [{"rfilename": name} for name in files]}
         self.answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
     def file(self, revision: str, name: str) -> None:
