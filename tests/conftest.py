@@ -1,6 +1,7 @@
-"""What the tests share: the built program, and real weights."""
+"""What the tests share: the built program, real weights, and what keeps a failure from taking the machine along."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,30 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
+MEMORY = 2 << 30
+TIME_LIMIT = 300
+
+
+def limit_memory(most: int) -> None:
+    """Bounds the private memory of this process, and of those that it starts, where the system can."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+limit_memory(MEMORY)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_interrupts():
+    """Here and in all programs that tests start, though jobs in the background have SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 @pytest.fixture(scope="session")
 def wz():
@@ -18,7 +43,7 @@ def wz():
 
     def run(*arguments, stdin: bytes | None = None) -> bytes:
         command = [str(a) for a in (program, *arguments)]
-        done = subprocess.run(command, input=stdin, capture_output=True)
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=TIME_LIMIT)
         assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
         return done.stdout
 
