@@ -1,7 +1,9 @@
 """Every block of the README and the documentation runs as it is written; those that need torch in torch/test_docs.py."""
 
+import re
+
 import pytest
-from pages import NOT_RUN, NUMPY_PAGES, SHOWN, all_pages, blocks, run_page
+from pages import NOT_RUN, NUMPY_PAGES, ROOT, SHOWN, all_pages, blocks, run_page
 
 LANGUAGES = SHOWN | {"sh", "python"}
 
@@ -16,6 +18,12 @@ def test_the_readmes_commands(tmp_path):
     model = (work / "model.safetensors").read_bytes()
     assert (work / "copy.safetensors").read_bytes() == model
     assert (tmp_path / "remote/model.safetensors").read_bytes() == model
+
+
+@pytest.mark.parametrize("page", all_pages())
+def test_no_page_installs_what_is_not_published(page):
+    installed = re.findall(r"(?:pip|cargo) install ([^`\n]*)", (ROOT / page).read_text())
+    assert not [what for what in installed if what.strip("\"").startswith("weightzip")]
 
 
 def test_no_block_is_forgotten():
