@@ -1,4 +1,5 @@
-//! PyTorch checkpoints, as they are and with bytes as the pickle of a sound archive, or of two.
+//! PyTorch checkpoints, as they are and with bytes as the pickle of a sound archive, or of two, and as what describes an
+//! exported program.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -13,4 +14,11 @@ fuzz_target!(|bytes: &[u8]| {
     let archive = zip(&members);
     check_spans(&archive);
     check_spans(&[&archive[..], &archive].concat());
+    let members = [
+        ("a/data/weights/0", data),
+        ("a/data/weights/_weights_config.json", pickle),
+        ("a/archive_format", b"pt2"),
+        ("a/data/sample_inputs/_.pt", &archive),
+    ];
+    check_spans(&zip(&members));
 });

@@ -4,12 +4,16 @@
 //! What is said there counts as far as it fits the file. It becomes part of the `.wz`, so that restoring needs
 //! neither file.
 
-use super::{Format, Found, Layout, Trouble, Warnings, distcp, onnx, scan, torch, zip};
+use super::tensors::{Extent, Tensors, name_of};
+use super::warnings::{Warnings, quoted};
+use super::{Format, Found, Layout, Trouble, distcp, onnx, scan, torch, zip};
 use crate::error::Result;
 use crate::span::Span;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// Most models beside a file that are looked at.
 const MAX_MODELS: usize = 64;
@@ -72,18 +76,16 @@ pub(super) fn place(path: &str, name: &str) -> Place {
 fn of_models(folder: &Path, name: &str, layout: Layout) -> Layout {
     let (size, mut warnings) = (layout.end(), Warnings::default());
     let mut spans = Vec::new();
-    for path in models_in(folder) {
-        // What is no model, or a damaged one, says so when it is looked at itself.
-        let Ok(Some(tensors)) = tensors_of(&path) else { continue };
+    for Model { path, tensors } in models_of(folder).iter() {
         for tensor in tensors {
             match place(&tensor.location, name) {
                 Place::Here => match tensor.span(size) {
                     Ok(span) => spans.push(span),
-                    Err(why) => warnings.add(|| ignored(&path, &tensor.info.name, why)),
+                    Err(why) => warnings.add(|| ignored(path, &tensor.info.name, why)),
                 },
                 Place::Elsewhere => {}
                 Place::Outside => warnings.add(|| {
-                    ignored(&path, &tensor.info.name, "its file would be out of the folder")
+                    ignored(path, &tensor.info.name, "its file would be out of the folder")
                 }),
             }
         }
@@ -93,24 +95,59 @@ fn of_models(folder: &Path, name: &str, layout: Layout) -> Layout {
         let warnings = layout.warnings.into_iter().chain(warnings.finish()).collect();
         return Layout { warnings, ..layout };
     }
-    Layout::of_tensors(Format::Onnx, spans, size, warnings)
+    let mut tensors = Tensors::new(Extent::File(size));
+    spans.into_iter().for_each(|span| tensors.add(span));
+    Layout::of_tensors(Format::Onnx, tensors, warnings)
 }
 
 fn ignored(model: &Path, tensor: &str, why: &str) -> String {
     let model = model.file_name().unwrap_or_default();
-    format!("what {model:?} says of tensor {tensor:?} is ignored: {why}")
+    format!("what {model:?} says of tensor {} is ignored: {why}", quoted(tensor))
 }
 
-/// The models in a folder, by name.
-fn models_in(folder: &Path) -> Vec<PathBuf> {
-    let is_model = |path: &PathBuf| {
-        path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("onnx")) && is_file(path)
+/// A model, and what it has in other files.
+struct Model {
+    path: PathBuf,
+    tensors: Vec<onnx::External>,
+}
+
+/// A model's path, bytes and time, by which a change is seen.
+type Stamp = (PathBuf, u64, Option<SystemTime>);
+
+/// The models of the folder that was looked at last: all its files of data are described by them.
+static LAST: Mutex<Option<(Vec<Stamp>, Arc<[Model]>)>> = Mutex::new(None);
+
+/// The models in a folder, by name. Reads them once for all files of data beside them.
+fn models_of(folder: &Path) -> Arc<[Model]> {
+    let stamps = stamps(folder);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, models)) = last.as_ref().filter(|(known, _)| *known == stamps) {
+        return Arc::clone(models);
+    }
+    // What is no model, or a damaged one, says so when it is looked at itself.
+    let model = |(path, ..): &Stamp| {
+        let tensors = tensors_of(path).ok()??;
+        (!tensors.is_empty()).then(|| Model { path: path.clone(), tensors })
     };
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut models: Vec<_> = entries.map(|entry| entry.path()).filter(is_model).collect();
-    models.sort();
-    models.truncate(MAX_MODELS);
+    let models: Arc<[Model]> = stamps.iter().filter_map(model).collect();
+    *last = (!models.is_empty()).then(|| (stamps, Arc::clone(&models)));
     models
+}
+
+/// The files in a folder whose names are those of models, by name.
+fn stamps(folder: &Path) -> Vec<Stamp> {
+    let stamp = |path: PathBuf| {
+        let is_named = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("onnx"));
+        let there = is_named.then(|| fs::metadata(&path).ok()).flatten()?;
+        there.is_file().then(|| (path, there.len(), there.modified().ok()))
+    };
+    // A path that leads from another folder is another one.
+    let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut stamps: Vec<_> = entries.filter_map(|entry| stamp(entry.path())).collect();
+    stamps.sort();
+    stamps.truncate(MAX_MODELS);
+    stamps
 }
 
 /// A pipe would never end.
@@ -138,7 +175,7 @@ fn apart(mut spans: Vec<Span>, warnings: &mut Warnings) -> Vec<Span> {
         match fits {
             true => end = span.range.end,
             false => warnings.add(|| {
-                format!("tensor {:?} overlaps another one and is ignored", super::name_of(span))
+                format!("tensor {} overlaps another one and is ignored", quoted(name_of(span)))
             }),
         }
         fits

@@ -3,7 +3,8 @@
 
 use super::beside::{Place, place};
 use super::pickle::{Pickle, Value};
-use super::{Warnings, torch::MAX_NAME};
+use super::torch::MAX_NAME;
+use super::warnings::{Warnings, quoted};
 use crate::container::directory::MAX_DIMS;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,12 +15,15 @@ pub(super) const METADATA: &str = ".metadata";
 /// What the archives in a file are called, by their places in it.
 pub(super) type Names = HashMap<Range<u64>, String>;
 
+/// Memory for each byte of it.
+const ROOM_EACH: u64 = 16;
+
 /// Most bytes of all names.
 const MAX_NAMES: usize = 64 << 20;
 
 /// The names of what is in the file `name`. Of a tensor in several parts they say where a part starts.
 pub(super) fn names(metadata: &[u8], name: &str, warnings: &mut Warnings) -> Result<Names, String> {
-    let pickle = Pickle::read(metadata)?;
+    let pickle = Pickle::read(metadata, ROOM_EACH.saturating_mul(metadata.len() as u64))?;
     let items = pickle.attribute(pickle.root, "storage_data").and_then(|v| pickle.node(v));
     let items = items.ok_or("it is not one of a checkpoint")?;
     let parts: Vec<Part<'_>> =
@@ -33,7 +37,8 @@ pub(super) fn names(metadata: &[u8], name: &str, warnings: &mut Warnings) -> Res
             Place::Elsewhere => continue,
             Place::Outside => {
                 warnings.add(|| {
-                    format!("{METADATA} has a path that leads out of its folder: {:?}", part.path)
+                    let path = quoted(part.path);
+                    format!("{METADATA} has a path that leads out of its folder: {path}")
                 });
                 continue;
             }

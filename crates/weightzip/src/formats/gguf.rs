@@ -2,13 +2,13 @@
 //!
 //! Versions 2 and 3, little- and big-endian. Header, gaps and tensors of unknown types stay opaque.
 
+use super::tensors::{Extent, Tensors};
+use super::warnings::Warnings;
 use super::{Format, Layout, Scan};
 use crate::container::directory::MAX_DIMS;
-use crate::container::wire::MAX_STRING;
 use crate::dtype::Dtype;
 use crate::record::ByteOrder;
 use crate::span::{Span, TensorInfo};
-use std::collections::HashSet;
 
 const MAGIC: &[u8; 4] = b"GGUF";
 
@@ -44,10 +44,7 @@ pub(super) fn scan(prefix: &[u8], ended: bool) -> Scan {
         Scan::Done(Layout::opaque(vec![warning]))
     };
     match Header::read(prefix) {
-        Ok(header) => match header.spans() {
-            Ok((spans, warnings)) => Scan::Done(Layout { format: Format::Gguf, spans, warnings }),
-            Err(why) => broken(why),
-        },
+        Ok(header) => Scan::Done(header.layout()),
         Err(Stop::Broken(why)) => broken(why),
         Err(Stop::Cut) if ended => broken("its header is cut short".to_owned()),
         Err(Stop::Cut) if prefix.len() >= MAX_HEADER => {
@@ -57,25 +54,28 @@ pub(super) fn scan(prefix: &[u8], ended: bool) -> Scan {
     }
 }
 
-struct Header {
-    order: ByteOrder,
-    tensors: Vec<Tensor>,
+struct Header<'a> {
+    /// Reads the tensors' descriptions, which are all there.
+    tensors: Reader<'a>,
+    count: u64,
+    alignment: u64,
     /// Where the tensors' data begin.
     data: u64,
 }
 
 /// A tensor as its header describes it.
-struct Tensor {
-    name: String,
-    shape: Vec<u64>,
+struct Tensor<'a> {
+    name: &'a [u8],
+    /// Its dimensions, of eight bytes each, the innermost one first.
+    dims: &'a [u8],
     /// The number of its type.
     kind: u32,
     /// Counted from where the data begin.
     offset: u64,
 }
 
-impl Header {
-    fn read(prefix: &[u8]) -> Found<Self> {
+impl<'a> Header<'a> {
+    fn read(prefix: &'a [u8]) -> Found<Self> {
         let mut from = Reader { bytes: prefix, at: MAGIC.len(), order: ByteOrder::Little };
         let version = from.u32()?;
         let version = match version {
@@ -88,7 +88,7 @@ impl Header {
         if !matches!(version, 2 | 3) {
             return Err(Stop::Broken(format!("version {version} is unknown")));
         }
-        let (tensor_count, pair_count) = (from.u64()?, from.u64()?);
+        let (count, pair_count) = (from.u64()?, from.u64()?);
         let mut alignment = ALIGNMENT;
         for _ in 0..pair_count {
             let (key, kind) = (from.string()?, from.u32()?);
@@ -98,56 +98,61 @@ impl Header {
                 from.skip(kind, 0)?;
             }
         }
-        let mut tensors = Vec::new();
-        for _ in 0..tensor_count {
-            tensors.push(from.tensor()?);
+        let tensors = from.clone();
+        for _ in 0..count {
+            from.tensor()?;
         }
         if !alignment.is_power_of_two() {
             return Err(Stop::Broken(format!("an alignment of {alignment} is impossible")));
         }
         let data = (from.at as u64).next_multiple_of(alignment);
-        Ok(Self { order: from.order, tensors, data })
+        Ok(Self { tensors, count, alignment, data })
     }
 
-    /// The spans by offset, and what is odd about them.
-    fn spans(mut self) -> Result<(Vec<Span>, Vec<String>), String> {
-        self.tensors.sort_by_key(|t| t.offset);
-        let (mut spans, mut warnings, mut names) = (Vec::new(), Vec::new(), HashSet::new());
-        let mut end = 0;
-        for tensor in self.tensors {
-            let Tensor { name, shape, kind, offset } = tensor;
-            if !names.insert(name.clone()) {
-                return Err(format!("tensor {name:?} comes twice"));
+    fn layout(mut self) -> Layout {
+        let (mut tensors, mut warnings) =
+            (Tensors::new(Extent::Header(self.data)), Warnings::default());
+        for _ in 0..self.count {
+            let Ok(tensor) = self.tensors.tensor() else { break };
+            match self.span(&tensor) {
+                Ok(span) => tensors.add(span),
+                Err(why) => {
+                    warnings.opaque("tensor", &String::from_utf8_lossy(tensor.name), &why);
+                }
             }
-            let Some(dtype) = dtype(kind) else {
-                warnings
-                    .push(format!("tensor {name:?} has unknown type {kind}; kept as opaque bytes"));
-                continue;
-            };
-            // Rows are whole blocks.
-            let row = shape.last().copied().unwrap_or(1);
-            let bytes = dtype.bytes_of(&shape).filter(|_| row.is_multiple_of(dtype.block().0));
-            let bytes = bytes.ok_or_else(|| format!("tensor {name:?} has an impossible shape"))?;
-            let start = self.data.checked_add(offset);
-            let range = start.and_then(|start| Some(start..start.checked_add(bytes)?));
-            let range = range.ok_or_else(|| format!("tensor {name:?} ends beyond 2^64"))?;
-            if range.start < end {
-                return Err(format!("tensor {name:?} overlaps another"));
-            }
-            if range.start > end {
-                spans.push(Span::opaque(end..range.start));
-            }
-            end = range.end;
-            spans.push(match self.order {
-                ByteOrder::Little => Span::tensor(range, TensorInfo { name, dtype, shape }),
-                // A dtype is little-endian: these have records, but no name.
-                ByteOrder::Big => Span::records(range, dtype.record_layout().ordered(self.order)),
-            });
         }
-        if spans.is_empty() {
-            spans.push(Span::opaque(0..self.data));
+        let mut layout = Layout::of_tensors(Format::Gguf, tensors, warnings);
+        // The last tensor is padded, too.
+        let end = layout.end();
+        let padded = end.checked_next_multiple_of(self.alignment).filter(|padded| *padded > end);
+        layout.spans.extend(padded.map(|padded| Span::opaque(end..padded)));
+        layout
+    }
+
+    /// A tensor, or its records, if what it says can be.
+    fn span(&self, tensor: &Tensor<'_>) -> Result<Span, String> {
+        let dtype =
+            dtype(tensor.kind).ok_or_else(|| format!("it has unknown type {}", tensor.kind))?;
+        let dims = tensor.dims.as_chunks().0;
+        if dims.len() > MAX_DIMS {
+            return Err(format!("it has {} dimensions", dims.len()));
         }
-        Ok((spans, warnings))
+        let shape: Vec<u64> = dims.iter().rev().map(|dim| self.tensors.number(*dim)).collect();
+        // Rows are whole blocks.
+        let row = shape.last().copied().unwrap_or(1);
+        let bytes = dtype.bytes_of(&shape).filter(|_| row.is_multiple_of(dtype.block().0));
+        let bytes = bytes.ok_or("it has an impossible shape")?;
+        let start = self.data.checked_add(tensor.offset);
+        let range = start.and_then(|start| Some(start..start.checked_add(bytes)?));
+        let range = range.ok_or("it ends beyond 2^64")?;
+        Ok(match self.tensors.order {
+            ByteOrder::Little => {
+                let name = String::from_utf8_lossy(tensor.name).into_owned();
+                Span::tensor(range, TensorInfo { name, dtype, shape })
+            }
+            // A dtype is little-endian: these have records, but no name.
+            order @ ByteOrder::Big => Span::records(range, dtype.record_layout().ordered(order)),
+        })
     }
 }
 
@@ -182,6 +187,7 @@ fn size_of_value(kind: u32) -> Option<usize> {
 }
 
 /// Reads a header from its start on.
+#[derive(Clone)]
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -212,10 +218,14 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Found<u64> {
         let bytes = self.array()?;
-        Ok(match self.order {
+        Ok(self.number(bytes))
+    }
+
+    fn number(&self, bytes: [u8; 8]) -> u64 {
+        match self.order {
             ByteOrder::Little => u64::from_le_bytes(bytes),
             ByteOrder::Big => u64::from_be_bytes(bytes),
-        })
+        }
     }
 
     fn string(&mut self) -> Found<&'a [u8]> {
@@ -244,19 +254,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn tensor(&mut self) -> Found<Tensor> {
-        let name = self.string()?;
-        let name = String::from_utf8(name.to_vec());
-        let name = name.ok().filter(|name| name.len() as u64 <= MAX_STRING);
-        let name = name.ok_or_else(|| Stop::Broken("a tensor's name is no text".to_owned()))?;
-        let dims = self.u32()?;
-        if dims as usize > MAX_DIMS {
-            return Err(Stop::Broken(format!("tensor {name:?} has {dims} dimensions")));
-        }
-        let mut shape = (0..dims).map(|_| self.u64()).collect::<Found<Vec<_>>>()?;
-        // The innermost dimension comes first.
-        shape.reverse();
-        Ok(Tensor { name, shape, kind: self.u32()?, offset: self.u64()? })
+    fn tensor(&mut self) -> Found<Tensor<'a>> {
+        let (name, dims) = (self.string()?, self.u32()?);
+        let dims = self.take(8 * u64::from(dims))?;
+        Ok(Tensor { name, dims, kind: self.u32()?, offset: self.u64()? })
     }
 }
 
@@ -360,24 +361,13 @@ mod tests {
     }
 
     #[test]
-    fn unknown_types_are_opaque_and_files_that_lie_are_so_as_a_whole() {
-        let layout =
-            File::new(3, 2, 0).tensor("a", &[4], 99, 0).tensor("b", &[4], 0, 32).layout(48);
-        assert_eq!((layout.spans.len(), layout.format), (2, Format::Gguf));
-        assert!(layout.warnings[0].contains("unknown type 99"));
-
+    fn files_that_lie_are_opaque() {
         let one = || File::new(3, 1, 0);
-        let two = || File::new(3, 2, 0).tensor("a", &[8], 0, 0);
         assert!(warning(File::new(1, 0, 0)).contains("version 1"));
         assert!(warning(File::new(3, 0, 1).string("k").u32(13)).contains("type 13"));
-        assert!(warning(one().tensor("a", &[33], 2, 0)).contains("impossible shape"));
-        assert!(warning(one().tensor("a", &[u64::MAX, 2], 0, 0)).contains("impossible shape"));
-        assert!(warning(one().tensor("a", &[4], 0, u64::MAX)).contains("2^64"));
-        assert!(warning(two().tensor("a", &[4], 0, 32)).contains("twice"));
-        assert!(warning(two().tensor("b", &[4], 0, 16)).contains("overlaps"));
         assert!(warning(File::new(3, u64::MAX, 0)).contains("cut short"));
         assert!(warning(File::new(3, 0, 1).u64(u64::MAX)).contains("bytes in its header"));
-        assert!(warning(one().string("a").u32(65)).contains("65 dimensions"));
+        assert!(warning(one().string("a").u32(u32::MAX)).contains("bytes in its header"));
         let huge = File::new(3, 0, 1).string("k").u32(ARRAY).u32(12).u64(u64::MAX);
         assert!(warning(huge).contains("bytes in its header"));
         let nested = File::new(3, 0, 1).string("k").u32(ARRAY);
@@ -385,5 +375,41 @@ mod tests {
         assert!(warning(nested).contains("type 9"));
         let odd = File::new(3, 0, 1).string("general.alignment").u32(UINT32).u32(24);
         assert!(warning(odd).contains("alignment of 24"));
+    }
+    #[test]
+    fn an_odd_tensor_is_opaque_and_others_are_found() {
+        let good = || File::new(3, 2, 0).tensor("a", &[8], 0, 0);
+        for (file, why) in [
+            (
+                good().tensor("b", &[4], 99, 32),
+                "\"b\" is kept as opaque bytes: it has unknown type 99",
+            ),
+            (good().tensor("b", &[33], 2, 32), "impossible shape"),
+            (good().tensor("b", &[u64::MAX, 2], 0, 32), "impossible shape"),
+            (good().tensor("b", &[4], 0, u64::MAX), "2^64"),
+            (good().tensor("b", &[8], 0, 0), "overlaps"),
+            (good().tensor("b", &[4], 0, 16), "overlaps"),
+            (good().tensor("b", &[1; 65], 0, 32), "65 dimensions"),
+            (good().tensor(&"b".repeat(1 << 20 | 1), &[4], 0, 32), "mebibyte"),
+        ] {
+            let layout = file.layout(64);
+            let tensors: Vec<_> = layout.spans.iter().filter_map(|s| s.tensor.as_ref()).collect();
+            assert_eq!((tensors.len(), tensors[0].name.as_str()), (1, "a"), "{layout:?}");
+            assert_eq!((layout.warnings.len(), layout.format), (1, Format::Gguf), "{layout:?}");
+            assert!(layout.warnings[0].contains(why), "{why}: {layout:?}");
+        }
+        let layout = good().tensor("a", &[8], 0, 32).layout(64);
+        let names = layout.spans.iter().filter_map(|s| s.tensor.as_ref()).map(|t| t.name.as_str());
+        let second = format!("a (at {})", layout.spans[2].range.start);
+        assert_eq!((names.collect::<Vec<_>>(), layout.warnings.len()), (vec!["a", &second], 0));
+    }
+
+    #[test]
+    fn padding_at_the_end_may_be_there_or_not() {
+        for (data, warnings) in [(16, 0), (20, 0), (32, 0), (33, 1), (15, 1)] {
+            let layout = File::new(3, 1, 0).tensor("a", &[4], 0, 0).layout(data);
+            assert_eq!(layout.warnings.len(), warnings, "{data}: {layout:?}");
+        }
+        assert_eq!(File::new(3, 0, 0).layout(0).warnings, [""; 0]);
     }
 }

@@ -2,24 +2,32 @@
 //!
 //! An array is an extension value, in which are its shape, the name of its dtype, and its bytes: no directory lists
 //! them, so all that is between them is walked through. An array of more than a gibibyte is a map of pieces, which are
-//! tensors of one dimension each. A file is one of Flax only if one value is all of it, and an array is there.
+//! tensors of one dimension each. A file is one of Flax only if an array is there; what can't be followed is opaque from
+//! there on.
 
+use super::tensors::{Extent, Tensors};
 use super::torch::{self, MAX_NAME};
+use super::warnings::Warnings;
 use super::window::Window;
-use super::{Format, Found, Layout, Trouble, Warnings, broken};
+use super::{Format, Found, Layout, Trouble, broken};
 use crate::container::directory::MAX_DIMS;
 use crate::source::Source;
 use crate::span::{Span, TensorInfo};
 use std::ops::Range;
 
-/// Most values that are looked at, most maps that one may be in, and most bytes of all names.
-const MAX_VALUES: usize = 1 << 20;
+/// Most values that are looked at in any file, and one for each so many bytes more.
+const MAX_VALUES: u64 = 1 << 20;
+const BYTES_EACH: u64 = 8;
+
+/// Most maps that a value may be in.
 const MAX_DEPTH: usize = 64;
-const MAX_NAMES: usize = 64 << 20;
 
 /// Extension types: an array, and a number of NumPy's, which is an array without dimensions.
 const ARRAY: u64 = 1;
 const NUMBER: u64 = 3;
+
+/// What stands in a name for a key that is no short text.
+const UNNAMED_KEY: &str = "?";
 
 /// The name of arrays whose keys are too long for one.
 const NAMELESS: &str = "array";
@@ -49,18 +57,21 @@ pub(super) fn scan(source: &dyn Source, size: u64) -> Found<Option<Layout>> {
         at: 0,
         size,
         path: String::new(),
-        values: 0,
-        names: 0,
+        values: MAX_VALUES + size / BYTES_EACH,
         has_arrays: false,
-        tensors: Vec::new(),
+        tensors: Tensors::new(Extent::File(size)),
         warnings: Warnings::default(),
     };
     match walk.whole() {
+        Err(trouble @ Trouble::Unreadable(_)) => return Err(trouble),
         // Others write such maps, too.
-        Ok(()) | Err(Trouble::Broken(_)) if !walk.has_arrays => Ok(None),
-        Ok(()) => Ok(Some(Layout::of_tensors(Format::Flax, walk.tensors, size, walk.warnings))),
-        Err(trouble) => Err(trouble),
+        _ if !walk.has_arrays => return Ok(None),
+        Err(Trouble::Broken(why)) => {
+            walk.warnings.add(|| format!("not a valid Flax file: {why}; from there on opaque"));
+        }
+        Ok(()) => {}
     }
+    Ok(Some(Layout::of_tensors(Format::Flax, walk.tensors, walk.warnings)))
 }
 
 /// What a value's first bytes say of it.
@@ -91,11 +102,10 @@ struct Walk<'a> {
     size: u64,
     /// The keys that lead to the value that is looked at, with dots between them.
     path: String,
-    /// How many values there were, and how long names are.
-    values: usize,
-    names: usize,
+    /// How many values may follow.
+    values: u64,
     has_arrays: bool,
-    tensors: Vec<Span>,
+    tensors: Tensors,
     warnings: Warnings,
 }
 
@@ -110,10 +120,10 @@ impl Walk<'_> {
 
     /// Looks for arrays in a value, and passes it.
     fn value(&mut self, depth: usize) -> Found<()> {
-        self.values += 1;
-        if self.values > MAX_VALUES {
-            return broken(format!("it has more than {MAX_VALUES} values"));
-        }
+        let Some(left) = self.values.checked_sub(1) else {
+            return broken(format!("at byte {} it has too many values", self.at));
+        };
+        self.values = left;
         match self.head()? {
             Value::Number(_) => Ok(()),
             Value::Map(count) => self.items(count, true, depth),
@@ -132,24 +142,30 @@ impl Walk<'_> {
         }
         let outside = self.path.len();
         for index in 0..count {
-            let key = if is_map { self.key()? } else { index.to_string() };
+            let key = if is_map { self.key()? } else { Some(index.to_string()) };
             if outside > 0 {
                 self.path.push('.');
             }
-            self.path.push_str(&key);
+            self.path.push_str(key.as_deref().unwrap_or(UNNAMED_KEY));
             self.value(depth + 1)?;
             self.path.truncate(outside);
         }
         Ok(())
     }
 
-    fn key(&mut self) -> Found<String> {
+    /// Passes a key; returns it if it is a short text, or a number.
+    fn key(&mut self) -> Found<Option<String>> {
         let at = self.at;
-        let text = match self.head()? {
-            Value::Text(len) => self.text(len)?,
-            _ => None,
-        };
-        text.map_or_else(|| broken(format!("the key at byte {at} is no short text")), Ok)
+        match self.head()? {
+            Value::Number(number) => Ok(Some(number.to_string())),
+            Value::Text(len) if len <= MAX_NAME as u64 => self.text(len),
+            Value::Text(len) | Value::Bytes(len) | Value::Extension(_, len) | Value::Other(len) => {
+                self.skip(len).map(|_| None)
+            }
+            Value::List(_) | Value::Map(_) => {
+                broken(format!("the key at byte {at} is a list or a map"))
+            }
+        }
     }
 
     /// Notes an array of so many bytes, and passes it.
@@ -162,10 +178,10 @@ impl Walk<'_> {
             Err(trouble) => return Err(trouble),
         };
         match tensor {
-            Ok(tensor) => self.tensors.push(tensor),
+            Ok(tensor) => self.tensors.add(tensor),
             Err(why) => {
                 let name = self.name();
-                self.warnings.add(|| format!("array {name:?} is kept as opaque bytes: {why}"));
+                self.warnings.opaque("array", &name, &why);
             }
         }
         self.at = range.end;
@@ -197,7 +213,7 @@ impl Walk<'_> {
         Ok(Array { dtype, shape, data })
     }
 
-    fn tensor(&mut self, array: Array) -> Result<Span, String> {
+    fn tensor(&self, array: Array) -> Result<Span, String> {
         let Array { dtype, shape, data } = array;
         let dtype = torch::dtype(&dtype).ok_or_else(|| format!("its elements are {dtype:?}"))?;
         if dtype.bytes_of(&shape) != Some(data.end - data.start) {
@@ -207,13 +223,9 @@ impl Walk<'_> {
     }
 
     /// The name of what is looked at.
-    fn name(&mut self) -> String {
-        let names = self.names + self.path.len();
-        if self.path.is_empty() || self.path.len() > MAX_NAME || names > MAX_NAMES {
-            return NAMELESS.to_owned();
-        }
-        self.names = names;
-        self.path.clone()
+    fn name(&self) -> String {
+        let is_name = (1..=MAX_NAME).contains(&self.path.len());
+        if is_name { self.path.clone() } else { NAMELESS.to_owned() }
     }
 
     /// Reads a value up to where its contents are.

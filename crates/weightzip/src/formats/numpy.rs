@@ -5,8 +5,8 @@
 //! turned round, so that rows are what lies together. Big-endian numbers are records without a name. Structures, objects,
 //! texts, and the dtypes that NumPy itself doesn't have stay opaque.
 
-use super::zip::Member;
-use super::{Format, Found, Layout, Scan, Warnings, read};
+use super::zip::{self, Member};
+use super::{Format, Found, Layout, Scan, read};
 use crate::dtype::Dtype;
 use crate::record::ByteOrder;
 use crate::source::Source;
@@ -57,21 +57,16 @@ pub(super) fn scan(prefix: &[u8], ended: bool) -> Scan {
 }
 
 /// Finds the arrays among an archive's members.
-pub(super) fn in_archive(
-    source: &dyn Source,
-    members: &[Member],
-    tensors: &mut Vec<Span>,
-    warnings: &mut Warnings,
-) -> Found<()> {
+pub(super) fn in_archive(scan: &mut zip::Scan<'_>, members: &[Member]) -> Found<()> {
     for member in members {
         let Some(name) = member.name.strip_suffix(".npy") else { continue };
         let found = match &member.data {
-            Some(data) => in_member(source, name, data)?,
-            None => Err("it is deflated or encrypted".to_owned()),
+            Some(data) => in_member(scan.source, name, data)?,
+            None => Err("it is deflated, encrypted or damaged".to_owned()),
         };
         match found {
-            Ok(span) => tensors.push(span),
-            Err(why) => warnings.add(|| format!("array {name:?} is kept as opaque bytes: {why}")),
+            Ok(span) => scan.tensors.add(span),
+            Err(why) => scan.warnings.opaque("array", name, &why),
         }
     }
     Ok(())

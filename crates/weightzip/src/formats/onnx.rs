@@ -5,20 +5,25 @@
 //! stays opaque. A file is a model only if all of it parses as one. Elements may be in another file: where that is, is
 //! found, too.
 
+use super::tensors::{Extent, Tensors};
+use super::warnings::Warnings;
 use super::window::Window;
-use super::{Format, Found, Layout, Warnings, broken};
+use super::{Format, Found, Layout, Trouble, broken};
+use crate::container::directory::MAX_DIMS;
 use crate::dtype::Dtype;
 use crate::source::Source;
 use crate::span::{Span, TensorInfo};
 use std::ops::Range;
 
-/// Most tensors that are found, and most messages that one may be in.
-const MAX_TENSORS: usize = 1 << 20;
+/// Most tensors in other files that any model may have, and one for each so many bytes more.
+const MAX_EXTERNAL: u64 = 1 << 16;
+const BYTES_EACH: u64 = 64;
+
+/// Most messages that one may be in.
 const MAX_DEPTH: usize = 64;
 
-/// Longest name, most dimensions, and most things that are said of data in another file.
+/// Longest name, and most things that are said of data in another file.
 const MAX_NAME: usize = 1 << 10;
-const MAX_DIMS: usize = 64;
 const MAX_ENTRIES: usize = 16;
 
 /// Tensors of fewer bytes are not worth their hashes.
@@ -35,7 +40,7 @@ pub(super) fn is_onnx(prefix: &[u8]) -> bool {
 /// Finds the tensors of a model; `None` if the file is none.
 pub(super) fn scan(source: &dyn Source, size: u64) -> Found<Option<Layout>> {
     let walk = Walk::through(source, size)?;
-    Ok(walk.map(|walk| Layout::of_tensors(Format::Onnx, walk.tensors, size, walk.warnings)))
+    Ok(walk.map(|walk| Layout::of_tensors(Format::Onnx, walk.tensors, walk.warnings)))
 }
 
 /// Finds the tensors of a model that are in other files; `None` if the file is none.
@@ -111,8 +116,10 @@ enum Value {
 /// A walk through the file, from front to back.
 struct Walk<'a> {
     window: Window<'a>,
-    tensors: Vec<Span>,
+    tensors: Tensors,
     external: Vec<External>,
+    /// How many may be in other files.
+    most_external: u64,
     warnings: Warnings,
 }
 
@@ -133,8 +140,9 @@ impl<'a> Walk<'a> {
     fn through(source: &'a dyn Source, size: u64) -> Found<Option<Self>> {
         let mut walk = Self {
             window: Window::new(source, size),
-            tensors: Vec::new(),
+            tensors: Tensors::new(Extent::File(size)),
             external: Vec::new(),
+            most_external: MAX_EXTERNAL + size / BYTES_EACH,
             warnings: Warnings::default(),
         };
         if !walk.is_model(size)? {
@@ -165,8 +173,16 @@ impl<'a> Walk<'a> {
         let mut at = range.start;
         while at < range.end {
             let (field, value) = self.known_field(&mut at, range.end)?;
-            if let (Some(inner), Value::Bytes(range)) = (message.inner(field), value) {
-                self.message(inner, range, depth + 1)?;
+            let (Some(inner), Value::Bytes(range)) = (message.inner(field), value) else {
+                continue;
+            };
+            let start = range.start;
+            match self.message(inner, range, depth + 1) {
+                // What is odd costs itself only.
+                Err(Trouble::Broken(why)) => self
+                    .warnings
+                    .add(|| format!("what is at byte {start} is kept as opaque bytes: {why}")),
+                found => found?,
             }
         }
         Ok(())
@@ -175,9 +191,6 @@ impl<'a> Walk<'a> {
     fn tensor(&mut self, range: Range<u64>) -> Found<()> {
         let said = self.fields(range)?;
         let Some(dtype) = dtype(said.kind) else { return Ok(()) };
-        if self.tensors.len() + self.external.len() == MAX_TENSORS {
-            return broken(format!("it has more than {MAX_TENSORS} tensors"));
-        }
         if said.is_external {
             return self.elsewhere(said, dtype);
         }
@@ -188,12 +201,11 @@ impl<'a> Walk<'a> {
         }
         let (name, shape) = (self.name(said.name)?, said.shape);
         if dtype.bytes_of(&shape) != Some(bytes) {
-            self.warnings.add(|| {
-                format!("tensor {name:?} is kept as opaque bytes: it has {bytes}, which its shape does not say")
-            });
+            let why = format!("it has {bytes}, which its shape does not say");
+            self.warnings.opaque("tensor", &name, &why);
             return Ok(());
         }
-        self.tensors.push(Span::tensor(range, TensorInfo { name, dtype, shape }));
+        self.tensors.add(Span::tensor(range, TensorInfo { name, dtype, shape }));
         Ok(())
     }
 
@@ -219,7 +231,7 @@ impl<'a> Walk<'a> {
                 _ => {}
             }
             if said.shape.len() > MAX_DIMS {
-                return broken(format!("a tensor has more than {MAX_DIMS} dimensions"));
+                return broken(format!("it has more than {MAX_DIMS} dimensions"));
             }
         }
         Ok(said)
@@ -243,6 +255,9 @@ impl<'a> Walk<'a> {
                 Some("length") => length = value,
                 _ => {}
             }
+        }
+        if self.external.len() as u64 == self.most_external {
+            return broken("it is one of too many whose data are in other files");
         }
         let is_tiny = dtype.bytes_of(&said.shape).is_some_and(|bytes| bytes < MIN_BYTES);
         let Some(location) = location.filter(|_| !is_tiny) else { return Ok(()) };

@@ -6,8 +6,13 @@
 
 use std::collections::HashMap;
 
-/// Most operations that are followed: each takes some memory.
-const MAX_STEPS: usize = 2 << 20;
+/// Memory that reading any pickle may take.
+const ROOM: u64 = 64 << 20;
+
+/// Memory of a place on the stack, of what is remembered, and of an item: some room for growth is in it.
+const PLACE: usize = 2 * size_of::<Value<'_>>();
+const MEMO: usize = 3 * size_of::<Value<'_>>();
+const ITEM: usize = size_of::<(Value<'_>, Value<'_>)>();
 
 /// Most attributes of an object that are looked at: each may be asked for often.
 const MAX_ATTRIBUTES: usize = 64;
@@ -55,17 +60,18 @@ pub(super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads a pickle, whose memory it borrows; takes a few hundred bytes more for each operation, and at most
-    /// two million of these.
-    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, String> {
+    /// Reads a pickle, whose memory it borrows. Takes 64 MiB more, and as much as is said.
+    pub(super) fn read(bytes: &'a [u8], more: u64) -> Result<Self, String> {
         let mut machine = Machine {
             rest: bytes,
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
             nodes: Vec::new(),
+            deepest: 0,
+            room: usize::try_from(ROOM.saturating_add(more)).unwrap_or(usize::MAX),
         };
-        for _ in 0..MAX_STEPS {
+        loop {
             let at = bytes.len() - machine.rest.len();
             let operation = machine.byte();
             if operation == Some(b'.') {
@@ -73,13 +79,13 @@ impl<'a> Pickle<'a> {
                 return Ok(Pickle { nodes: machine.nodes, root });
             }
             operation.and_then(|operation| machine.step(operation)).ok_or_else(|| match operation {
+                Some(_) if machine.room == 0 => format!("what is before byte {at} builds too much"),
                 Some(operation) => {
                     format!("its pickle has operation {operation:#04x} at byte {at}, which is not followed here")
                 }
                 None => "its pickle is cut short".to_owned(),
             })?;
         }
-        Err(format!("its pickle has more than {MAX_STEPS} operations"))
     }
 
     pub(super) fn node(&self, value: Value<'a>) -> Option<&Node<'a>> {
@@ -131,9 +137,20 @@ struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u64, Value<'a>>,
     nodes: Vec<Node<'a>>,
+    /// Most that was on the stack.
+    deepest: usize,
+    /// Memory that may still be taken.
+    room: usize,
 }
 
 impl<'a> Machine<'a> {
+    /// Notes that memory is taken; `None` if that would be too much.
+    fn take_room(&mut self, bytes: usize) -> Option<()> {
+        let left = self.room.checked_sub(bytes);
+        self.room = left.unwrap_or(0);
+        left.map(drop)
+    }
+
     /// Follows one operation; `None` if it is unknown, or can't be done.
     fn step(&mut self, operation: u8) -> Option<()> {
         match operation {
@@ -141,7 +158,7 @@ impl<'a> Machine<'a> {
             0x95 => self.take(8).map(drop), // frame
             b'(' => {
                 self.marks.push(self.stack.len());
-                Some(())
+                self.take_room(size_of::<usize>())
             }
             b'0' => self.pop().map(drop),
             b'1' => self.pop_mark().map(drop),
@@ -188,6 +205,7 @@ impl<'a> Machine<'a> {
             b'R' | 0x81 | 0x92 => self.call(operation),
             b'b' => {
                 let state = self.pop()?;
+                self.take_room(ITEM)?;
                 self.top()?.items.push((Value::Other, state));
                 Some(())
             }
@@ -246,6 +264,7 @@ impl<'a> Machine<'a> {
     }
 
     fn append(&mut self, items: Vec<Value<'a>>) -> Option<()> {
+        self.take_room(items.len() * ITEM)?;
         let node = self.top()?;
         let from = node.items.len();
         node.items.extend(numbered(items).into_iter().map(|(key, item)| match key {
@@ -257,6 +276,7 @@ impl<'a> Machine<'a> {
 
     fn set(&mut self, items: Vec<Value<'a>>) -> Option<()> {
         let (pairs, []) = items.as_chunks() else { return None };
+        self.take_room(pairs.len() * ITEM)?;
         self.top()?.items.extend(pairs.iter().map(|[key, value]| (*key, *value)));
         Some(())
     }
@@ -270,6 +290,7 @@ impl<'a> Machine<'a> {
         if matches!(operation, b'h' | b'j') {
             return self.put(*self.memo.get(&index)?);
         }
+        self.take_room(MEMO)?;
         self.memo.insert(index, *self.stack.last()?);
         Some(())
     }
@@ -283,11 +304,16 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, kind: Kind<'a>, items: Vec<(Value<'a>, Value<'a>)>) -> Option<()> {
+        self.take_room(2 * size_of::<Node<'_>>() + items.len() * ITEM)?;
         self.nodes.push(Node { kind, items });
         self.put(Value::Node(self.nodes.len() - 1))
     }
 
     fn put(&mut self, value: Value<'a>) -> Option<()> {
+        if self.stack.len() == self.deepest {
+            self.take_room(PLACE)?;
+            self.deepest += 1;
+        }
         self.stack.push(value);
         Some(())
     }
@@ -366,7 +392,7 @@ mod tests {
     fn what_would_be_called_is_only_named() {
         // What `pickle.dumps` makes of an object whose __reduce__ is (os.system, ("id",)).
         let code = b"\x80\x02cposix\nsystem\nq\x00X\x02\x00\x00\x00idq\x01\x85q\x02Rq\x03.";
-        let pickle = Pickle::read(code).unwrap();
+        let pickle = Pickle::read(code, 0).unwrap();
         let Kind::Call { function, arguments } = pickle.node(pickle.root).unwrap().kind else {
             panic!("{pickle:?}")
         };
@@ -380,7 +406,7 @@ mod tests {
         let two = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffeK\x03G@\x12\x00\x00\x00\x00\x00\x00\x85q\x03u.";
         let four = b"\x80\x04\x95\x20\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01a\x94]\x94(K\x01J\xfe\xff\xff\xffeK\x03G@\x12\x00\x00\x00\x00\x00\x00\x85\x94u.";
         for bytes in [&two[..], four] {
-            let pickle = Pickle::read(bytes).unwrap();
+            let pickle = Pickle::read(bytes, 0).unwrap();
             let node = pickle.node(pickle.root).unwrap();
             let keys: Vec<_> = node.items.iter().map(|(key, _)| *key).collect();
             assert_eq!(
@@ -396,13 +422,13 @@ mod tests {
 
     #[test]
     fn a_list_may_be_in_itself() {
-        let pickle = Pickle::read(b"\x80\x02]q\x00h\x00a.").unwrap();
+        let pickle = Pickle::read(b"\x80\x02]q\x00h\x00a.", 0).unwrap();
         assert_eq!(pickle.node(pickle.root).unwrap().items, [(Value::Int(0), pickle.root)]);
     }
 
     #[test]
     fn what_is_not_a_pickle_is_refused() {
-        let why = |bytes: &[u8]| Pickle::read(bytes).unwrap_err();
+        let why = |bytes: &[u8]| Pickle::read(bytes, 0).unwrap_err();
         assert!(why(b"").contains("cut short"));
         assert!(why(b"\x80\x02.").contains("without a result"));
         assert!(why(b"\x80\x02I1\n.").contains("0x49 at byte 2"));
@@ -420,6 +446,9 @@ mod tests {
         ] {
             assert!(why(bytes).contains("not followed"), "{bytes:?}");
         }
-        assert!(why(&vec![b'N'; MAX_STEPS + 1]).contains("more than"));
+        for operation in [b"N", b"]", b"("] {
+            let many = operation.repeat(16 << 20);
+            assert!(why(&many).contains("builds too much"), "{operation:?}");
+        }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! The rules are those of the safetensors package: a header of at most 100 MB that starts with
 //! `{`, no key twice, tensors that start at zero, fill their ranges, and neither overlap nor
-//! leave holes. The header itself stays opaque, so that it comes back to the byte.
+//! leave holes. The header itself stays opaque, so that it comes back to the byte. A file in which a tensor breaks a rule is
+//! none of this format, but its other tensors are found.
 
+use super::tensors::{Extent, Tensors};
+use super::warnings::{Warnings, quoted};
 use super::{Format, Layout, Scan};
 use crate::container::directory::MAX_DIMS;
 use crate::container::wire::MAX_STRING;
@@ -40,46 +43,33 @@ pub(super) fn scan(prefix: &[u8], ended: bool) -> Scan {
     match rest.get(..length) {
         None if !ended => Scan::More(LENGTH + length),
         None => broken("its header is cut short".to_owned()),
-        Some(json) => match spans(json) {
-            Ok(spans) => {
-                Scan::Done(Layout { format: Format::Safetensors, spans, warnings: Vec::new() })
-            }
-            Err(why) => broken(why),
+        Some(json) => match serde_json::from_slice(json) {
+            Ok(header) => Scan::Done(layout(header, (LENGTH + length) as u64)),
+            Err(why) => broken(why.to_string()),
         },
     }
 }
 
-/// The header's span and the tensors', by offset.
-fn spans(json: &[u8]) -> Result<Vec<Span>, String> {
-    let Header(mut tensors) = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    tensors.sort_by_key(|(_, t)| t.data_offsets);
-    let data = (LENGTH + json.len()) as u64;
-    let mut spans = vec![Span::opaque(0..data)];
-    let mut at = 0;
-    for (name, entry) in tensors {
-        if name.len() as u64 > MAX_STRING || entry.shape.len() > MAX_DIMS {
-            return Err("a tensor has a name of more than a mebibyte, or more than 64 dimensions"
-                .to_owned());
-        }
-        let dtype = Dtype::from_name(&entry.dtype)
-            .filter(|dtype| dtype.is_in_safetensors())
-            .ok_or_else(|| format!("tensor {name:?} has unknown dtype {:?}", entry.dtype))?;
-        let bytes = dtype
-            .bytes_of(&entry.shape)
-            .ok_or_else(|| format!("tensor {name:?} has an impossible shape"))?;
+/// The tensors of a header, whose data start at `data`.
+fn layout(Header(mut entries): Header, data: u64) -> Layout {
+    let (mut tensors, mut warnings) = (Tensors::new(Extent::Header(data)), Warnings::default());
+    entries.sort_by_key(|(_, entry)| entry.data_offsets);
+    let (mut at, mut format) = (0, Format::Safetensors);
+    for (name, entry) in entries {
         let (start, end) = entry.data_offsets;
-        if start != at {
-            return Err(format!("tensor {name:?} overlaps another or leaves a hole before it"));
+        let follows = match start == std::mem::replace(&mut at, end) {
+            true => Ok(()),
+            false => Err("overlaps another or leaves a hole before it".to_owned()),
+        };
+        let span = entry.span(&name, data);
+        if let Err(why) = span.as_ref().and(follows.as_ref()) {
+            format = Format::Opaque;
+            let name = quoted(&name);
+            warnings.add(|| format!("not a valid safetensors file: tensor {name} {why}"));
         }
-        if end.checked_sub(start) != Some(bytes) {
-            return Err(format!("tensor {name:?} has another number of bytes than its shape says"));
-        }
-        let range = data + start
-            ..data.checked_add(end).ok_or_else(|| format!("tensor {name:?} ends beyond 2^64"))?;
-        at = end;
-        spans.push(Span::tensor(range, TensorInfo { name, dtype, shape: entry.shape }));
+        span.into_iter().for_each(|span| tensors.add(span));
     }
-    Ok(spans)
+    Layout::of_tensors(format, tensors, warnings)
 }
 
 #[derive(serde::Deserialize)]
@@ -87,6 +77,25 @@ struct Entry {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
+}
+
+impl Entry {
+    /// The tensor's span, if it may be one.
+    fn span(self, name: &str, data: u64) -> Result<Span, String> {
+        let Self { dtype, shape, data_offsets: (start, end) } = self;
+        let dtype = Dtype::from_name(&dtype)
+            .filter(|dtype| dtype.is_in_safetensors())
+            .ok_or_else(|| format!("has unknown dtype {}", quoted(&dtype)))?;
+        let bytes = dtype.bytes_of(&shape).ok_or("has an impossible shape")?;
+        if end.checked_sub(start) != Some(bytes) {
+            return Err("has another number of bytes than its shape says".to_owned());
+        }
+        if name.len() as u64 > MAX_STRING || shape.len() > MAX_DIMS {
+            return Err("has a name of more than a mebibyte, or more than 64 dimensions".to_owned());
+        }
+        let end = data.checked_add(end).ok_or("ends beyond 2^64")?;
+        Ok(Span::tensor(data + start..end, TensorInfo { name: name.to_owned(), dtype, shape }))
+    }
 }
 
 /// The tensors in the order of the JSON object.
@@ -109,7 +118,8 @@ impl<'de> Deserialize<'de> for Header {
                         return Err(A::Error::custom(format!("key {key:?} comes twice")));
                     }
                     if key == "__metadata__" {
-                        map.next_value::<Metadata>()?;
+                        // Nothing at all is read as no metadata.
+                        map.next_value::<Option<Metadata>>()?;
                     } else {
                         tensors.push((key, map.next_value()?));
                     }
@@ -162,8 +172,8 @@ mod tests {
     fn warning(json: &str, data: usize) -> String {
         let layout = layout(json, data);
         assert_eq!(
-            (layout.format, layout.spans.len(), layout.warnings.len()),
-            (Format::Opaque, 1, 1),
+            (layout.format, layout.spans.iter().any(|s| s.tensor.is_some()), layout.warnings.len()),
+            (Format::Opaque, false, 1),
             "{layout:?}"
         );
         layout.warnings[0].clone()
@@ -184,10 +194,6 @@ mod tests {
         let one = |entry: &str| format!(r#"{{"x":{entry}}}"#);
         let entry = r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4]}"#;
         assert!(warning(&format!(r#"{{"x":{entry},"x":{entry}}}"#), 4).contains("twice"));
-        assert!(warning(&format!(r#"{{"x":{entry},"y":{entry}}}"#), 4).contains("overlaps"));
-        assert!(
-            warning(&one(r#"{"dtype":"U8","shape":[4],"data_offsets":[1,5]}"#), 5).contains("hole")
-        );
         assert!(
             warning(&one(r#"{"dtype":"U8","shape":[5],"data_offsets":[0,4]}"#), 4)
                 .contains("shape says")
@@ -210,12 +216,37 @@ mod tests {
                 .contains("impossible")
         );
         let (name, dims) = ("n".repeat(1 << 20 | 1), vec!["1"; 65].join(","));
-        assert!(warning(&format!(r#"{{"{name}":{entry}}}"#), 4).contains("mebibyte"));
+        let named = warning(&format!(r#"{{"{name}":{entry}}}"#), 4);
+        assert!(named.contains("mebibyte") && named.len() < 300, "{named}");
         let deep = format!(r#"{{"dtype":"U8","shape":[{dims}],"data_offsets":[0,1]}}"#);
         assert!(warning(&one(&deep), 1).contains("64 dimensions"));
         assert!(warning(r#"{"__metadata__":{"a":1}}"#, 0).contains("expected a string"));
         assert!(warning(r#"{"__metadata__":{"a":"1","a":"2"}}"#, 0).contains("twice"));
         assert!(warning("{", 3).contains("EOF"));
+    }
+
+    #[test]
+    fn an_odd_tensor_is_opaque_and_others_are_found() {
+        let good = r#"{"dtype":"F32","shape":[4],"data_offsets":[0,16]}"#;
+        for (odd, why) in [
+            (r#"{"dtype":"F99","shape":[4],"data_offsets":[16,32]}"#, "unknown dtype \"F99\""),
+            (r#"{"dtype":"U8","shape":[5],"data_offsets":[16,32]}"#, "shape says"),
+            (r#"{"dtype":"U8","shape":[8],"data_offsets":[24,32]}"#, "a hole"),
+            (r#"{"dtype":"U8","shape":[20],"data_offsets":[12,32]}"#, "overlaps"),
+            (r#"{"dtype":"F32","shape":[4],"data_offsets":[0,16]}"#, "overlaps"),
+        ] {
+            let layout = layout(&format!(r#"{{"x":{good},"y":{odd}}}"#), 32);
+            let first = layout.spans.iter().find_map(|span| span.tensor.as_ref()).unwrap();
+            assert_eq!((layout.format, first.name.as_str()), (Format::Opaque, "x"), "{odd}");
+            assert!(layout.warnings[0].contains(why), "{layout:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_may_be_nothing() {
+        let json = r#"{"__metadata__":null,"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+        let found = layout(json, 4);
+        assert_eq!((found.format, found.warnings.len()), (Format::Safetensors, 0), "{found:?}");
     }
 
     #[test]

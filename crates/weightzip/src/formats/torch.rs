@@ -5,8 +5,8 @@
 //! under its own, as a row of numbers.
 
 use super::pickle::{Kind, Pickle, Value};
-use super::zip::Member;
-use super::{Found, Warnings, read};
+use super::zip::{self, Member};
+use super::{Found, read};
 use crate::dtype::Dtype;
 use crate::source::Source;
 use crate::span::{Span, TensorInfo};
@@ -14,6 +14,9 @@ use std::collections::HashMap;
 
 /// Most bytes of a pickle.
 pub(super) const MAX_PICKLE: u64 = 100_000_000;
+
+/// Memory that reading a pickle may take for each byte of the file.
+const ROOM_EACH: u64 = 8;
 
 /// Longest name made of what a tensor is in, most of such steps, and most bytes of all names.
 pub(super) const MAX_NAME: usize = 1 << 10;
@@ -33,22 +36,18 @@ pub(super) fn folder(members: &[Member]) -> Option<&str> {
 
 /// Finds the tensors of an archive, whose names get `prefix` before them, if that is not empty.
 pub(super) fn in_archive(
-    source: &dyn Source,
+    scan: &mut zip::Scan<'_>,
     members: &[Member],
     folder: &str,
     prefix: &str,
-    tensors: &mut Vec<Span>,
-    warnings: &mut Warnings,
 ) -> Found<()> {
+    let source = scan.source;
     for part in ["data", "constants"] {
         let constants = if part == "constants" { part } else { "" };
         let prefix = joined(prefix, constants);
         let archive = Archive { source, members, folder, part, prefix };
         let Some(pickle) = archive.member(&format!("{part}.pkl")) else { continue };
-        let mut warn = |why: &str| {
-            let name = &pickle.name;
-            warnings.add(|| format!("the tensors of {name:?} are kept as opaque bytes: {why}"));
-        };
+        let mut warn = |why: &str| scan.warnings.opaque("what is in", &pickle.name, why);
         if archive.is_big_endian()? {
             warn("they are big-endian");
             continue;
@@ -60,8 +59,8 @@ pub(super) fn in_archive(
                 continue;
             }
         };
-        match Pickle::read(&bytes) {
-            Ok(pickle) => archive.tensors(&Storages::of(&pickle), tensors, warnings),
+        match Pickle::read(&bytes, ROOM_EACH.saturating_mul(scan.size)) {
+            Ok(pickle) => archive.tensors(&Storages::of(&pickle), scan),
             Err(why) => warn(&why),
         }
     }
@@ -104,7 +103,7 @@ impl<'a> Archive<'a> {
         Ok(self.read(order, LONGEST)?.is_ok_and(|order| order == b"big"))
     }
 
-    fn tensors(&self, storages: &Storages<'_>, tensors: &mut Vec<Span>, warnings: &mut Warnings) {
+    fn tensors(&self, storages: &Storages<'_>, scan: &mut zip::Scan<'_>) {
         for member in self.members {
             let inner = self.inner(member);
             let key = inner.and_then(|inner| inner.strip_prefix(self.part)?.strip_prefix('/'));
@@ -114,10 +113,8 @@ impl<'a> Archive<'a> {
             let Some(storage) = storages.by_key.get(key) else { continue };
             let bytes = range.end - range.start;
             if storage.bytes != Some(bytes) {
-                let name = &member.name;
-                warnings.add(|| format!(
-                    "storage {name:?} is kept as opaque bytes: it has {bytes}, which is not what its pickle says"
-                ));
+                let why = format!("it has {bytes} bytes, which is not what its pickle says");
+                scan.warnings.opaque("storage", &member.name, &why);
                 continue;
             }
             let (elements, size) = storage.dtype.block();
@@ -131,13 +128,13 @@ impl<'a> Archive<'a> {
                 inner.clone_into(&mut name);
             }
             let tensor = TensorInfo { name, dtype: storage.dtype, shape };
-            tensors.push(Span::tensor(range.clone(), tensor));
+            scan.tensors.add(Span::tensor(range.clone(), tensor));
         }
     }
 }
 
 /// Two parts of a name; either may be empty.
-fn joined(prefix: &str, name: &str) -> String {
+pub(super) fn joined(prefix: &str, name: &str) -> String {
     let dot = if prefix.is_empty() || name.is_empty() { "" } else { "." };
     format!("{prefix}{dot}{name}")
 }
@@ -341,7 +338,7 @@ fn numbers(pickle: &Pickle<'_>, value: Value<'_>) -> Option<Vec<u64>> {
 }
 
 /// Whether elements lie as their indexes count, the last one fastest.
-fn is_contiguous(size: &[u64], stride: &[u64]) -> bool {
+pub(super) fn is_contiguous(size: &[u64], stride: &[u64]) -> bool {
     let mut step = 1u64;
     size.len() == stride.len()
         && (size.contains(&0)
@@ -353,7 +350,7 @@ fn is_contiguous(size: &[u64], stride: &[u64]) -> bool {
 }
 
 /// The shape in elements: of FP4 PyTorch counts pairs.
-fn counted(dtype: Dtype, mut size: Vec<u64>) -> Option<Vec<u64>> {
+pub(super) fn counted(dtype: Dtype, mut size: Vec<u64>) -> Option<Vec<u64>> {
     if dtype == Dtype::F4 {
         let last = size.last_mut()?;
         *last = last.checked_mul(2)?;

@@ -4,7 +4,7 @@
 use crate::archive::Archive;
 use crate::container::header;
 use crate::error::{Error, Result};
-use crate::formats::{self, Format, Layout, Scan};
+use crate::formats::{self, Layout, Scan};
 use crate::options::{DecodeOptions, Options};
 use crate::source::Source;
 use std::fs::File;
@@ -37,7 +37,7 @@ pub(super) fn scanned<R: Read>(mut reader: R, options: &Options) -> Result<(Inpu
     let (mut prefix, mut ended) = (Vec::new(), false);
     let layout = loop {
         match formats::scan_prefix(&prefix, ended) {
-            Scan::Done(Layout { format: Format::Opaque, .. }) if options.layout.is_some() => {
+            Scan::Done(layout) if layout.spans.is_empty() && options.layout.is_some() => {
                 break options.layout.clone();
             }
             Scan::Done(layout) => break Some(layout),

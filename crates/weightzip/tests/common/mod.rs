@@ -6,6 +6,7 @@
     reason = "each test binary uses its part"
 )]
 
+pub(crate) mod crowds;
 pub(crate) mod models;
 
 use arbtest::arbitrary::{Result, Unstructured};
@@ -21,7 +22,8 @@ pub(crate) fn safetensors(tensors: &[(&str, Dtype, &[u64], &[u8])]) -> Vec<u8> {
         data.extend(*bytes);
         write!(
             json,
-            "{comma}{name:?}:{{\"dtype\":{:?},\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}",
+            "{comma}{}:{{\"dtype\":{:?},\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}",
+            serde_json::to_string(name).unwrap(),
             dtype.name()
         )
         .unwrap();

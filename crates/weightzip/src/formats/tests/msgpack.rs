@@ -1,6 +1,6 @@
 //! Flax's files: true ones, and twins that lie.
 
-use super::{found, tensors, warning};
+use super::{found, tensors};
 use crate::formats::msgpack::is_flax;
 use crate::{Dtype, Format};
 use arbtest::arbitrary::{Result, Unstructured};
@@ -133,11 +133,11 @@ fn arrays_that_lie_are_opaque_and_others_are_found() {
 }
 
 #[test]
-fn files_that_lie_are_opaque_and_those_without_arrays_silently() {
+fn what_cannot_be_followed_is_opaque_from_there_on() {
     let array = array("int16", &[2], &[1; 4]);
     let with = |rest: &[u8]| [&[0x82][..], &text("a"), &array, &text("b"), rest].concat();
     let deep = |key: &[u8]| [&key.repeat(100_000)[..], &[0]].concat();
-    let many = [vec![0xDD, 0, 0x10, 0, 1], vec![0xC0; (1 << 20) + 1]].concat();
+    let many = [vec![0xDD, 0, 0x20, 0, 1], vec![0xC0; (2 << 20) + 1]].concat();
     for (rest, why) in [
         (&b"\x00\x00"[..], "1 bytes follow"),
         (b"", "ends early"),
@@ -146,23 +146,32 @@ fn files_that_lie_are_opaque_and_those_without_arrays_silently() {
         (b"\xDF\xFF\xFF\xFF\xFF\xA1a\x00", "ends early"),
         (b"\xDD\xFF\xFF\xFF\xFF", "ends early"),
         (b"\xC1", "no value starts"),
-        (b"\x81\x01\x02", "no short text"),
-        (b"\x81\xC4\x01a\x02", "no short text"),
-        (b"\x81\xA1\xFF\x02", "no short text"),
-        (b"\x81\xDB\xFF\xFF\xFF\xFF", "no short text"),
+        (b"\x81\x90\x02", "a list or a map"),
+        (b"\x81\xDB\xFF\xFF\xFF\xFF", "ends early"),
         (&deep(b"\x81\xA1k"), "64 deep"),
         (&deep(b"\x91"), "64 deep"),
-        (&many, "more than 1048576 values"),
+        (&many, "too many values"),
     ] {
-        let file = with(rest);
-        assert!(warning(&file).contains(why), "{}, not {why}", warning(&file));
+        let layout = found(&with(rest));
+        assert_eq!(tensors(&layout), [("a", Dtype::I16, &[2][..])]);
+        assert_eq!((layout.format, layout.warnings.len()), (Format::Flax, 1));
+        assert!(layout.warnings[0].contains(why), "{layout:?}, not {why}");
+        // Others write such maps, too.
         let layout = found(&[&[0x81][..], &text("b"), rest].concat());
         assert_eq!((layout.format, layout.warnings.len()), (Format::Opaque, 0));
     }
-    let file = with(&[0]);
-    assert_eq!(found(&file).format, Format::Flax);
-    for end in 0..file.len() {
-        assert_eq!(found(&file[..end]).format, Format::Opaque);
+}
+
+#[test]
+fn keys_may_be_anything_short() {
+    let array = array("int16", &[2], &[1; 4]);
+    for (key, name) in
+        [(&b"\x07"[..], "k.7"), (b"\xC4\x01a", "k.?"), (b"\xA1\xFF", "k.?"), (b"\xC0", "k.?")]
+    {
+        let inner = [&[0x81][..], key, &array].concat();
+        let layout = found(&map(&[("k", inner)]));
+        assert_eq!(tensors(&layout), [(name, Dtype::I16, &[2][..])]);
+        assert_eq!((layout.format, layout.warnings.len()), (Format::Flax, 0));
     }
 }
 
