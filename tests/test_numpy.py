@@ -86,6 +86,31 @@ def test_no_arrays_at_all():
     assert wz.load(wz.save({}, {})) == {}
 
 
+def test_what_is_saved_loads_or_is_refused():
+    rng = np.random.default_rng(18)
+    letters = ["a", "é", "\u2028", "\U0001f5dc", '"', "\\", "\x00", ".", "weight"]
+
+    def text() -> str:
+        return "".join(rng.choice(letters, rng.integers(0, 9))) * int(rng.choice([1, 1, 1, 400, 60_000]))
+
+    def shape() -> tuple[int, ...]:
+        return (*[1] * int(rng.choice([0, 1, 3, 60, 63])), int(rng.integers(0, 5)))
+
+    refused = 0
+    for _ in range(150):
+        arrays = {text(): array(str(rng.choice(DTYPES)), *shape()) for _ in range(rng.integers(0, 5))}
+        metadata = {text(): text() for _ in range(rng.integers(0, 3))} or None
+        try:
+            stored = wz.save(arrays, metadata)
+        except weightzip.InvalidArgumentError as e:
+            assert "can't have the name" in str(e) and max(map(len, arrays)) > 1 << 18
+            refused += 1
+            continue
+        assert same(wz.load(stored), arrays)
+        assert weightzip.open(stored).original() == plain.save(arrays, metadata)
+    assert refused < 75
+
+
 def test_many_metadata(tmp_path):
     metadata = {"b": "1", "a": "zwei ✓", "__x": ""}
     wz.save_file({"a": np.zeros(3)}, tmp_path / "a.wz", metadata)

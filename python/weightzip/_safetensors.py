@@ -30,6 +30,7 @@ _ORDER = (
 _RANK = {dtype: rank for rank, dtype in enumerate(_ORDER)}
 # What readers of the format accept. A name's bytes are bounded by its letters, at most four each.
 _MAX_HEADER = 100_000_000
+_MAX_DIMS = 64
 _MAX_NAME = (1 << 20) // 4
 
 
@@ -97,7 +98,12 @@ def lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[
     for name, dtype, shape, nbytes, _ in ordered:
         if name == "__metadata__" or len(name) > _MAX_NAME:
             raise InvalidArgumentError(f"a tensor can't have the name `{name:.60}`: choose another one")
-        dims = ",".join(map(str, shape))
+        sizes = [*map(str, shape)]
+        if len(sizes) > _MAX_DIMS:
+            raise InvalidArgumentError(
+                f"tensor `{name:.60}` has {len(sizes)} dimensions, and a .wz holds at most {_MAX_DIMS}: reshape it"
+            )
+        dims = ",".join(sizes)
         entries.append(
             f'{encode_basestring(name)}:{{"dtype":"{dtype}","shape":[{dims}],"data_offsets":[{at},{at + nbytes}]}}'
         )

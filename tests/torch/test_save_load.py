@@ -42,6 +42,14 @@ def tensors():
     return every | {f"{dtype}.scale": tensor(dtype) for dtype in DTYPES if "float4" not in dtype}
 
 
+def test_as_many_dimensions_as_a_wz_holds():
+    for dimensions in (0, 1, 63, 64):
+        tensors = {"x": torch.zeros([1] * dimensions)}
+        assert same(wz.load(wz.save(tensors)), tensors)
+    with pytest.raises(weightzip.InvalidArgumentError, match="`x` has 65 dimensions, and a .wz holds at most 64"):
+        wz.save({"x": torch.zeros([1] * 65)})
+
+
 def test_every_dtype_round_trips(tensors, tmp_path):
     wz.save_file(tensors, tmp_path / "a.safetensors.wz")
     assert same(wz.load_file(tmp_path / "a.safetensors.wz"), tensors)

@@ -35,6 +35,9 @@ const CONTEXT_BLOCKS: u64 = 4;
 /// Most spans in a segment.
 const MAX_SPANS: usize = 1024;
 
+/// Longest name of a tensor that shares a segment, so that a page of the directory stays small.
+const MAX_SHARED_NAME: usize = 4 << 10;
+
 /// A segment to be: some bytes of the file, how they are seen, and what they are.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -137,8 +140,12 @@ impl Segment {
 
     /// Whether it shares its block, or may.
     fn is_small(&self) -> bool {
+        let is_long = |span: &Span| {
+            span.tensor.as_ref().is_some_and(|tensor| tensor.name.len() > MAX_SHARED_NAME)
+        };
         match self.spans.len() {
             0 => false,
+            1 if self.spans.iter().any(is_long) => false,
             1 if self.layout.is_opaque() => self.len() < TINY_BYTES,
             1 => self.records() < SMALL_RECORDS,
             _ => true,
