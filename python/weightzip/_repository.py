@@ -171,7 +171,10 @@ def _is_repo_id(place: str) -> bool:
 def _shard_names(path: str) -> list[str]:
     """The files that an index names; a name that leads out of the folder is refused."""
     with open(path, encoding="utf-8") as file:
-        content = json.load(file)
+        try:
+            content = json.load(file)
+        except ValueError as e:
+            raise ValueError(f"{path}: not an index of weights: {e}") from None
     try:
         names = sorted(set(content["weight_map"].values()))
     except (KeyError, TypeError, AttributeError):

@@ -255,6 +255,10 @@ def test_broken_index(tmp_path):
         (tmp_path / "model.safetensors.index.json").write_text(content)
         with pytest.raises(ValueError, match="weight_map"):
             from_pretrained(AutoModelForMaskedLM, tmp_path)
+    for content in (b"\xef\xbb\xbf{}", b"{", b"\xff"):
+        (tmp_path / "model.safetensors.index.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json: not an index of weights: "):
+            from_pretrained(AutoModelForMaskedLM, tmp_path)
 
 
 @pytest.mark.parametrize("shard_size", ["40KB", "1GB"])
