@@ -132,7 +132,20 @@ fn to_file(args: &Code, source: &Path, target: &Path, report: &mut Report) -> Re
     let bar = Bar::new(args.ui, escape::path(source), total);
     let summary = job::file(&args.job, source, target, &bar)?;
     drop(bar);
-    say(args, source, &summary, start.elapsed(), Some(target), report);
+    match summary {
+        Some(summary) => say(args, source, &summary, start.elapsed(), Some(target), report),
+        None => {
+            report.line(&job::stays(source));
+            let entry = FileEntry {
+                file: plain(source),
+                action: "left",
+                bytes: fs::metadata(source)?.len(),
+                seconds: start.elapsed().as_secs_f64(),
+                ..FileEntry::default()
+            };
+            report.done(source, entry);
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Folders: model files are coded, everything else is copied, and one failure leaves the rest done.
 
+mod choice;
 mod plan;
 
 use crate::code::{self, Way};
@@ -22,6 +23,8 @@ enum Did {
     Copied(u64),
     /// As it is, for it would save too little.
     Left,
+    /// As it is, for the result came out no smaller.
+    Larger,
     Skipped,
 }
 
@@ -141,6 +144,9 @@ fn work(job: &Job, plan: &mut Plan<'_>, in_place: bool, dir: &Path, report: &mut
         match step.carry_out(job, in_place, &bar) {
             Ok(did) => {
                 totals.add(&did);
+                if let Did::Larger = did {
+                    report.line(&job::stays(source));
+                }
                 report.done(source, entry(job, step, &did, start));
             }
             Err(error) => plan.failures.push((source.clone(), error)),
@@ -166,10 +172,11 @@ fn entry(job: &Job, step: &Step<'_>, did: &Did, start: Instant) -> FileEntry {
     let entry = match did {
         Did::Coded(summary) => FileEntry::coded(source, action, summary, time),
         Did::Copied(bytes) => other("copied", *bytes),
-        Did::Left => other("left", step.entry.metadata.len()),
+        Did::Left | Did::Larger => other("left", step.entry.metadata.len()),
         Did::Skipped => other("skipped", step.original_size(job)),
     };
-    let target = (step.task != Task::Leave).then_some(step.target.as_path());
+    let stays = step.task == Task::Leave || matches!(did, Did::Larger);
+    let target = (!stays).then_some(step.target.as_path());
     entry.to(target, job.remove)
 }
 
@@ -194,7 +201,8 @@ impl Step<'_> {
             );
         }
         if self.task == Task::Code {
-            return Ok(Did::Coded(job::file(job, source, &self.target, bar)?));
+            let coded = job::file(job, source, &self.target, bar)?;
+            return Ok(coded.map_or(Did::Larger, Did::Coded));
         }
         Ok(Did::Copied(job::copy(source, &self.target, job.force, bar)?))
     }
@@ -298,7 +306,7 @@ impl Totals {
                 self.original += bytes;
                 self.compressed += bytes;
             }
-            Did::Left => self.left += 1,
+            Did::Left | Did::Larger => self.left += 1,
             Did::Skipped => self.skipped += 1,
         }
     }

@@ -189,8 +189,8 @@ impl Job {
     }
 }
 
-/// Codes `source` to `target`, safely.
-pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result<Summary> {
+/// Codes `source` to `target`, safely. `None` if that would replace the source by something that is no smaller.
+pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result<Option<Summary>> {
     if job.remove {
         remove::check(source)?;
     }
@@ -209,6 +209,12 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;
     let mut summary = coded?;
+    // Restoring would take what ends in .wz for a result, so that gets another one in any case.
+    let must_shrink = job.remove && without_suffix(source).is_none();
+    let is_compressed = matches!(job.coder, Coder::Compress(_));
+    if must_shrink && is_compressed && summary.compressed_bytes >= summary.original_bytes {
+        return Ok(None);
+    }
     seal(&output, input.metadata(), &mut summary)?;
     if job.remove {
         bar.message(format!("{}, reading back", escape::path(source)));
@@ -219,7 +225,12 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     if job.remove {
         weightzip::output::remove(source)?;
     }
-    Ok(summary)
+    Ok(Some(summary))
+}
+
+/// What is said of a file that was not replaced.
+pub(crate) fn stays(source: &Path) -> String {
+    format!("{}: would become no smaller; left as it is", escape::path(source))
 }
 
 /// [`weightzip::output::Output::seal`], timed.
@@ -371,6 +382,7 @@ mod tests {
         };
         let ui = crate::args::Ui { quiet: true, json: false };
         let summary = file(&job, &source, &packed, &Bar::new(ui, String::new(), None)).unwrap();
+        let summary = summary.unwrap();
         assert!(job.holds(&packed, &source).unwrap());
         assert!(!job.holds(&packed, &other).unwrap());
         assert!(job.read_back(&packed, &source, &summary).is_ok());

@@ -1,35 +1,15 @@
 //! What is to be done with each file of a folder: its new name, and whether that is done already.
 
-use crate::estimate::Estimate;
+use super::choice::{self, has_suffix};
+use crate::estimate::{Estimate, WORTH};
 use crate::job::{self, Coder, Job};
 use crate::lossy;
 use crate::source::SourceFile;
 use crate::walk::{Entry, Through, Tree};
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-
-/// Name endings of files that may hold numbers, and are coded if that saves something; everything else is copied.
-const MODEL_SUFFIXES: &[&str] = &[
-    "bin",
-    "ckpt",
-    "data",
-    "distcp",
-    "gguf",
-    "h5",
-    "keras",
-    "msgpack",
-    "npy",
-    "npz",
-    "onnx",
-    "onnx_data",
-    "pkl",
-    "pt",
-    "pth",
-    "safetensors",
-    "tflite",
-];
 
 /// One file's part of the work.
 pub(super) struct Step<'a> {
@@ -117,7 +97,10 @@ impl<'a> Step<'a> {
         if matches!(job.coder, Coder::Decompress(_)) || job::without_suffix(&entry.path).is_some() {
             return code;
         }
-        let least = job.min_saving_in_folders();
+        let asked = job.min_saving_in_folders();
+        // What may be anything must save something, whatever was asked for.
+        let is_named = choice::is_named(&entry.path);
+        let least = if is_named { asked } else { asked.max(WORTH) };
         let in_place = plain.is_none();
         let is_there = fs::symlink_metadata(&code.target).is_ok();
         if (least == 0.0 && !job.dry_run) || (is_there && (in_place || code.is_finished(job))) {
@@ -135,7 +118,8 @@ impl<'a> Step<'a> {
         // What can't be read fails when it is coded.
         let estimate = job.estimate(&entry.path).ok();
         match estimate.as_ref().is_some_and(|estimate| estimate.saves_less(least)) {
-            true => Step { estimate, ..copy },
+            // Only of models somebody wants to know why they stay.
+            true => Step { estimate: estimate.filter(|_| is_named), ..copy },
             false => Step { estimate, other: plain, ..code },
         }
     }
@@ -190,48 +174,24 @@ fn coded_name(
             !job.is_lossy()
                 || job::prefix(&entry.path).map_or(true, |p| weightzip::can_be_rounded(&p))
         };
-        return (is_coded(name) && fits()).then(|| job.with_suffix(name));
+        return (choice::may_be_coded(entry) && fits()).then(|| job.with_suffix(name));
     }
     let restored = job::without_suffix(name)?;
     let is_rounded = job::prefix(&entry.path).is_ok_and(|prefix| weightzip::is_rounded(&prefix));
     Some(if is_rounded { rounded(&restored) } else { restored })
 }
 
-/// Whether compressing a folder codes this file: a model, or a name that restoring would take for a result.
-fn is_coded(name: &Path) -> bool {
-    let model = |suffix: &&str| has_suffix(name, suffix);
-    MODEL_SUFFIXES.iter().any(model) || job::without_suffix(name).is_some()
-}
-
-fn has_suffix(name: &Path, suffix: &str) -> bool {
-    name.extension().is_some_and(|found| found.eq_ignore_ascii_case(suffix))
-}
-
 /// Whether a file is what compressing in place makes: a .wz with a name that it would give.
 fn is_result(job: &Job, path: &Path) -> Result<bool> {
     let Coder::Compress(_) = job.coder else { return Ok(false) };
-    let named = job::without_suffix(path).is_some_and(|original| is_coded(&original));
-    if !named || !weightzip::is_weightzip(&job::prefix(path)?) {
+    let Some(original) = job::without_suffix(path) else { return Ok(false) };
+    if !weightzip::is_weightzip(&job::prefix(path)?) {
         return Ok(false);
     }
-    ensure!(
-        job::original_size(&File::open(path)?).is_some(),
-        "a .wz that is damaged; move it away"
-    );
-    Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_are_coded() {
-        for name in ["a.safetensors", "a.SAFETENSORS", "a.pt", "notes.wz", "a.safetensors.wz"] {
-            assert!(is_coded(Path::new(name)), "{name}");
-        }
-        for name in ["config.json", "model.safetensors.index.json", "wz", ".wz", "safetensors"] {
-            assert!(!is_coded(Path::new(name)), "{name}");
-        }
+    let is_named = choice::is_named(&original);
+    match job::original_size(&File::open(path)?) {
+        Some(size) => Ok(is_named || size >= choice::LARGE),
+        None if is_named => bail!("a .wz that is damaged; move it away"),
+        None => Ok(false),
     }
 }

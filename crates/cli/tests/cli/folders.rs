@@ -1,6 +1,6 @@
 //! Folders, from one to another.
 
-use crate::common::{Scratch, model, modified, other_model, past, set_modified};
+use crate::common::{Scratch, bf16, model, modified, noise, other_model, past, set_modified};
 use std::fs;
 
 const INDEX: &str = r#"{"weight_map": {"a.weight": "model-1.safetensors"}}"#;
@@ -177,4 +177,50 @@ fn names_that_are_not_utf8_come_back() {
     assert!(fs::read(dir.path("back").join(name)).unwrap() == model());
     let run = dir.wz(&["verify", "repo.wz"]).ok();
     assert!(run.stderr.starts_with(r"repo.wz/w\xff\u{1b}[31m.safetensors.wz: "), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_compressed_is_chosen_by_contents_not_by_names() {
+    let dir = Scratch::new();
+    let weights = || bf16(600_000);
+    let coded = [
+        "checkpoint.pth.tar",
+        "model.data-00000-of-00001",
+        "model.hdf5",
+        "model.joblib",
+        "model.onnx_data_1",
+        "model.pt2",
+        "model.sft",
+        "yolo.weights",
+        "a1b2c3",
+    ];
+    for name in coded {
+        dir.write(&format!("repo/{name}"), weights());
+    }
+    // What saves nothing, is read as it is, or is small.
+    let text = "a text of many words, again and again; ".repeat(50_000);
+    let pieces = b"\x0A\x0E\x0A\x05<unk>\x15\0\0\0\0".repeat(200_000);
+    dir.write("repo/image.png", noise(1 << 21));
+    dir.write("repo/table.parquet", noise(1 << 21));
+    dir.write("repo/tokenizer.json", text);
+    dir.write("repo/tokenizer.model", pieces);
+    dir.write("repo/small", bf16(1000));
+    let dry = dir.wz(&["compress", "--dry-run", "--json", "repo"]).ok().json();
+    let run = dir.wz(&["compress", "repo"]).ok();
+    assert!(run.stderr.contains("repo (9 compressed, 5 copied): "), "{}", run.stderr);
+    assert!(!run.stderr.contains("stay as they are"), "{}", run.stderr);
+    let planned = dry["files"].as_array().unwrap().iter().filter(|f| f["action"] == "compress");
+    assert_eq!(planned.count(), coded.len());
+    let packed = dir.names("repo.wz");
+    for name in coded {
+        assert!(packed.contains(&format!("{name}.wz")), "{name}: {packed:?}");
+    }
+    dir.wz(&["decompress", "repo.wz", "-o", "back"]).ok();
+    assert_same(&dir, "repo", "back");
+
+    dir.wz(&["compress", "repo", "--in-place"]).ok();
+    let run = dir.wz(&["compress", "repo", "--in-place"]).ok();
+    assert!(run.stderr.contains("(0 compressed, 0 copied, 9 already complete)"), "{}", run.stderr);
+    dir.wz(&["decompress", "repo", "--in-place"]).ok();
+    assert_same(&dir, "repo", "back");
 }

@@ -1,6 +1,6 @@
 //! `--in-place`: one file at a time, each safe before its source goes.
 
-use crate::common::{Scratch, model, modified, other_model, past, set_modified};
+use crate::common::{Scratch, model, modified, noise, other_model, past, set_modified};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -164,4 +164,21 @@ fn caches_and_files_are_refused() {
     assert!(
         dir.exists("m") && dir.exists(".cache/huggingface/hub/models--a/snapshots/1/m.safetensors")
     );
+}
+
+#[test]
+fn nothing_is_replaced_by_something_larger() {
+    let dir = Scratch::new();
+    dir.write("repo/tiny.safetensors", noise(100));
+    dir.write("alone.bin", noise(100));
+    let run = dir.wz(&["compress", "repo", "--in-place", "--min-saving", "0"]).ok();
+    for line in [
+        "repo/tiny.safetensors: would become no smaller; left as it is",
+        "repo (0 compressed, 0 copied, 1 left as they are)",
+    ] {
+        assert!(run.stderr.contains(line), "{}", run.stderr);
+    }
+    let run = dir.wz(&["compress", "alone.bin", "--rm", "-f", "--json"]).ok();
+    assert_eq!(run.json()["files"][0]["action"], "left");
+    assert_eq!(dir.names(""), ["alone.bin", "repo/", "repo/tiny.safetensors"]);
 }
