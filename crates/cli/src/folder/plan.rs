@@ -74,7 +74,13 @@ impl<'a> Plan<'a> {
                     );
                     plan.failures.push((entry.path.clone(), why));
                 }
-                Ok(false) => plan.steps.push(Step::choose(job, entry, target, None)),
+                Ok(false) => {
+                    let step = Step::choose(job, entry, target, None);
+                    // Of a file that may be anything nobody expects that it is compressed.
+                    if step.task != Task::Leave || choice::is_named(&entry.path) {
+                        plan.steps.push(step);
+                    }
+                }
                 Err(error) => plan.failures.push((entry.path.clone(), error)),
             }
         }

@@ -31,6 +31,9 @@ const SEGMENTS: u64 = 3 * 160;
 /// Bytes from which on a span has a segment of its own.
 const OWN_SEGMENT: u64 = 512;
 
+/// Longest name of which a directory is taken to share the beginning, and whose tensor may share a segment.
+const SHARED_NAME: usize = 1 << 10;
+
 /// Bytes that a file without tensors, and as small as can be, leaves of the kibibyte that a `.wz` may be larger.
 const SPARE: u64 = 512;
 
@@ -124,7 +127,7 @@ impl Tensors {
         let (mut previous, mut end, mut cost) = ("", 0, 0);
         self.spans.iter().all(|span| {
             cost += entry(span, previous);
-            if span.range.end - end >= OWN_SEGMENT {
+            if span.range.end - end >= OWN_SEGMENT || name_of(span).len() > SHARED_NAME {
                 cost += SEGMENTS;
             }
             end = span.range.end;
@@ -217,16 +220,17 @@ fn described(span: &Span) -> u64 {
 /// share names' beginnings with the tensor before, but for the first one of a page.
 fn entry(span: &Span, previous: &str) -> u64 {
     const HASH_AND_GAP: u64 = 32 + 8;
-    const LONGEST_SHARED: usize = 1 << 10;
     let bytes = 2 * varint(span.range.end.saturating_sub(span.range.start));
     let Some(TensorInfo { name, shape, .. }) = &span.tensor else { return bytes + 8 };
     let pairs = name.bytes().zip(previous.bytes());
-    let shared = match name.len() {
-        // A part of a character is written again.
-        0..=LONGEST_SHARED => pairs.take_while(|(a, b)| a == b).count().saturating_sub(3),
-        _ => 0,
+    let rest = match name.len() {
+        // A part of a character is written again, and all of the first name of each page.
+        len @ 0..=SHARED_NAME => {
+            len + len / 64 - pairs.take_while(|(a, b)| a == b).count().saturating_sub(3)
+        }
+        len => len,
     };
-    let name = (name.len() - shared + name.len() / 64) as u64 + 2 * varint(name.len() as u64);
+    let name = rest as u64 + 2 * varint(name.len() as u64);
     HASH_AND_GAP + bytes + 2 + name + shape.iter().map(|dim| varint(*dim)).sum::<u64>()
 }
 
