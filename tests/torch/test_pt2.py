@@ -52,4 +52,4 @@ def test_it_is_as_small_as_a_checkpoint(wz, program, tmp_path):
     for file in (path, tmp_path / "model.pt"):
         wz("compress", file, "-o", tmp_path / "out.wz", "-f")
         shares.append((tmp_path / "out.wz").stat().st_size / file.stat().st_size)
-    assert abs(shares[0] - shares[1]) < 0.01, shares
+    assert shares[0] < shares[1] + 0.01, shares
