@@ -5,7 +5,7 @@ use crate::container::table::Entry;
 use crate::error::{Error, Kind, Result};
 use crate::plan;
 use crate::record::RecordLayout;
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 
 /// The context of a segment that begins with the block `first`, as a decoder will have it.
 pub(crate) fn context(plan: &plan::Segment, first: &[u8]) -> Result<Option<Context>> {
@@ -54,7 +54,7 @@ impl Coded {
     /// Decodes the block while it is in cache and compares it with what it was made of, so that no
     /// fault of the encoder or the memory can lose data.
     pub(crate) fn check(&self, layout: &RecordLayout, given: Given<'_>, data: &[u8]) -> Result<()> {
-        DECODED.with_borrow_mut(|decoded| {
+        scratch::with(&DECODED, |decoded| {
             if decoded.len() < data.len() {
                 decoded.resize(data.len(), 0);
             }
@@ -95,5 +95,5 @@ impl Coded {
 
 thread_local! {
     /// What [`Coded::check`] decodes into: one per thread, for it shall stay in that one's cache.
-    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static DECODED: Kept<Vec<u8>> = const { scratch::none() };
 }

@@ -33,6 +33,7 @@ mod pipeline;
 mod plan;
 mod record;
 mod runner;
+mod scratch;
 mod source;
 mod span;
 mod survey;

@@ -8,8 +8,8 @@ use crate::container::directory::Hash;
 use crate::container::segment::{How, PartBase, Segment};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
+use crate::scratch::{self, Kept};
 use crate::source::Source;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,18 +37,16 @@ pub(crate) enum Sure {
 }
 
 thread_local! {
-    /// What isn't in use of this thread's buffers for bases: one for each link of a chain, since
-    /// reading a base may mean to decode a block that has one.
-    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Buffers for bases: one for each link of a chain is in use, since reading a base may mean to decode a block that has one.
+    static BUFFERS: Kept<Vec<u8>> = const { scratch::none() };
 }
 
 /// Works with `len` bytes of room, which hold anything.
 pub(super) fn with_room<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
-    buffer.resize(buffer.len().max(len), 0);
-    let done = work(&mut buffer[..len]);
-    BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
-    done
+    scratch::with(&BUFFERS, |buffer| {
+        buffer.resize(buffer.len().max(len), 0);
+        work(&mut buffer[..len])
+    })
 }
 
 impl Found {

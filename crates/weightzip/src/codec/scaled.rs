@@ -5,7 +5,7 @@
 use super::ranges::bytes::{self, Keys};
 use super::{PREAMBLE, base, begin, records_of, sizes};
 use crate::error::{Error, Result};
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use weightzip_kernels::level::level;
 use weightzip_kernels::numbers;
 
@@ -40,7 +40,7 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 impl Form {
@@ -114,7 +114,7 @@ impl Form {
 
 /// Bytes that some rows of a block take, nearly, and what the block does besides, however many it has.
 pub(crate) fn cost(row: usize, base: &[u8], data: &[u8]) -> Option<[usize; 2]> {
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         let form = Form::of(row, base, data, scratch)?;
         form.unpack(base, data, scratch);
         bytes::costs(&scratch.symbols, form.by(&scratch.keys))
@@ -128,7 +128,7 @@ pub(super) fn encode(row: usize, base: &[u8], data: &[u8], payload: &mut Vec<u8>
         0 => data.len(),
         _ => SAMPLE.next_multiple_of(row).min(data.len()),
     };
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         let form = Form::of(row, &base[..sample], &data[..sample], scratch)?;
         form.unpack(base, data, scratch);
         form.to_wire(&mut payload[4..PREAMBLE]);
@@ -148,7 +148,7 @@ pub(super) fn decode(
     out: &mut [u8],
 ) -> Result<()> {
     let form = Form::from_wire(preamble)?;
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         form.find_keys(base, scratch);
         let Scratch { keys, symbols, .. } = scratch;
         symbols.clear();

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::record::RecordLayout;
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use std::io;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::compress_bound;
@@ -12,8 +12,8 @@ const LEVEL: i32 = 3;
 
 thread_local! {
     /// Each has a megabyte or so of its own, which a thread's blocks use one after another.
-    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    static COMPRESSOR: Kept<Option<Compressor<'static>>> = const { scratch::none() };
+    static DECOMPRESSOR: Kept<Option<Decompressor<'static>>> = const { scratch::none() };
 }
 
 /// Lets `work` use what is there, or else is made.
@@ -41,7 +41,7 @@ pub(super) fn encode(layout: &RecordLayout, data: &[u8], payload: &mut Vec<u8>) 
     let start = payload.len();
     payload.resize(start + compress_bound(input.len()), 0);
     let compress = |one: &mut Compressor<'_>| one.compress_to_buffer(input, &mut payload[start..]);
-    let done = COMPRESSOR.with_borrow_mut(|there| with(there, || Compressor::new(LEVEL), compress));
+    let done = scratch::with(&COMPRESSOR, |there| with(there, || Compressor::new(LEVEL), compress));
     let len = done.map_err(|e| Error::io("zstd can't compress", e))?;
     payload.truncate(start + len);
     Ok(())
@@ -53,7 +53,7 @@ pub(super) fn decode(layout: &RecordLayout, body: &[u8], out: &mut [u8]) -> Resu
     // Straight into memory of the right size: a frame that claims more just fails.
     let decode = |into: &mut [u8]| {
         let decompress = |one: &mut Decompressor<'_>| one.decompress_to_buffer(body, &mut *into);
-        let done = DECOMPRESSOR.with_borrow_mut(|there| with(there, Decompressor::new, decompress));
+        let done = scratch::with(&DECOMPRESSOR, |there| with(there, Decompressor::new, decompress));
         match done {
             Ok(n) if n == into.len() => Ok(()),
             Ok(n) => Err(bad(&format!("decodes to {n} bytes instead of {}", into.len()))),

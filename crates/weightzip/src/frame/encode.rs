@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::plan;
 use crate::record::RecordLayout;
 use crate::runner::Runner;
+use crate::scratch::{self, Kept};
 use crate::source::{Source, with_bytes};
-use std::cell::RefCell;
 use std::ops::Range;
 
 /// Bytes that are coded side by side, per thread, before their blocks are put in order.
@@ -19,7 +19,7 @@ const WAVE_BYTES: u64 = 2 << 20;
 
 thread_local! {
     /// Buffers for coded blocks: they stay for the next call.
-    static SLOTS: RefCell<Vec<Coded>> = const { RefCell::new(Vec::new()) };
+    static SLOTS: Kept<Vec<Coded>> = const { scratch::none() };
 }
 
 /// Compresses whole records into `out`, in place of what is there.
@@ -85,7 +85,7 @@ pub fn compress_frame(
             runner.threads() * usize::try_from(WAVE_BYTES.div_ceil(block)).unwrap_or(1)
         }
     };
-    let entries = SLOTS.with_borrow_mut(|slots| {
+    let entries = scratch::with(&SLOTS, |slots| {
         slots.resize_with(slots.len().max(slots_wanted), Coded::default);
         match &runner {
             Runner::Inline => out.blocks(blocks, &mut slots[0], encode),

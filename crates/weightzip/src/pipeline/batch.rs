@@ -10,8 +10,8 @@ use crate::container::table::Entry;
 use crate::error::Result;
 use crate::plan;
 use crate::runner::try_each_in_pool;
+use crate::scratch::{self, Kept};
 use crate::source::Source;
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -81,7 +81,7 @@ pub(super) struct Group {
 
 thread_local! {
     /// The block that this thread codes.
-    static CODED: RefCell<Coded> = RefCell::default();
+    static CODED: Kept<Coded> = const { scratch::none() };
 }
 
 impl Shared {
@@ -188,7 +188,7 @@ impl Group {
     fn code(&mut self, data: &[u8], parts: &[Part], blocks: &[Cut], how: &How<'_>) -> Result<()> {
         self.sections.clear();
         self.entries.clear();
-        CODED.with_borrow_mut(|coded| {
+        scratch::with(&CODED, |coded| {
             for Cut { part, bytes, start } in &blocks[self.blocks.clone()] {
                 let (shared, data) = (&parts[*part].shared, &data[bytes.clone()]);
                 let segment = &shared.announced;

@@ -14,11 +14,11 @@ use super::{Coding, Hints, PREAMBLE, begin, records_of, take};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::{ByteOrder, RecordLayout};
+use crate::scratch::{self, Kept};
 use beside::Beside;
 use column::{Coded, Column};
 use numbers::Numbers;
 use peaks::{Peaks, Places};
-use std::cell::RefCell;
 use weightzip_kernels::strip::ALIGN;
 
 /// Bytes that say what a column's coding and length are.
@@ -55,7 +55,7 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 impl Scratch {
@@ -120,7 +120,7 @@ impl Columns {
         data: &[u8],
         payload: &mut Vec<u8>,
     ) -> Result<()> {
-        SCRATCH.with_borrow_mut(|scratch| self.encode_with(scratch, hints, record, data, payload))
+        scratch::with(&SCRATCH, |scratch| self.encode_with(scratch, hints, record, data, payload))
     }
 
     fn encode_with(
@@ -226,7 +226,7 @@ impl Columns {
 
     /// Bytes that the columns of records take, nearly, if they were part of a larger block of such records.
     pub(super) fn cost(&self, hints: Hints, record: usize, data: &[u8]) -> Result<Vec<Ways>> {
-        SCRATCH.with_borrow_mut(|scratch| self.cost_with(scratch, hints, record, data))
+        scratch::with(&SCRATCH, |scratch| self.cost_with(scratch, hints, record, data))
     }
 
     fn cost_with(
@@ -272,7 +272,7 @@ impl Columns {
         body: &[u8],
         out: &mut [u8],
     ) -> Result<()> {
-        SCRATCH.with_borrow_mut(|scratch| self.decode_with(scratch, record, preamble, body, out))
+        scratch::with(&SCRATCH, |scratch| self.decode_with(scratch, record, preamble, body, out))
     }
 
     fn decode_with(

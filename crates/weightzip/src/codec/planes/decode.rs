@@ -6,6 +6,7 @@ use crate::codec::context::Context;
 use crate::codec::residuals::Subnormals;
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
+use crate::scratch;
 use weightzip_kernels::field::{self, CHUNK, Float, Residuals};
 use weightzip_kernels::prefetch::prefetch;
 use weightzip_kernels::strip;
@@ -32,7 +33,7 @@ pub(in crate::codec) fn decode<'a>(
     }
     let subnormals = take(&mut body, strip::packed_len(count, width))?;
     let level = weightzip_kernels::level();
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         let Scratch { escapes, subnormals: unpacked, .. } = scratch;
         let mut subnormals = Subnormals::new(level, subnormals, count, width, unpacked);
         let (widths, counts) = (&header.widths, &header.counts);

@@ -6,6 +6,7 @@ use crate::codec::context::Context;
 use crate::codec::ranks::RankTable;
 use crate::codec::residuals::{Floats, Narrowings, Output};
 use crate::codec::widths::Widths;
+use crate::scratch;
 use weightzip_kernels::field::{self, CHUNK, EXPONENTS, Float, NO_RANK, RankOf};
 use weightzip_kernels::level::Level;
 
@@ -33,7 +34,7 @@ pub(in crate::codec) fn encode(
         (own, Some(shared)) => (Some(shared), own),
         (own, None) => (own, None),
     };
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         let encoder = Encoder { float, level: weightzip_kernels::level(), data, scratch };
         encoder.encode_first_of([first, second], records, payload)
     })

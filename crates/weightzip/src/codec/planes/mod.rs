@@ -12,7 +12,7 @@ pub(super) use encode::encode;
 use super::escapes;
 use super::residuals::Found;
 use crate::error::Error;
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 
 /// Memory that a thread's blocks use one after another.
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 fn bad(why: &str) -> Error {

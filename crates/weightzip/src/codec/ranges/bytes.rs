@@ -3,14 +3,14 @@
 //! table; the numbers of *fields* have scales beside them, which choose one of up to eight, and some are known.
 
 use super::buckets::{self, Bounds};
-use super::decode::EIGHT_OF_THREAD;
+use super::decode::{EIGHT_OF_THREAD, Eight};
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
 use super::{CARRIED, STILL, bad, carried, room, states_with, symbols};
 use crate::codec::log2::{cross_entropy, entropy};
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use std::ops::Range;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
@@ -142,7 +142,6 @@ impl Keys<'_> {
 }
 
 /// Memory that a thread's blocks use one after another.
-#[derive(Default)]
 struct Scratch {
     by_key: Vec<[u32; 256]>,
     /// The bytes, if some are known.
@@ -153,9 +152,21 @@ struct Scratch {
     shares: Shares,
 }
 
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            by_key: Vec::new(),
+            data: Vec::new(),
+            ranks: Vec::new(),
+            escapes: Vec::new(),
+            words: Vec::new(),
+            shares: Shares::new(Tables::Eight),
+        }
+    }
+}
+
 thread_local! {
-    static SCRATCH: RefCell<Scratch> =
-        RefCell::new(Scratch { shares: Shares::new(Tables::Eight), ..Scratch::default() });
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 /// Which tables there are, and how often each symbol occurs with each.
@@ -193,7 +204,7 @@ pub(in crate::codec) fn cost(data: &[u8], keys: Keys<'_>) -> usize {
 
 /// Bytes that symbols take, nearly, and what a payload does besides; `None` if none occurs often enough.
 pub(in crate::codec) fn costs(data: &[u8], keys: Keys<'_>) -> Option<[usize; 2]> {
-    let plan = SCRATCH.with_borrow_mut(|scratch| Plan::of(data, keys, &mut scratch.by_key))?;
+    let plan = scratch::with(&SCRATCH, |scratch| Plan::of(data, keys, &mut scratch.by_key))?;
     let (counts, mut bits) = (plan.counts(), 0);
     let used = usize::from(plan.window.last) + 1;
     for counts in counts {
@@ -216,7 +227,7 @@ pub(in crate::codec) fn ideal(data: &[u8]) -> usize {
 
 /// Appends the coded bytes to a payload that has its preamble; `None` if they wouldn't get smaller.
 pub(in crate::codec) fn encode(data: &[u8], keys: Keys<'_>, payload: &mut Vec<u8>) -> Option<()> {
-    SCRATCH.with_borrow_mut(|scratch| encode_with(scratch, data, keys, payload))
+    scratch::with(&SCRATCH, |scratch| encode_with(scratch, data, keys, payload))
 }
 
 fn encode_with(
@@ -313,7 +324,7 @@ pub(in crate::codec) fn decode(
     let mut states = get_states(&mut body)?;
     let mut escapes = get(level, &mut body, count, width.into())?;
     escapes.resize(count + SLACK, 0);
-    EIGHT_OF_THREAD.with_borrow_mut(|slots| {
+    scratch::with(&EIGHT_OF_THREAD, |Eight(slots)| {
         for (table, codes) in weights.chunks_exact(used).enumerate() {
             slots.set(table, &shares::shares(codes));
         }

@@ -6,7 +6,7 @@ use super::{CARRIED, bad, shares, wide};
 use crate::codec::residuals::Subnormals;
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::{self, CHUNK, Exponents, Float, Residuals};
 use weightzip_kernels::level::Level;
@@ -17,9 +17,18 @@ use weightzip_kernels::strip::{packed_len, plane_len};
 
 thread_local! {
     /// A thread's tables, which its blocks use one after another.
-    pub(super) static SLOTS_OF_THREAD: RefCell<Slots> = RefCell::default();
+    pub(super) static SLOTS_OF_THREAD: Kept<Slots> = const { scratch::none() };
     /// The same, where a context chooses one of eight.
-    pub(super) static EIGHT_OF_THREAD: RefCell<Slots> = RefCell::new(Slots::new(Tables::Eight));
+    pub(super) static EIGHT_OF_THREAD: Kept<Eight> = const { scratch::none() };
+}
+
+/// Tables of which a context chooses one of eight.
+pub(super) struct Eight(pub(super) Slots);
+
+impl Default for Eight {
+    fn default() -> Self {
+        Self(Slots::new(Tables::Eight))
+    }
 }
 
 pub(in crate::codec) fn decode<'a>(
@@ -47,7 +56,7 @@ pub(in crate::codec) fn decode<'a>(
     let escapes = get(level, &mut body, header.escapes, header.escape_width)?;
     let mut subnormal_bytes = Vec::new();
     let subnormals = Subnormals::new(level, subnormals, count, width, &mut subnormal_bytes);
-    SLOTS_OF_THREAD.with_borrow_mut(|slots| {
+    scratch::with(&SLOTS_OF_THREAD, |slots| {
         for (table, codes) in header.weights.chunks_exact(header.used).enumerate() {
             slots.set(table, &shares::shares(codes));
         }

@@ -3,13 +3,13 @@
 //! the base's exponent chooses, and what is left of it are raw bits.
 
 use super::buckets::{self, Bounds};
-use super::decode::EIGHT_OF_THREAD;
+use super::decode::{EIGHT_OF_THREAD, Eight};
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
 use super::{CARRIED, STILL, bad, carried, room, states_with, symbols};
 use crate::codec::{PREAMBLE, base, le_u32, take};
 use crate::error::Result;
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use weightzip_kernels::GROUP;
 use weightzip_kernels::difference::{self, SLACK};
 use weightzip_kernels::escape;
@@ -36,7 +36,7 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 /// Appends the coded floats to a payload that has its preamble; `None` if they wouldn't get smaller.
@@ -46,7 +46,7 @@ pub(in crate::codec) fn encode(
     data: &[u8],
     payload: &mut Vec<u8>,
 ) -> Option<()> {
-    SCRATCH.with_borrow_mut(|scratch| encode_with(scratch, float, base, data, payload))
+    scratch::with(&SCRATCH, |scratch| encode_with(scratch, float, base, data, payload))
 }
 
 fn encode_with(
@@ -127,7 +127,7 @@ pub(in crate::codec) fn decode(
     body: &[u8],
     out: &mut [u8],
 ) -> Result<()> {
-    SCRATCH.with_borrow_mut(|scratch| decode_with(scratch, float, base, preamble, body, out))
+    scratch::with(&SCRATCH, |scratch| decode_with(scratch, float, base, preamble, body, out))
 }
 
 fn decode_with(
@@ -165,7 +165,7 @@ fn decode_with(
     let mut escapes = get(level, &mut body, count, width.into())?;
     escapes.resize(count + escape::SLACK, 0);
     let ranks = room(ranks, plane_len(elements));
-    EIGHT_OF_THREAD.with_borrow_mut(|slots| {
+    scratch::with(&EIGHT_OF_THREAD, |Eight(slots)| {
         for (table, codes) in weights.chunks_exact(used).enumerate() {
             slots.set(table, &shares::shares(codes));
         }

@@ -7,7 +7,7 @@ use super::symbols::{self, Choice, Symbols};
 use super::tops::Tops;
 use super::{CARRIED, TABLES, states_with, wide};
 use crate::codec::residuals::{Floats, Found, Narrowings, Output};
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
 use weightzip_kernels::field::{self, CHUNK, EXPONENTS, Float};
@@ -29,7 +29,7 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 /// Codes a block of rows of `row` elements (0 if it has none) into `payload`, in place of what is
@@ -47,7 +47,7 @@ pub(in crate::codec) fn encode(
     let row = if row >= MIN_LINE && elements.is_multiple_of(row) { row } else { 0 };
     let columns = columns.map(|c| c.0.as_slice()).filter(|c| c.len() == row);
     let level = weightzip_kernels::level();
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         Encoder { float, level, row, data, scratch }.encode(columns, records, payload)
     })
 }

@@ -14,7 +14,7 @@ use super::residuals::Output;
 use super::widths::Widths;
 use super::{PREAMBLE, base, le_u32, take};
 use crate::error::{Error, Result};
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use weightzip_kernels::GROUP;
 use weightzip_kernels::difference::steps::{
     self, FAR, MAX_EXPONENTS, MAX_EXTRA, Parts, SLACK, Shifts,
@@ -40,12 +40,12 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 /// What a sample says of how a block's steps are best coded.
 pub(super) fn choose(float: Float, base: &[u8], data: &[u8]) -> Choice {
-    SCRATCH.with_borrow_mut(|scratch| Choice::of(&mut scratch.choice, level(), float, base, data))
+    scratch::with(&SCRATCH, |scratch| Choice::of(&mut scratch.choice, level(), float, base, data))
 }
 
 /// Appends the coded floats to a payload that has its preamble; `None` if they wouldn't get smaller.
@@ -56,7 +56,7 @@ pub(super) fn encode(
     data: &[u8],
     payload: &mut Vec<u8>,
 ) -> Option<()> {
-    SCRATCH.with_borrow_mut(|scratch| encode_with(scratch, float, shifts, base, data, payload))
+    scratch::with(&SCRATCH, |scratch| encode_with(scratch, float, shifts, base, data, payload))
 }
 
 fn encode_with(
@@ -169,7 +169,7 @@ pub(super) fn decode(
     let extra = take(&mut body, header.extra_bytes)?;
     take(&mut body, extra.len().next_multiple_of(ALIGN) - extra.len())?;
     let level = level();
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         let Scratch { escapes, bits, .. } = scratch;
         // What may be read behind the extra bits is what is stored behind them, or zeros.
         let bits = match padded_bits.get(..extra.len() + SLACK) {

@@ -10,16 +10,16 @@ mod tests;
 pub(in crate::codec) use choice::suits;
 
 use super::buckets::{self, Bounds};
-use super::decode::EIGHT_OF_THREAD;
+use super::decode::{EIGHT_OF_THREAD, Eight};
 use super::header::{get, get_states, put, width};
 use super::shares::{self, CODE_BITS};
 use super::{CARRIED, bad, carried, room, states_with, symbols};
 use crate::codec::log2::cross_entropy;
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
+use crate::scratch::{self, Kept};
 use choice::{ByKey, Choice, count};
 use planes::{Form, Lanes, WORD};
-use std::cell::RefCell;
 use weightzip_kernels::GROUP;
 use weightzip_kernels::packed::FILLER;
 use weightzip_kernels::rans::{self, SLOTS, Shares, Tables};
@@ -55,15 +55,21 @@ struct Scratch {
     shares: Shares,
 }
 
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            lanes: Lanes::default(),
+            by_key: Box::new([[0; SYMBOLS]; 256]),
+            symbols: Vec::new(),
+            contexts: Vec::new(),
+            words: Vec::new(),
+            shares: Shares::new(Tables::Eight),
+        }
+    }
+}
+
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        lanes: Lanes::default(),
-        by_key: Box::new([[0; SYMBOLS]; 256]),
-        symbols: Vec::new(),
-        contexts: Vec::new(),
-        words: Vec::new(),
-        shares: Shares::new(Tables::Eight),
-    });
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 /// Bytes that words take, nearly, which are so many of each row of `row`: their share of what the block does.
@@ -75,7 +81,7 @@ pub(in crate::codec) fn cost(row: usize, sampled: usize, sample: &[u8]) -> usize
         let codes: Vec<u8> = shares::codes(counts).collect();
         cross_entropy(counts, &shares::shares(&codes))
     };
-    let bits = SCRATCH.with_borrow_mut(|scratch| {
+    let bits = scratch::with(&SCRATCH, |scratch| {
         let lanes = &mut scratch.lanes;
         let choice = Choice::of_sample(level, row, (sample, sampled), lanes);
         let too_little = choice.codes(sample).len() as u64 * HALF_A_NAT;
@@ -87,7 +93,7 @@ pub(in crate::codec) fn cost(row: usize, sampled: usize, sample: &[u8]) -> usize
 
 /// Appends the coded words to a payload that has its preamble; `None` if they wouldn't get smaller.
 pub(in crate::codec) fn encode(row: usize, data: &[u8], payload: &mut Vec<u8>) -> Option<()> {
-    SCRATCH.with_borrow_mut(|scratch| encode_with(scratch, row, data, payload))
+    scratch::with(&SCRATCH, |scratch| encode_with(scratch, row, data, payload))
 }
 
 fn encode_with(
@@ -184,12 +190,12 @@ pub(in crate::codec) fn decode(
     let weights = get(level, &mut body, used * buckets::count(&bounds), CODE_BITS)?;
     let mut states = get_states(&mut body)?;
     let [bounds @ .., _] = bounds;
-    EIGHT_OF_THREAD.with_borrow_mut(|slots| {
+    scratch::with(&EIGHT_OF_THREAD, |Eight(slots)| {
         for (table, codes) in weights.chunks_exact(used).enumerate() {
             slots.set(table, &shares::shares(codes));
         }
         slots.set(FILLER.into(), &[SLOTS]);
-        SCRATCH.with_borrow_mut(|scratch| {
+        scratch::with(&SCRATCH, |scratch| {
             scratch.lanes.collect(level, &form, (&codes, &bounds), out, |tables, symbols| {
                 let taken = rans::pop(level, slots, tables, &mut states, body, symbols);
                 body = &body[taken.ok_or_else(|| bad("has too few words"))?..];
