@@ -615,6 +615,14 @@ XOR, DIFFERENCE, STEPS, SPARSE, RANKS, FIXED, FIXED_DELTA, FIELDS, GUESS, ZEROS,
 )
 NEED_BASE = (XOR, DIFFERENCE, STEPS, SPARSE, FIXED_DELTA, SCALED)
 
+# What parts of payloads that are payloads themselves may be coded as.
+SIMPLE = (0x80, 0x81, 0x82, 0x83, 0x84, BYTES, RANKS)
+VALUES_NEXT_TO_ZERO = (*SIMPLE, FIXED, PALETTE)
+GUESSED_FLOATS = (*SIMPLE, FIXED, PALETTE, ZEROS)
+COLUMN = (*SIMPLE, FIXED, PALETTE, ZEROS, PACKED)
+COLUMN_WITH_BASE = (DIFFERENCE,)
+VALUES_NEXT_TO_BASE = (*SIMPLE, FIXED, PALETTE, ZEROS, FIELDS, GUESS, XOR, DIFFERENCE, STEPS, FIXED_DELTA)
+
 
 @dataclass
 class Block:
@@ -1694,12 +1702,9 @@ def sparse_records(block: Block, base: bytes | None) -> bytes:
     parameters.zeros(2)
     length = parameters.uint(4)
     parameters.zeros(4)
-    require(of_places not in (*NEED_BASE, ZEROS), body.start, "places of an impossible coding")
-    impossible = (SPARSE,) if base is not None else (*NEED_BASE, ZEROS)
-    require(of_values not in impossible, body.start, "values of an impossible coding")
     places_payload = body.take(length)
     body.zeros(padded(length) - length)
-    gaps = decode_inner(of_places, places_payload, unsigned(1), block)
+    gaps = decode_inner(SIMPLE, of_places, places_payload, unsigned(1), block)
 
     places, at = [], 0
     for gap in gaps:
@@ -1711,8 +1716,8 @@ def sparse_records(block: Block, base: bytes | None) -> bytes:
     require(ends, body.offset, "places behind the block's end")
     size, whole = block.layout.length, base if base is not None else bytes(block.decoded_length)
     old = b"".join(whole[place * size : (place + 1) * size] for place in places)
-    inner_base = old if base is not None else None
-    new = decode_inner(of_values, body.take(body.left), block.layout, block, inner_base)
+    inner_base, allowed = (old, VALUES_NEXT_TO_BASE) if base is not None else (None, VALUES_NEXT_TO_ZERO)
+    new = decode_inner(allowed, of_values, body.take(body.left), block.layout, block, inner_base)
     require(len(new) == len(old), body.offset, "another number of values than of places")
     records = bytearray(whole)
     for i, place in enumerate(places):
@@ -1753,14 +1758,13 @@ def decode_fixed(block: Block, _contexts: Contexts) -> bytes:
     require(low_bits < width, body.start, "too many low bits")
     require(1 - bias - floats.mantissa_bits <= grid <= bias, body.start, "an impossible grid")
     require(far_count <= elements, body.start, "more far elements than there are")
-    require(coding not in NEED_BASE, body.start, "symbols with a base")
 
     low = []
     for at in range(0, elements, CHUNK_OF_STEPS):
         low += read_codes(body, min(CHUNK_OF_STEPS, elements - at), low_bits)
     far = iter([body.take(length) for _ in range(far_count)])
     body.zeros(padded(far_count * length) - far_count * length)
-    symbols = decode_inner(coding, body.take(body.left), OPAQUE_BYTES, block, of_bytes=True)
+    symbols = decode_inner(SIMPLE, coding, body.take(body.left), OPAQUE_BYTES, block, of_bytes=True)
     require(len(symbols) == elements, body.offset, "other symbols than elements")
     require(symbols.count(FAR) == far_count, body.offset, "other far elements than stated")
 
@@ -1806,6 +1810,7 @@ def number_at(place: int, grid: int, floats: Floats) -> int:
 
 
 def decode_inner(
+    allowed: Sequence[int],
     coding: int,
     payload: bytes,
     layout: RecordLayout,
@@ -1813,10 +1818,11 @@ def decode_inner(
     base: bytes | None = None,
     of_bytes: bool = False,
 ) -> bytes:
-    """A block within a block, which has no checksum of its own."""
+    """A block within a block, which has no checksum of its own, in one of the codings that its place allows."""
     at = block.body.offset
     if coding not in CODINGS:
         raise FormatError(INCOMPATIBLE, at, f"unknown coding {coding:02X}")
+    require(coding in allowed, at, "a block within a block of a coding that it can't have")
     require(len(payload) >= PREAMBLE_LENGTH, at, "a block without its preamble")
     preamble, body = payload[:PREAMBLE_LENGTH], payload[PREAMBLE_LENGTH:]
     records = int.from_bytes(preamble[:4], "little")
@@ -1825,6 +1831,8 @@ def decode_inner(
     inner = Block(records, layout, Reader(preamble[4:]), Reader(body), base)
     if coding in NEED_BASE:
         require(len(base or b"") == inner.decoded_length, at, "other values than places")
+        hashed = xxh3_128(base or b"").to_bytes(16, "little")
+        require(body[:16] == hashed, at, "a block within a block with another base")
         check_base(inner, at)
     decoded = CODINGS[coding](inner, Contexts(layout))
     require(len(decoded) == inner.decoded_length, at, "a block of another length")
@@ -1948,9 +1956,9 @@ def base_of_column(at: int, offset: int, negative: bool, columns: list[bytes], b
 
 def places_of(coding: int, how: int, payload: bytes, groups: int, group: int, block: Block) -> bytes:
     """Where the peak of each group is."""
-    require(how == 0 and coding != FIELDS and coding not in NEED_BASE, block.body.start, "places of another coding")
+    require(how == 0, block.body.start, "places with a base")
     layout = RecordLayout(1, "little", [Field(0, 1, 8, OPAQUE_ROLE, 0, 0)])
-    places = decode_inner(coding, payload, layout, block, None, of_bytes=True)
+    places = decode_inner(COLUMN, coding, payload, layout, block, None, of_bytes=True)
     require(len(places) == groups, block.body.start, "another number of places")
     require(max(places, default=0) <= 2 * group, block.body.start, "a peak that is in no place")
     return places
@@ -1967,18 +1975,13 @@ def known_symbols(peaks: list[tuple[int, int]], places: list[bytes], group: int)
 
 
 def decode_column(coding: int, payload: bytes, field: Field, block: Block, base: bytes | None) -> bytes:
-    fits = coding != FIELDS and (coding in NEED_BASE) == (base is not None)
-    require(fits, block.body.start, "a column of a coding that it can't have")
     if field.role in (UNSIGNED, SIGNED, FLOAT) and field.bits % 8 == 0:
         one = Field(0, 1, field.bits, field.role, field.exponent_bits, 0)
     else:
         one = Field(0, 1, 8, OPAQUE_ROLE, 0, 0)
     layout = RecordLayout(one.length, block.layout.byte_order, [one])
-    if base is not None:
-        # Its base is in the block, too.
-        hashed = xxh3_128(base).to_bytes(16, "little")
-        require(payload[PREAMBLE_LENGTH:][:16] == hashed, block.body.start, "a column of another base")
-    column = decode_inner(coding, payload, layout, block, base, of_bytes=True)
+    allowed = COLUMN if base is None else COLUMN_WITH_BASE
+    column = decode_inner(allowed, coding, payload, layout, block, base, of_bytes=True)
     require(len(column) == field.length * block.records, block.body.start, "a column of another length")
     return column
 
@@ -2115,7 +2118,6 @@ def decode_guess(block: Block, _contexts: Contexts) -> bytes:
     require(opaque, body.start, "a guess of records that are not opaque bytes")
     coding, dtype, before = (parameters.uint(1) for _ in range(3))
     parameters.zeros(9)
-    require(coding not in NEED_BASE, body.start, "floats that need a base")
     require(dtype in GUESSED, body.start, "a guess of other numbers")
     bits, exponent_bits = GUESSED[dtype]
     length = bits // 8
@@ -2125,14 +2127,13 @@ def decode_guess(block: Block, _contexts: Contexts) -> bytes:
     head, tail = body.take(before), body.take(behind)
     body.zeros(padded(before + behind) - before - behind)
     floats = RecordLayout(length, "little", [Field(0, 1, bits, FLOAT, exponent_bits, 0)])
-    decoded = decode_inner(coding, body.take(body.left), floats, block, of_bytes=True)
+    decoded = decode_inner(GUESSED_FLOATS, coding, body.take(body.left), floats, block, of_bytes=True)
     require(len(decoded) == count * length, body.start, "another number of floats")
     return head + decoded + tail
 
 
 # --- Codings: Palette ---
 
-SIMPLE = (0x80, 0x81, 0x82, 0x83, 0x84, BYTES, RANKS)
 LISTED, INTEGERS = 2, 3
 # By dtype: mantissa bits, the exponent's bias, and from which code on there are no finite numbers.
 SHORT_FLOATS = {24: (3, 7, 0x7F), 25: (2, 15, 0x7C)}
@@ -2151,15 +2152,14 @@ def decode_palette(block: Block, _contexts: Contexts) -> bytes:
     size, elements = floats.bits // 8, block.decoded_length // (floats.bits // 8)
     require(dtype in CODE_FIELDS, body.start, "codes of another dtype")
     require(1 <= run <= elements, body.start, "impossible runs")
-    require(of_tables in SIMPLE and of_codes in SIMPLE, body.start, "blocks of impossible codings")
     tables_payload = body.take(length)
     body.zeros(padded(length) - length)
     entry_size = size if dtype == LISTED else 4
     whole = replace(block, records=elements)
-    entries_bytes = decode_inner(of_tables, tables_payload, unsigned(entry_size), whole)
+    entries_bytes = decode_inner(SIMPLE, of_tables, tables_payload, unsigned(entry_size), whole)
     role, exponent_bits = CODE_FIELDS[dtype]
     code_layout = RecordLayout(1, "little", [Field(0, 1, 8, role, exponent_bits, 0)])
-    codes = decode_inner(of_codes, body.take(body.left), code_layout, whole)
+    codes = decode_inner(SIMPLE, of_codes, body.take(body.left), code_layout, whole)
     require(len(codes) == elements, body.start, "another number of codes")
     entries = [
         int.from_bytes(entries_bytes[at : at + entry_size], "little")

@@ -3,7 +3,8 @@
 //! they start.
 
 use super::log2::entropy;
-use super::{Block, Coding, Hints, PREAMBLE, decode_unchecked, records_of, smallest, take};
+use super::nested::Part;
+use super::{Hints, PREAMBLE, take};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use weightzip_kernels::strip::ALIGN;
@@ -82,9 +83,9 @@ fn saved<'a>(dtype: Dtype, samples: impl Iterator<Item = &'a [u8]>) -> u64 {
 pub(super) fn encode(guess: Guess, hints: Hints, data: &[u8], payload: &mut Vec<u8>) -> Result<()> {
     let (start, end) = guess.cut(data.len());
     let layout = guess.dtype.record_layout();
-    let records = u32::try_from((end - start) / guess.dtype.bytes()).unwrap_or(u32::MAX);
     let (hints, mut nested) = (Hints { row: 0, ..hints }, Vec::new());
-    let (coding, from) = smallest(&layout, None, hints, records, &data[start..end], &mut nested)?;
+    let floats = &data[start..end];
+    let (coding, from) = Part::Floats.encode(&layout, None, hints, floats, &mut nested)?;
     let preamble = payload.len() - PREAMBLE;
     let head = u8::try_from(guess.head).unwrap_or(0);
     payload[preamble + 4..][..3].copy_from_slice(&[coding.wire_id(), guess.dtype.wire_id(), head]);
@@ -106,10 +107,6 @@ pub(super) fn decode(preamble: &[u8; PREAMBLE], mut body: &[u8], out: &mut [u8])
     if guess.head >= dtype.bytes() || out.len() < guess.head + dtype.bytes() {
         return Err(bad("has no floats"));
     }
-    let coding = Coding::from_wire_id(coding)?;
-    if coding.needs_base() {
-        return Err(bad("needs a base"));
-    }
     let (start, end) = guess.cut(out.len());
     let around = start + out.len() - end;
     out[..start].copy_from_slice(take(&mut body, start)?);
@@ -117,11 +114,7 @@ pub(super) fn decode(preamble: &[u8; PREAMBLE], mut body: &[u8], out: &mut [u8])
     if take(&mut body, around.next_multiple_of(ALIGN) - around)?.iter().any(|&b| b != 0) {
         return Err(bad("has unknown bits before its floats"));
     }
-    let records = records_of(body)?;
-    let block = Block { coding, records, check: 0, payload: body };
-    decode_unchecked(&dtype.record_layout(), None, &block, &mut out[start..end]).map_err(|e| {
-        if e.kind() == crate::Kind::InvalidArgument { bad("has other floats") } else { e }
-    })
+    Part::Floats.decode(coding, &dtype.record_layout(), None, body, &mut out[start..end])
 }
 
 fn bad(why: &str) -> Error {

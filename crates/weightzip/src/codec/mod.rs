@@ -13,6 +13,7 @@ mod fixed;
 mod guess;
 mod log2;
 mod narrow;
+mod nested;
 mod octets;
 mod palette;
 mod planes;
@@ -565,6 +566,10 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8]> {
 
 fn le_u32(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b))
+}
+
+fn to_u32(n: usize) -> Result<u32> {
+    u32::try_from(n).map_err(|_| Error::argument("a block is too large"))
 }
 
 /// The record count that a payload states.

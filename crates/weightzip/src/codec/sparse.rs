@@ -1,8 +1,8 @@
 //! Codings `sparse` and `zeros` (spec: "Sparse", "Zeros"): records that differ from those of a base, or from zero;
 //! where they are, and a block of them alone. What a step of training with a low rate leaves behind, and pruned weights.
 
-use super::{Coding, Given, Hints, PREAMBLE, base, decode_unchecked, records_of};
-use super::{dense, take};
+use super::nested::Part;
+use super::{Hints, PREAMBLE, base, records_of, take, to_u32};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Level;
@@ -123,12 +123,10 @@ pub(super) fn encode(
     let hints = Hints { level, row: 0 };
     let (mut places, mut values) = (Vec::new(), Vec::new());
     let of_gaps = Dtype::U8.record_layout();
-    let (of_places, at) = dense(&of_gaps, None, hints, to_u32(gaps.len())?, &gaps, &mut places)?;
+    let (of_places, at) = Part::Plain.encode(&of_gaps, None, hints, &gaps, &mut places)?;
     let places = &places[at..];
     let old = base.and(Some(old.as_slice())).filter(|old| old.len() > base::TOO_SHORT);
-    let given = Given { base: old, context: None };
-    let (of_values, at) =
-        base::encode_dense(layout, given, hints, to_u32(new.len() / size)?, &new, &mut values)?;
+    let (of_values, at) = values_of(base).encode(layout, old, hints, &new, &mut values)?;
     payload[4] = of_places.wire_id();
     payload[5] = of_values.wire_id();
     payload[8..12].copy_from_slice(&to_u32(places.len())?.to_le_bytes());
@@ -152,15 +150,6 @@ pub(super) fn decode(
     let [_, _, _, _, of_places, of_values, 0, 0, l0, l1, l2, l3, 0, 0, 0, 0] = *preamble else {
         return Err(bad("has unknown bits in its preamble"));
     };
-    let (of_places, of_values) =
-        (Coding::from_wire_id(of_places)?, Coding::from_wire_id(of_values)?);
-    let is_within = |coding: Coding| match base {
-        Some(_) => coding != Coding::Sparse,
-        None => coding != Coding::Zeros && !coding.needs_base(),
-    };
-    if of_places.needs_base() || of_places == Coding::Zeros || !is_within(of_values) {
-        return Err(bad("has blocks of impossible codings"));
-    }
     let places = take(&mut body, u32::from_le_bytes([l0, l1, l2, l3]) as usize)?;
     if take(&mut body, padding(places.len()))?.iter().any(|&b| b != 0) {
         return Err(bad("has unknown bits behind its places"));
@@ -172,21 +161,14 @@ pub(super) fn decode(
         return Err(bad("has more than its records"));
     }
     let mut gaps = vec![0; count as usize];
-    inner(&Dtype::U8.record_layout(), of_places, Given::default(), count, places, &mut gaps)?;
+    Part::Plain.decode(of_places, &Dtype::U8.record_layout(), None, places, &mut gaps)?;
     let found = places_of(&gaps, changed as usize, all)?;
 
     let old: Option<Vec<u8>> = base.map(|base| {
         found.iter().flat_map(|&at| &base[at as usize * size..][..size]).copied().collect()
     });
     let mut new = vec![0; found.len() * size];
-    inner(
-        layout,
-        of_values,
-        Given { context: None, base: old.as_deref() },
-        changed,
-        body,
-        &mut new,
-    )?;
+    values_of(base).decode(of_values, layout, old.as_deref(), body, &mut new)?;
     match base {
         Some(base) => out.copy_from_slice(base),
         None => out.fill(0),
@@ -225,25 +207,14 @@ fn put<const N: usize>(found: &[u32], new: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Decodes a block within the block: the checksum is that of the whole.
-fn inner(
-    layout: &RecordLayout,
-    coding: Coding,
-    given: Given<'_>,
-    records: u32,
-    payload: &[u8],
-    out: &mut [u8],
-) -> Result<()> {
-    decode_unchecked(layout, given, &super::Block { coding, records, check: 0, payload }, out)
+/// What the values are to a block that has a base, or none.
+fn values_of(base: Option<&[u8]>) -> Part {
+    if base.is_some() { Part::Changed } else { Part::NonZero }
 }
 
 /// Bytes up to the next multiple of 16.
 fn padding(len: usize) -> usize {
     len.next_multiple_of(ALIGN) - len
-}
-
-fn to_u32(n: usize) -> Result<u32> {
-    u32::try_from(n).map_err(|_| Error::argument("a block is too large"))
 }
 
 fn bad(why: &str) -> Error {

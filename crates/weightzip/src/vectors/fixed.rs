@@ -80,6 +80,14 @@ pub(super) fn errors() -> Vec<Vector> {
         corrupt("fixed_with_base", "symbols that need a base", &|p| {
             p[4] = Coding::Xor.wire_id();
         }),
+        corrupt(
+            "fixed_within_fixed",
+            "symbols that are fixed themselves: deeper than blocks nest",
+            &|p| {
+                p[4] = Coding::Fixed.wire_id();
+            },
+        ),
+        corrupt("fixed_guess", "symbols that are a guess", &|p| p[4] = Coding::Guess.wire_id()),
         bad("fixed_unknown", "symbols of an unknown coding", Kind::Compatibility, &|p| p[4] = 0xC7),
         {
             let mut file = delta();

@@ -2,12 +2,11 @@
 
 use super::super::base::{self, TOO_SHORT};
 use super::super::cost::{WAYS, Ways};
-use super::super::{
-    Block, Coding, Given, Hints, begin, constant, decode_unchecked, octets, ranges, smallest,
-};
+use super::super::nested::Part;
+use super::super::{Coding, Hints, begin, constant, octets, ranges};
 use super::bad;
 use super::beside::Beside;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::options::Level;
 use crate::record::{Field, RecordLayout, Role};
 
@@ -72,7 +71,7 @@ impl Column {
             let level = if floats { Level::Max } else { hints.level };
             let each = self.bytes / usize::from(self.layout.bytes());
             let hints = Hints { level, row: hints.row.saturating_mul(each) };
-            smallest(&self.layout, None, hints, count, column, payload)?
+            Part::Column.encode(&self.layout, None, hints, column, payload)?
         } else {
             (octets::column(&self.layout, count, column, payload)?, 0)
         };
@@ -138,23 +137,14 @@ impl Column {
     ) -> Result<()> {
         let base = &mut scratch.base;
         let Coded { coding, beside, payload } = *coded;
-        if coding == Coding::Fields || coding.needs_base() != beside.is_some() {
-            return Err(bad("has a column of a coding that it can't have"));
-        }
         if let Some(beside) = beside {
             let floats = self.layout.floats().zip(like);
             let (floats, like) = floats.ok_or_else(|| bad("has a column beside none"))?;
             beside.base(floats, like, base);
         }
-        let numbers = column.len() / usize::from(self.layout.bytes());
-        let records = u32::try_from(numbers).unwrap_or(u32::MAX);
-        let block = Block { coding, records, check: 0, payload };
-        let given = Given { context: None, base: beside.map(|_| base.as_slice()) };
-        match decode_unchecked(&self.layout, given, &block, column) {
-            // Its base is in the block, too.
-            Err(e) if e.kind() == Kind::InvalidArgument => Err(bad("has a column of another base")),
-            done => done,
-        }
+        let base = beside.map(|_| base.as_slice());
+        let part = if base.is_some() { Part::Beside } else { Part::Column };
+        part.decode(coding.wire_id(), &self.layout, base, payload, column)
     }
 
     /// Its bytes of all records, in order.

@@ -11,12 +11,13 @@ mod tests;
 pub(super) use choice::Choice;
 
 use super::escapes::{self, Ranks};
+use super::nested::Part;
 use super::residuals::Output;
-use super::{Block, Coding, PREAMBLE, begin, decode_unchecked, ranges, ranked, records_of, take};
+use super::{Coding, PREAMBLE, begin, ranges, ranked, records_of, take};
 use crate::error::{Error, Result};
 use crate::options::Level;
 use crate::record::RecordLayout;
-use std::cell::RefCell;
+use crate::scratch::{self, Kept};
 use weightzip_kernels::field::{CHUNK, Float};
 use weightzip_kernels::grid::{self, FAR, Grid};
 use weightzip_kernels::round;
@@ -33,7 +34,7 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Kept<Scratch> = const { scratch::none() };
 }
 
 /// Appends the coded floats to a payload that has its preamble, and the hash of a base, if there is one; `base` is
@@ -46,7 +47,7 @@ pub(super) fn encode(
     data: &[u8],
     payload: &mut Vec<u8>,
 ) -> Option<()> {
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         let (mut grid, start) = (choice.grid, payload.len());
         split(scratch, float, grid, base, data, payload);
         if let Some(finer) = choice.finer(float, data, scratch.far.len()) {
@@ -134,14 +135,14 @@ pub(super) fn decode(
     let [_, _, _, _, coding, low, p0, p1, f0, f1, f2, f3, 0, 0, 0, 0] = *preamble else {
         return Err(bad("has unknown bits in its preamble"));
     };
-    let coding = Coding::from_wire_id(coding)?;
+    let coding = Part::Plain.coding(coding)?;
     let grid = Grid { power: i16::from_le_bytes([p0, p1]).into(), low: low.into() };
     let elements = out.len() / float.bytes;
     let far = u32::from_le_bytes([f0, f1, f2, f3]) as usize;
     if !round::takes(float) || !grid::powers(float).contains(&grid.power) {
         return Err(bad("has floats or a grid that can't be"));
     }
-    if grid.low > grid::most_low(float) || far > elements || coding.needs_base() {
+    if grid.low > grid::most_low(float) || far > elements {
         return Err(bad("has more than its elements"));
     }
     let chunk_len = |count| packed_len(count, grid.low);
@@ -153,7 +154,7 @@ pub(super) fn decode(
         return Err(bad("has another number of symbols than of elements"));
     }
     let level = weightzip_kernels::level();
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(&SCRATCH, |scratch| {
         let mut symbols = symbols_of(scratch, coding, body, elements)?;
         let (size, mut far) = (CHUNK * float.bytes, far.chunks_exact(float.bytes));
         for (i, out) in out.chunks_mut(size).enumerate() {
@@ -185,8 +186,8 @@ fn symbols_of<'a>(
         return ranked::open(escapes, preamble, body, elements);
     }
     symbols.resize(plane_len(elements), 0);
-    let block = Block { coding, records: records_of(payload)?, check: 0, payload };
-    decode_unchecked(&RecordLayout::opaque(), None, &block, &mut symbols[..elements])?;
+    let (id, layout) = (coding.wire_id(), RecordLayout::opaque());
+    Part::Plain.decode(id, &layout, None, payload, &mut symbols[..elements])?;
     Ok(Ranks::all(symbols))
 }
 

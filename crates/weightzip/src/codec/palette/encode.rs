@@ -4,9 +4,10 @@ use super::fit::{Interval, Magnitude};
 use super::listed::Lists;
 use super::number::{Codes, is_scale, value_of};
 use super::{entries_of, takes};
-use crate::codec::{Coding, Hints, PREAMBLE, dense};
+use crate::codec::nested::Part;
+use crate::codec::{Coding, Hints, PREAMBLE, to_u32};
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use std::ops::Range;
 use weightzip_kernels::field::Float;
 use weightzip_kernels::strip::ALIGN;
@@ -100,13 +101,9 @@ impl Palette {
 
 /// A block within the block.
 fn simple(dtype: Dtype, hints: Hints, data: &[u8]) -> Result<(Coding, Vec<u8>)> {
-    let (records, mut payload) = (to_u32(data.len() / dtype.bytes())?, Vec::new());
-    let (coding, start) = dense(&dtype.record_layout(), None, hints, records, data, &mut payload)?;
+    let (layout, mut payload) = (dtype.record_layout(), Vec::new());
+    let (coding, start) = Part::Plain.encode(&layout, None, hints, data, &mut payload)?;
     Ok((coding, payload.split_off(start)))
-}
-
-fn to_u32(n: usize) -> Result<u32> {
-    u32::try_from(n).map_err(|_| Error::argument("a block is too large"))
 }
 
 /// The palette of elements that are small numbers times a scale for each run.

@@ -9,7 +9,8 @@ mod number;
 
 pub(super) use encode::{encode, suits};
 
-use super::{Block, Coding, PREAMBLE, decode_unchecked, le_u32, records_of, take};
+use super::nested::Part;
+use super::{PREAMBLE, le_u32, records_of, take};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use number::{Codes, value_of};
@@ -93,22 +94,11 @@ pub(super) fn decode(
     Ok(())
 }
 
-/// A block within the block: simple ones, so that blocks don't nest any deeper.
+/// A block within the block.
 fn nested(dtype: Dtype, coding: u8, payload: &[u8], records: usize) -> Result<Vec<u8>> {
-    let coding = Coding::from_wire_id(coding)?;
-    if !is_simple(coding) {
-        return Err(bad("has blocks of impossible codings"));
-    }
     let mut out = vec![0; records * dtype.bytes()];
-    let block = Block { coding, records: records_of(payload)?, check: 0, payload };
-    decode_unchecked(&dtype.record_layout(), None, &block, &mut out)?;
+    Part::Plain.decode(coding, &dtype.record_layout(), None, payload, &mut out)?;
     Ok(out)
-}
-
-/// Whether a coding's blocks have no others within them, and need no base.
-fn is_simple(coding: Coding) -> bool {
-    use Coding::{Bytes, Constant, Planes, Ranges, Ranks, Raw, Zstd};
-    matches!(coding, Raw | Constant | Zstd | Planes | Ranges | Bytes | Ranks)
 }
 
 fn look_up(float: Float, table: &[u32; CODES], codes: &[u8], out: &mut [u8]) {
@@ -175,7 +165,7 @@ fn bad(why: &str) -> Error {
 mod tests {
     use super::*;
     use crate::Level;
-    use crate::codec::{Hints, decode_block_into, encode_block};
+    use crate::codec::{Coding, Hints, decode_block_into, encode_block};
 
     /// Values of a bell's shape.
     fn bell(count: usize) -> Vec<f32> {
