@@ -1,6 +1,7 @@
 //! What the fuzz targets share: readers with limits, and inputs with structure.
 
 pub mod arrange;
+pub mod nest;
 pub mod repair;
 
 use std::io::{self, Read, Write};

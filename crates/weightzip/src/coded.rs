@@ -1,19 +1,36 @@
 //! Blocks on their way into a file or a frame, coded into buffers that are used again.
 
-use crate::codec::{self, Coding, Context, Given};
-use crate::container::table::Entry;
+use crate::codec::{self, Coding, Context, Given, Hints};
+use crate::container::table::{self, Entry};
 use crate::error::{Error, Kind, Result};
+use crate::options::Level;
 use crate::plan;
 use crate::record::RecordLayout;
 use crate::scratch::{self, Kept};
+use std::ops::Range;
 
 /// The context of a segment that begins with the block `first`, as a decoder will have it.
 pub(crate) fn context(plan: &plan::Segment, first: &[u8]) -> Result<Option<Context>> {
-    if !plan.is_long() {
-        return Ok(None);
-    }
-    let context = Context::of_first_block(&plan.layout, plan.hints(), first);
+    let context = match plan.level {
+        Level::Default => of_block(plan, plan.is_long(), plan.hints(), first),
+        // What level default has, and columns.
+        Level::Max => {
+            let one = &first[..default_bytes(plan).min(first.len())];
+            let ranks = of_block(plan, plan.is_long_at_default(), plan.default_hints(), one);
+            Context::joined(ranks, of_block(plan, plan.is_long(), plan.hints(), first))
+        }
+    };
     Ok(context.map(|c| c.read_back(&plan.layout)).transpose()?.flatten())
+}
+
+fn of_block(plan: &plan::Segment, is_long: bool, hints: Hints, block: &[u8]) -> Option<Context> {
+    is_long.then(|| Context::of_first_block(&plan.layout, hints, block))?
+}
+
+/// Bytes of a block at level default.
+fn default_bytes(plan: &plan::Segment) -> usize {
+    let bytes = plan.default_block().saturating_mul(plan.layout.bytes().into());
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// A coded block, in a buffer that the next one takes over.
@@ -45,10 +62,41 @@ impl Coded {
             Some(scales) => codec::encode_scaled(layout, scales, hints, data, buffer)?,
             None => codec::encode_block(layout, given, hints, data, buffer)?,
         };
-        self.entry = Entry::of(&block)?;
-        let len = block.payload.len();
-        self.start = self.buffer.len() - len;
+        let entry = Entry::of(&block)?;
+        self.set(entry);
         Ok(())
+    }
+
+    /// The same at level max alone, whether or not another level were smaller.
+    fn encode_once(&mut self, plan: &plan::Segment, given: Given<'_>, data: &[u8]) -> Result<()> {
+        if given.base.is_some() && plan.scales().is_some() {
+            return self.encode(plan, given, data);
+        }
+        let (layout, hints) = (&plan.layout, plan.hints());
+        let entry = Entry::of(&codec::encode_once(layout, given, hints, data, &mut self.buffer)?)?;
+        self.set(entry);
+        Ok(())
+    }
+
+    /// The same at level default, which knows nothing of scales.
+    fn encode_at_default(
+        &mut self,
+        plan: &plan::Segment,
+        given: Given<'_>,
+        data: &[u8],
+    ) -> Result<()> {
+        let base = given.base.filter(|_| plan.scales().is_none());
+        let (given, hints) = (Given { base, ..given }, plan.default_hints());
+        let block = codec::encode_block(&plan.layout, given, hints, data, &mut self.buffer)?;
+        let entry = Entry::of(&block)?;
+        self.set(entry);
+        Ok(())
+    }
+
+    /// Sets what the buffer ends with.
+    fn set(&mut self, entry: Entry) {
+        self.start = self.buffer.len() - entry.len as usize;
+        self.entry = entry;
     }
 
     /// Decodes the block while it is in cache and compares it with what it was made of, so that no
@@ -91,6 +139,87 @@ impl Coded {
         out.extend(self.payload());
         out.resize(end, 0);
     }
+}
+
+/// What some records are coded as: one block, or at level max several, if those that level default makes of them are smaller.
+#[derive(Default)]
+pub(crate) struct CodedRun {
+    blocks: Vec<Coded>,
+    used: Range<usize>,
+}
+
+impl CodedRun {
+    /// Codes `data`, which are whole blocks of level default but for the last one, in place of what was here.
+    pub(crate) fn encode(
+        &mut self,
+        plan: &plan::Segment,
+        given: Given<'_>,
+        data: &[u8],
+    ) -> Result<()> {
+        let unit = match plan.level {
+            Level::Default => data.len(),
+            Level::Max => default_bytes(plan).min(data.len()),
+        };
+        let units = data.len().div_ceil(unit.max(1));
+        let wanted = if units > 1 { 1 + units } else { 1 };
+        self.blocks.resize_with(self.blocks.len().max(wanted), Coded::default);
+        let Some((whole, parts)) = self.blocks.split_first_mut() else { return Ok(()) };
+        self.used = 0..1;
+        if units < 2 {
+            return whole.encode(plan, given, data);
+        }
+        whole.encode_once(plan, given, data)?;
+        let (layout, coding) = (&plan.layout, whole.entry.coding);
+        let alone = given.base.is_none();
+        if alone && !codec::may_be_lower(layout, coding, whole.payload(), data, unit) {
+            return Ok(());
+        }
+        let mut left = whole.whole() + table::ENTRY;
+        for (i, (data, part)) in data.chunks(unit).zip(parts).enumerate() {
+            part.encode_at_default(plan, part_of(given, i * unit, data.len()), data)?;
+            match left.checked_sub(part.whole() + table::ENTRY) {
+                Some(rest) if rest > 0 => left = rest,
+                _ => return Ok(()),
+            }
+        }
+        self.used = 1..1 + units;
+        Ok(())
+    }
+
+    /// Checks each block, as [`Coded::check`] does.
+    pub(crate) fn check(&self, layout: &RecordLayout, given: Given<'_>, data: &[u8]) -> Result<()> {
+        let mut at = 0;
+        for coded in self.blocks() {
+            let len = coded.entry.records as usize * usize::from(layout.bytes());
+            coded.check(layout, part_of(given, at, len), &data[at..at + len])?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// The blocks, in order.
+    pub(crate) fn blocks(&self) -> &[Coded] {
+        &self.blocks[self.used.clone()]
+    }
+
+    /// Bytes that their sections take.
+    pub(crate) fn whole(&self) -> usize {
+        self.blocks().iter().map(Coded::whole).sum()
+    }
+
+    /// Fills `room` with their sections.
+    pub(crate) fn write_to(&self, mut room: &mut [u8]) {
+        for coded in self.blocks() {
+            let (own, rest) = room.split_at_mut(coded.whole());
+            coded.write_to(own);
+            room = rest;
+        }
+    }
+}
+
+/// What is given for some of the bytes.
+fn part_of(given: Given<'_>, at: usize, len: usize) -> Given<'_> {
+    Given { base: given.base.and_then(|base| base.get(at..at + len)), ..given }
 }
 
 thread_local! {

@@ -3,6 +3,7 @@
 //! Depends on names, dtypes and shapes alone, never on values or the file's length.
 
 use crate::codec::Hints;
+use crate::container::MAX_BLOCK_BYTES;
 use crate::container::segment::{BasePart, How};
 use crate::frame::FrameOptions;
 use crate::lossy::Rounding;
@@ -125,9 +126,27 @@ impl Segment {
 
     /// What an encoder is told about each of its blocks.
     pub(crate) fn hints(&self) -> Hints {
+        self.hints_of(self.level, self.block)
+    }
+
+    /// The same about blocks that level default makes.
+    pub(crate) fn default_hints(&self) -> Hints {
+        self.hints_of(Level::Default, self.default_block())
+    }
+
+    fn hints_of(&self, level: Level, block: u64) -> Hints {
         // A row that is split has no whole rows in its blocks.
-        let row = if self.row <= self.block { self.row } else { 0 };
-        Hints { level: self.level, row: usize::try_from(row).unwrap_or(0) }
+        let row = if self.row <= block { self.row } else { 0 };
+        Hints { level, row: usize::try_from(row).unwrap_or(0) }
+    }
+
+    /// Records of a block at level default, of which blocks have several at level max.
+    pub(crate) fn default_block(&self) -> u64 {
+        match (self.level, self.bytes) {
+            (Level::Default, _) => self.block,
+            (Level::Max, None) => target(&self.layout, Level::Default),
+            (Level::Max, Some(_)) => one_block(&self.layout, self.row, self.records()),
+        }
     }
 
     fn len(&self) -> u64 {
@@ -185,18 +204,46 @@ impl Segment {
 
     /// Whether the plan has so many blocks that a context pays; an end that isn't known is far.
     pub(crate) fn is_long(&self) -> bool {
+        self.is_long_in(self.block)
+    }
+
+    /// The same at level default.
+    pub(crate) fn is_long_at_default(&self) -> bool {
+        self.is_long_in(self.default_block())
+    }
+
+    fn is_long_in(&self, block: u64) -> bool {
         let records = match self.bytes {
             None if !self.layout.is_opaque() => u64::MAX,
             _ => self.records(),
         };
-        records > self.block_at(0).saturating_mul(CONTEXT_BLOCKS - 1)
+        records > block.min(records).saturating_mul(CONTEXT_BLOCKS - 1)
     }
 }
 
 /// Records per block of a tensor: whole rows nearest 128 Ki records, all blocks about equal; a
 /// longer row is split evenly. Of words, rather more rows, so that integers packed into them that share a scale are together.
+///
+/// At level max some of these blocks are one, so that it can take them one by one where that is smaller.
 pub(crate) fn block_records(layout: &RecordLayout, row: u64, records: u64, level: Level) -> u64 {
-    let target = target(layout, level);
+    let one = one_block(layout, row, records);
+    let most = match level {
+        Level::Default => return one,
+        Level::Max => target(layout, Level::Max) / target(layout, Level::Default),
+    };
+    let together = |all: u64| {
+        let ones = all.div_ceil(one);
+        let blocks = (ones.saturating_add(most / 2) / most).max(1);
+        let fit = MAX_BLOCK_BYTES as u64 / (one * u64::from(layout.bytes()));
+        one * ones.div_ceil(blocks).clamp(1, fit.max(1))
+    };
+    // A row that is split is split into fewer parts.
+    if row > one { together(row).min(row) } else { together(records) }
+}
+
+/// [`block_records`] at level default.
+fn one_block(layout: &RecordLayout, row: u64, records: u64) -> u64 {
+    let target = target(layout, Level::Default);
     if layout.is_opaque() {
         return target;
     }

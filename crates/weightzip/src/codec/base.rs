@@ -96,7 +96,7 @@ pub(super) fn encode_dense(
     let mut delta = Vec::new();
     begin(records, &mut delta);
     match next_to(layout, base, hints.level, data, &mut delta)? {
-        Some(coding) if pays(delta.len(), payload.len() - start) => {
+        Some(coding) if pays(hints.level, delta.len(), payload.len() - start) => {
             *payload = delta;
             Ok((coding, 0))
         }
@@ -131,10 +131,13 @@ pub(crate) fn encode_scaled<'a>(
     Ok(Block { coding, records, check, payload: &payload[start..] })
 }
 
-/// Whether a block is worth its base: at least a 128th smaller. Who reads it has to read that, too, and in a chain what that
-/// is coded against.
-fn pays(with: usize, without: usize) -> bool {
-    with < without - without / 128
+/// Whether a block is worth its base: at least a 128th smaller, at level max at all. Who reads it has to read that, too, and in a
+/// chain what that is coded against.
+fn pays(level: Level, with: usize, without: usize) -> bool {
+    match level {
+        Level::Default => with < without - without / 128,
+        Level::Max => with < without,
+    }
 }
 
 /// Appends a block, coded against its base, to a payload that has its preamble; `None` if it wouldn't

@@ -57,6 +57,14 @@ impl Context {
         Some(Self { ranks: Some(ranks), columns: None })
     }
 
+    /// The parts of both.
+    pub(crate) fn joined(ranks: Option<Self>, columns: Option<Self>) -> Option<Self> {
+        match (ranks, columns) {
+            (Some(Self { ranks, .. }), Some(Self { columns, .. })) => Some(Self { ranks, columns }),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// Wire ids and payloads of its parts.
     pub(crate) fn to_wire(&self, layout: &RecordLayout) -> Vec<(u8, Vec<u8>)> {
         let ranks = self.ranks.as_ref().zip(layout.floats()).map(|(ranks, floats)| {

@@ -12,6 +12,7 @@ mod fields;
 mod fixed;
 mod guess;
 mod log2;
+mod lower;
 mod narrow;
 mod nested;
 mod octets;
@@ -38,6 +39,7 @@ pub(crate) use base::encode_as;
 pub(crate) use base::encode_scaled;
 pub use context::Context;
 pub(crate) use cost::{Looks, WAYS, cost, looks, may_be_packed, packed_cost};
+pub(crate) use lower::may_be_lower;
 pub(crate) use scaled::{RUNS, cost as scaled_cost};
 
 use crate::container::MAX_BLOCK_BYTES;
@@ -226,7 +228,7 @@ pub(crate) const PREAMBLE: usize = 16;
 /// Codes a block of whole records into `payload`, in place of what is there; the same records,
 /// layout and context give the same bytes.
 ///
-/// Linear in `data`, which may have up to 8 MiB.
+/// Linear in `data`, which may have up to 8 MiB. A higher level is never larger.
 ///
 /// # Errors
 /// [`InvalidArgument`](crate::Kind::InvalidArgument) if `data` is empty, too large or not whole
@@ -253,6 +255,33 @@ pub fn encode_block<'a, 'g>(
     payload: &'a mut Vec<u8>,
 ) -> Result<Block<'a>> {
     let given = given.into();
+    let Block { mut coding, records, check, payload: coded } =
+        encode_once(layout, given, hints, data, payload)?;
+    let len = coded.len();
+    let mut start = payload.len() - len;
+    let alone = given.base.is_none();
+    let may_be_lower = hints.level == Level::Max
+        && !(alone && !lower::may_be_lower(layout, coding, &payload[start..], data, data.len()));
+    if may_be_lower {
+        let mut other = Vec::new();
+        let hints = Hints { level: Level::Default, ..hints };
+        let (default, at) = base::encode(layout, given, hints, records, data, &mut other)?;
+        if other.len() - at < payload.len() - start {
+            *payload = other;
+            (coding, start) = (default, at);
+        }
+    }
+    Ok(Block { coding, records, check, payload: &payload[start..] })
+}
+
+/// [`encode_block`] at this level alone: at level max it may be larger than at level default.
+pub(crate) fn encode_once<'a>(
+    layout: &RecordLayout,
+    given: Given<'_>,
+    hints: Hints,
+    data: &[u8],
+    payload: &'a mut Vec<u8>,
+) -> Result<Block<'a>> {
     let records = data.len() / usize::from(layout.bytes());
     let whole = records * usize::from(layout.bytes()) == data.len();
     let (true, true, Ok(records)) = (whole, data.len() <= MAX_BLOCK_BYTES, u32::try_from(records))

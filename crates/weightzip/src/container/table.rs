@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::record::RecordLayout;
 
 /// Bytes per entry.
-const ENTRY: usize = 16;
+pub(crate) const ENTRY: usize = 16;
 
 /// Most records in a block; the count shares four bytes with the coding.
 const MAX_RECORDS: u32 = (1 << 24) - 1;

@@ -1,7 +1,7 @@
 //! Records in, frame out.
 
 use super::FrameOptions;
-use crate::coded::{self, Coded};
+use crate::coded::{self, CodedRun};
 use crate::container::header;
 use crate::container::section::{self, Section};
 use crate::container::segment::Segment;
@@ -19,7 +19,7 @@ const WAVE_BYTES: u64 = 2 << 20;
 
 thread_local! {
     /// Buffers for coded blocks: they stay for the next call.
-    static SLOTS: Kept<Vec<Coded>> = const { scratch::none() };
+    static SLOTS: Kept<Vec<CodedRun>> = const { scratch::none() };
 }
 
 /// Compresses whole records into `out`, in place of what is there.
@@ -67,7 +67,7 @@ pub fn compress_frame(
     for (id, payload) in context.iter().flat_map(|c| c.to_wire(layout)) {
         out.section(section::CONTEXT, id, |to| to.extend(payload))?;
     }
-    let encode = |range: Range<u64>, coded: &mut Coded| {
+    let encode = |range: Range<u64>, coded: &mut CodedRun| {
         with_bytes(data, range, |data| {
             coded.encode(&plan, context.as_ref().into(), data)?;
             match options.verify {
@@ -86,7 +86,7 @@ pub fn compress_frame(
         }
     };
     let entries = scratch::with(&SLOTS, |slots| {
-        slots.resize_with(slots.len().max(slots_wanted), Coded::default);
+        slots.resize_with(slots.len().max(slots_wanted), CodedRun::default);
         match &runner {
             Runner::Inline => out.blocks(blocks, &mut slots[0], encode),
             _ => out.waves(blocks, &mut slots[..slots_wanted], &runner, encode),
@@ -131,15 +131,16 @@ impl Out<'_> {
     fn blocks(
         &mut self,
         blocks: impl Iterator<Item = Range<u64>>,
-        slot: &mut Coded,
-        encode: impl Fn(Range<u64>, &mut Coded) -> Result<()>,
+        slot: &mut CodedRun,
+        encode: impl Fn(Range<u64>, &mut CodedRun) -> Result<()>,
     ) -> Result<Vec<Entry>> {
-        let each = |block| {
+        let mut entries = Vec::new();
+        for block in blocks {
             encode(block, slot)?;
             slot.write_to(self.room(slot.whole()));
-            Ok(slot.entry)
-        };
-        blocks.map(each).collect()
+            entries.extend(entries_of(slot));
+        }
+        Ok(entries)
     }
 
     /// Codes blocks in parallel, as many at a time as there are slots. A block's place is known
@@ -147,13 +148,13 @@ impl Out<'_> {
     fn waves(
         &mut self,
         mut blocks: impl Iterator<Item = Range<u64>>,
-        slots: &mut [Coded],
+        slots: &mut [CodedRun],
         runner: &Runner,
-        encode: impl Fn(Range<u64>, &mut Coded) -> Result<()> + Sync,
+        encode: impl Fn(Range<u64>, &mut CodedRun) -> Result<()> + Sync,
     ) -> Result<Vec<Entry>> {
         let (mut entries, mut waiting) = (Vec::new(), 0);
         loop {
-            let mut room = self.room(slots[..waiting].iter().map(Coded::whole).sum());
+            let mut room = self.room(slots[..waiting].iter().map(CodedRun::whole).sum());
             let (mut tasks, mut coded) = (Vec::with_capacity(slots.len()), 0);
             for (i, slot) in slots.iter_mut().enumerate() {
                 let len = if i < waiting { slot.whole() } else { 0 };
@@ -173,11 +174,15 @@ impl Out<'_> {
             if waiting == 0 {
                 return Ok(entries);
             }
-            entries.extend(slots[..waiting].iter().map(|slot| slot.entry));
+            entries.extend(slots[..waiting].iter().flat_map(entries_of));
         }
     }
 
     fn finish(self) {
         self.bytes.truncate(self.len);
     }
+}
+
+fn entries_of(run: &CodedRun) -> impl Iterator<Item = Entry> {
+    run.blocks().iter().map(|coded| coded.entry)
 }

@@ -4,7 +4,7 @@ use super::digest::{Digest, Run, SpanHashes};
 use super::stages::{Stage, Timers};
 use crate::base::{Found, Scales};
 use crate::codec::{Context, Given};
-use crate::coded::{self, Coded};
+use crate::coded::{self, CodedRun};
 use crate::container::segment::Segment;
 use crate::container::table::Entry;
 use crate::error::Result;
@@ -76,12 +76,14 @@ pub(super) struct Group {
     blocks: Range<usize>,
     /// Their sections, one behind another.
     pub(super) sections: Vec<u8>,
+    /// As how many blocks each is coded: more than one at level max, where that is smaller.
+    counts: Vec<usize>,
     pub(super) entries: Vec<Entry>,
 }
 
 thread_local! {
-    /// The block that this thread codes.
-    static CODED: Kept<Coded> = const { scratch::none() };
+    /// What this thread codes.
+    static CODED: Kept<CodedRun> = const { scratch::none() };
 }
 
 impl Shared {
@@ -144,7 +146,8 @@ impl Batch {
 
     /// The coded blocks, in order.
     pub(super) fn coded(&self) -> CodedBlocks<'_> {
-        CodedBlocks { groups: self.groups[..self.used].iter(), entries: &[], sections: &[] }
+        let groups = self.groups[..self.used].iter();
+        CodedBlocks { groups, counts: &[], entries: &[], sections: &[] }
     }
 
     /// Finds what the blocks of segments that start here share, and who codes which.
@@ -188,6 +191,7 @@ impl Group {
     fn code(&mut self, data: &[u8], parts: &[Part], blocks: &[Cut], how: &How<'_>) -> Result<()> {
         self.sections.clear();
         self.entries.clear();
+        self.counts.clear();
         scratch::with(&CODED, |coded| {
             for Cut { part, bytes, start } in &blocks[self.blocks.clone()] {
                 let (shared, data) = (&parts[*part].shared, &data[bytes.clone()]);
@@ -207,8 +211,11 @@ impl Group {
                         })?
                     }
                 }
-                coded.append_to(&mut self.sections);
-                self.entries.push(coded.entry);
+                for block in coded.blocks() {
+                    block.append_to(&mut self.sections);
+                    self.entries.push(block.entry);
+                }
+                self.counts.push(coded.blocks().len());
             }
             Ok(())
         })
@@ -216,7 +223,7 @@ impl Group {
 }
 
 fn code_block(
-    coded: &mut Coded,
+    coded: &mut CodedRun,
     shared: &Shared,
     base: Option<&[u8]>,
     data: &[u8],
@@ -234,22 +241,26 @@ fn code_block(
 pub(super) struct CodedBlocks<'a> {
     groups: std::slice::Iter<'a, Group>,
     /// What is left of a group.
+    counts: &'a [usize],
     entries: &'a [Entry],
     sections: &'a [u8],
 }
 
 impl<'a> CodedBlocks<'a> {
-    /// Some of the next `most` blocks: those whose sections are one behind another.
-    pub(super) fn next(&mut self, most: usize) -> (&'a [Entry], &'a [u8]) {
-        if self.entries.is_empty()
+    /// Some of the next `most` cuts: how many, and their blocks, whose sections are one behind another.
+    pub(super) fn next(&mut self, most: usize) -> (usize, &'a [Entry], &'a [u8]) {
+        if self.counts.is_empty()
             && let Some(group) = self.groups.next()
         {
-            (self.entries, self.sections) = (&group.entries, &group.sections);
+            (self.counts, self.entries, self.sections) =
+                (&group.counts, &group.entries, &group.sections);
         }
-        let (entries, later) = self.entries.split_at(most.min(self.entries.len()));
+        let (counts, rest) = self.counts.split_at(most.min(self.counts.len()));
+        self.counts = rest;
+        let (entries, later) = self.entries.split_at(counts.iter().sum());
         let bytes = entries.iter().map(|e| e.section().whole_len()).sum();
         let (sections, rest) = self.sections.split_at(bytes);
         (self.entries, self.sections) = (later, rest);
-        (entries, sections)
+        (counts.len(), entries, sections)
     }
 }

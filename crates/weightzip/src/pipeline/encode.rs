@@ -240,9 +240,9 @@ impl<W: Write> Output<W> {
             }
             let mut left = part.blocks.len();
             while left > 0 {
-                let (entries, sections) = coded.next(left);
+                let (cuts, entries, sections) = coded.next(left);
                 self.writer.blocks(entries, sections)?;
-                left -= entries.len();
+                left -= cuts;
             }
             if part.ends {
                 self.scales.extend(shared.scales.get().map(|scales| (scales.at, scales.blake3)));

@@ -27,6 +27,15 @@ pub(crate) fn model(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
 pub(crate) struct Noise(u64);
 
 impl Noise {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A float from 0 to 1.
+    pub(crate) fn uniform(&mut self) -> f32 {
+        self.next() as f32 / u32::MAX as f32
+    }
+
     fn next(&mut self) -> u32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         u32::from_be_bytes(self.0.to_be_bytes()[..4].try_into().unwrap())
@@ -34,7 +43,7 @@ impl Noise {
 
     /// A float near 0 that looks like a weight.
     fn weight(&mut self) -> f32 {
-        (0..4).map(|_| self.next() as f32 / u32::MAX as f32 - 0.5).sum::<f32>() * 0.04
+        (0..4).map(|_| self.uniform() - 0.5).sum::<f32>() * 0.04
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::header::{Found, get};
 use super::scales::{Columns, Scales};
-use super::{CARRIED, bad, shares, wide};
+use super::{CARRIED, TOP_BITS, bad, shares, wide};
 use crate::codec::residuals::Subnormals;
 use crate::codec::{PREAMBLE, take};
 use crate::error::Result;
@@ -73,6 +73,26 @@ pub(in crate::codec) fn decode<'a>(
         }
         .decode(out, last, carried)
     })
+}
+
+/// Bytes that planes take for the residuals of a block whose payload this is: with the top mantissa bits, which a chunk that drops all
+/// bits below them may drop, too. `None` if that can't be told.
+pub(in crate::codec) fn residuals_as_planes(
+    float: Float,
+    payload: &[u8],
+    elements: usize,
+) -> Option<usize> {
+    let float = wide(float)?;
+    let (preamble, mut body) = payload.split_first_chunk()?;
+    let level = weightzip_kernels::level();
+    let header = Found::read_from(level, preamble, &mut body, elements, float).ok()?;
+    let of_chunk = |chunk: usize| {
+        let narrowing = header.narrowings.of(chunk).ok()?;
+        let tells = narrowing.dropped < float.mantissa_bits() && !narrowing.keeps_subnormals;
+        let width = narrowing.width(float.mantissa_bits()) + TOP_BITS;
+        tells.then(|| packed_len(CHUNK.min(elements - chunk * CHUNK), width))
+    };
+    (0..elements.div_ceil(CHUNK)).map(of_chunk).sum()
 }
 
 struct Decoder<'a> {

@@ -5,8 +5,10 @@ use super::header::{Header, width};
 use super::scales::{Columns, MIN_LINE, Scales};
 use super::symbols::{self, Choice, Symbols};
 use super::tops::Tops;
-use super::{CARRIED, TABLES, states_with, wide};
+use super::{CARRIED, TABLES, TOP_BITS, states_with, wide};
 use crate::codec::residuals::{Floats, Found, Narrowings, Output};
+use crate::codec::widths::Widths;
+use crate::container::section;
 use crate::scratch::{self, Kept};
 use weightzip_kernels::GROUP;
 use weightzip_kernels::escape::SLACK;
@@ -63,12 +65,41 @@ pub(in crate::codec) fn columns(float: Float, row: usize, data: &[u8]) -> Option
     let floats = Floats { level: weightzip_kernels::level(), float, data };
     Found::default().encode(floats, &mut tops.rank_of(), &mut ranks, &mut out, |_, _| None)?;
     let matrix = Matrix { ranks: ranks.get(..elements)?, row, tops: &tops };
-    let (_, columns) = matrix.scales().filter(|_| whole)?;
-    columns.iter().any(|&scale| scale > 0).then_some(Columns(columns))
+    let (rows, columns) = matrix.scales().filter(|_| whole)?;
+    let differ = columns.iter().any(|&scale| scale > 0);
+    (differ && pay(matrix, &rows, &columns)).then_some(Columns(columns))
+}
+
+/// Whether scales of columns, which all blocks of a segment share, save more than they take: four times what they do in the first
+/// block, for there are four blocks at least. They must not make that larger than planes, either.
+fn pay(matrix: Matrix<'_>, rows: &[u8], columns: &[u8]) -> bool {
+    let cost = |rows, columns| matrix.cost(Scales { rows, columns, row: matrix.row }, false);
+    let none = &[][..];
+    let without = cost(none, none).min(cost(rows, none));
+    let with = cost(none, columns).min(cost(rows, columns));
+    let bits = 8 * (section::LEN + columns.len()) as u64;
+    4 * without.saturating_sub(with) > bits && with + bits < planes(matrix)
+}
+
+/// Bits that planes take for what ranks stand for.
+fn planes(Matrix { ranks, tops, .. }: Matrix<'_>) -> u64 {
+    let mut of_exponents = [0u32; EXPONENTS];
+    for (rank, count) in (0u16..).zip(symbols::histogram(ranks)) {
+        let fixed = tops.fixed.len();
+        let top = match usize::from(rank) {
+            0 => 0,
+            at if at <= fixed => tops.fixed[at - 1],
+            at => tops.low + u16::try_from(at - fixed - 1).unwrap_or(0),
+        };
+        of_exponents[usize::from(top >> TOP_BITS) % EXPONENTS] += count;
+    }
+    of_exponents.sort_unstable_by(|a, b| b.cmp(a));
+    let used = of_exponents.iter().take_while(|count| **count > 0).count();
+    8 * Widths::best(&of_exponents[..used]).bytes as u64 + u64::from(TOP_BITS) * ranks.len() as u64
 }
 
 /// How often each top occurs.
-pub(super) fn counts(float: Float, data: &[u8]) -> [u32; EXPONENTS] {
+pub(in crate::codec) fn counts(float: Float, data: &[u8]) -> [u32; EXPONENTS] {
     let mut counts = [0; EXPONENTS];
     // So few at a time that all are counted.
     for data in data.chunks(field::COUNTED_WHOLE * float.bytes) {

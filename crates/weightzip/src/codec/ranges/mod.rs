@@ -21,8 +21,8 @@ mod tests;
 mod tops;
 
 pub(super) use cost::cost;
-pub(super) use decode::decode;
-pub(super) use encode::{columns, encode};
+pub(super) use decode::{decode, residuals_as_planes};
+pub(super) use encode::{columns, counts, encode};
 pub(super) use scales::Columns;
 
 use crate::error::{Error, Result};
