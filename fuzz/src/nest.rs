@@ -42,7 +42,13 @@ fn payload(
         Coding::Constant => body = some(u, size)?,
         Coding::Sparse | Coding::Zeros => {
             let changed = u.int_in_range(1..=records)?;
-            let (of_places, places) = payload(u, depth.saturating_sub(1), &Dtype::U8.record_layout(), changed, &vec![0; changed])?;
+            let (of_places, places) = payload(
+                u,
+                depth.saturating_sub(1),
+                &Dtype::U8.record_layout(),
+                changed,
+                &vec![0; changed],
+            )?;
             let old = &base[..changed * size];
             let (of_values, values) = payload(u, depth.saturating_sub(1), layout, changed, old)?;
             own[..2].copy_from_slice(&[id(of_places), id(of_values)]);
@@ -57,17 +63,23 @@ fn payload(
         Coding::Fixed => {
             let elements = records * size / layout_float(layout);
             let opaque = RecordLayout::opaque();
-            let (of_symbols, symbols) = payload(u, depth.saturating_sub(1), &opaque, elements, &vec![0; elements])?;
+            let (of_symbols, symbols) =
+                payload(u, depth.saturating_sub(1), &opaque, elements, &vec![0; elements])?;
             own[0] = id(of_symbols);
             own[2..4].copy_from_slice(&(-u.int_in_range(1..=20i16)?).to_le_bytes());
             body = symbols;
         }
         Coding::Guess => {
             let dtype = *u.choose(&[Dtype::F16, Dtype::Bf16, Dtype::F32, Dtype::F64])?;
-            let each = dtype.record_layout().bytes().into();
+            let each = usize::from(dtype.record_layout().bytes());
             let floats = (records * size / each).max(1);
-            let (of_floats, inner) =
-                payload(u, depth.saturating_sub(1), &dtype.record_layout(), floats, &vec![0; floats * each])?;
+            let (of_floats, inner) = payload(
+                u,
+                depth.saturating_sub(1),
+                &dtype.record_layout(),
+                floats,
+                &vec![0; floats * each],
+            )?;
             own[..2].copy_from_slice(&[id(of_floats), dtype_id(dtype)]);
             let around = (records * size).saturating_sub(floats * each);
             body.resize(around.next_multiple_of(16), 0);
@@ -79,7 +91,8 @@ fn payload(
             let entry = entry.record_layout();
             let (of_tables, tables) = payload(u, depth.saturating_sub(1), &entry, 1, &[0; 4])?;
             let codes = Dtype::U8.record_layout();
-            let (of_codes, inner) = payload(u, depth.saturating_sub(1), &codes, elements, &vec![0; elements])?;
+            let (of_codes, inner) =
+                payload(u, depth.saturating_sub(1), &codes, elements, &vec![0; elements])?;
             own[..3].copy_from_slice(&[dtype_id(Dtype::U8), id(of_tables), id(of_codes)]);
             own[4..8].copy_from_slice(&(elements as u32).to_le_bytes());
             own[8..].copy_from_slice(&(tables.len() as u32).to_le_bytes());

@@ -154,3 +154,16 @@ fn a_layer_as_initialised_is_not_larger_at_level_max() {
     let (default, max) = (len(Level::Default), len(Level::Max));
     assert!(max <= default, "{max} bytes at max, {default} at default");
 }
+
+#[test]
+fn scales_of_columns_cost_no_more_than_they_save() {
+    // So many rows that there are four blocks at level max, which share them.
+    for (seed, kind) in (1..).zip(["uniform", "normal", "scaled columns"]) {
+        let data = bytes_of(Dtype::Bf16, &numbers(kind, seed, 4096, 540 * 4096));
+        let frame = |level| frame_len(&Dtype::Bf16.record_layout(), &data, level, 4096);
+        let (default, max) = (frame(Level::Default), frame(Level::Max));
+        assert!(max <= default, "{kind}: {max} bytes at max, {default} at default");
+        let differs = kind == "scaled columns";
+        assert!(!differs || max < default * 15 / 16, "{kind}: {max} {default}");
+    }
+}
