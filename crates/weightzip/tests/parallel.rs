@@ -1,5 +1,10 @@
 //! Work within work: whoever waits for the pool, or reads a source, may be given other blocks to code on the same thread.
-#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "test data")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "test data"
+)]
 
 mod common;
 

@@ -259,10 +259,11 @@ pub fn encode_block<'a, 'g>(
         encode_once(layout, given, hints, data, payload)?;
     let len = coded.len();
     let mut start = payload.len() - len;
-    let alone = given.base.is_none();
-    let may_be_lower = hints.level == Level::Max
-        && !(alone && !lower::may_be_lower(layout, coding, &payload[start..], data, data.len()));
-    if may_be_lower {
+    let may_be_lower = || {
+        given.base.is_some()
+            || lower::may_be_lower(layout, coding, &payload[start..], data, data.len())
+    };
+    if hints.level == Level::Max && may_be_lower() {
         let mut other = Vec::new();
         let hints = Hints { level: Level::Default, ..hints };
         let (default, at) = base::encode(layout, given, hints, records, data, &mut other)?;
