@@ -103,7 +103,28 @@ def test_input_is_never_changed(dtype):
     assert fixed == data.tobytes() == changeable and copy == frame
 
 
-def test_input_may_change_meanwhile():
+def lender(data):
+    """Bytes that hand out other memory than their own."""
+
+    class Lender(bytes):
+        def __buffer__(self, flags):
+            return memoryview(data).cast("B")
+
+    return Lender()
+
+
+since_buffers = pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__ came with Python 3.12")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda data: data,
+        pytest.param(lender, marks=since_buffers),
+        pytest.param(lambda data: memoryview(lender(data)), marks=since_buffers),
+    ],
+)
+def test_input_may_change_meanwhile(given):
     """A tensor that training changes: the frame has each block as it was at some time."""
     data = weights("f32", 12_000_000)
     numbers, done = data.view(np.uint32), threading.Event()
@@ -115,7 +136,7 @@ def test_input_may_change_meanwhile():
     thread = threading.Thread(target=train)
     thread.start()
     try:
-        frames = [weightzip.compress(data, "f32") for _ in range(3)]
+        frames = [weightzip.compress(given(data), "f32") for _ in range(3)]
     finally:
         done.set()
         thread.join()

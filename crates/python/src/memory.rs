@@ -2,8 +2,9 @@
 //!
 //! Python promises that memory behind a buffer stays where it is until the buffer is released. It
 //! doesn't promise that nobody else writes there. So input is copied, block by block, before anyone
-//! looks at it; only `bytes`, which never change, are lent as they are. Outputs are the caller's to
-//! leave alone meanwhile, as NumPy and the standard library ask it of theirs.
+//! looks at it; only `bytes` themselves, which never change, are lent as they are: a subclass may
+//! hand out other memory. Outputs are the caller's to leave alone meanwhile, as NumPy and the
+//! standard library ask it of theirs.
 #![allow(unsafe_code)]
 
 use crate::errors;
@@ -41,9 +42,10 @@ impl Buffer {
             let why = "the buffer is not contiguous: make a contiguous copy first";
             return Err(errors::invalid(object.py(), why));
         }
+        // Exactly `bytes`: a subclass may have a `__buffer__` that gives memory of another object.
         let fixed = match object.cast::<PyMemoryView>() {
-            Ok(view) => view.getattr("obj")?.is_instance_of::<PyBytes>(),
-            Err(_) => object.is_instance_of::<PyBytes>(),
+            Ok(view) => view.getattr("obj")?.is_exact_instance_of::<PyBytes>(),
+            Err(_) => object.is_exact_instance_of::<PyBytes>(),
         };
         Ok(Self { held, fixed })
     }
