@@ -2,16 +2,22 @@
 
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from weightzip._safetensors import SUFFIXES, original_name
 
 DOWNLOADS_AT_ONCE = 8
 """As many as huggingface_hub uses for a snapshot."""
 
 INDEX = ".index.json"
 """What a file is called that says which tensors are in which shard."""
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.|$)")
+_INDEX_FILE = re.compile(r"(.+)\.safetensors\.index(\.[^.]+)?\.json")
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,27 @@ class Repository:
             raise FileNotFoundError(
                 f"{place}: no such folder, nor is this the name of a repository"
             )
-        from huggingface_hub import resolve_revision
+        return replace(self, revision=self._commit())
 
-        commit = resolve_revision(
-            place,
-            revision=revision,
-            cache_dir=cache,
-            local_files_only=local_files_only,
-            token=token,
-        )
-        return replace(self, revision=commit)
+    def _commit(self) -> str:
+        """The commit that the revision stands for."""
+        from huggingface_hub import resolve_revision
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionResolutionError
+
+        try:
+            return resolve_revision(
+                self.place,
+                revision=self.revision,
+                cache_dir=self.cache_dir,
+                local_files_only=self.local_files_only,
+                token=self.token,
+            )
+        except GatedRepoError:
+            raise
+        except (RepositoryNotFoundError, RevisionResolutionError) as error:
+            raise FileNotFoundError(
+                f"{self.place}: no such folder here, and no repository of this name was found: {error}"
+            ) from error
 
     @property
     def is_local(self) -> bool:
@@ -75,19 +92,36 @@ class Repository:
             "subfolder": self.subfolder,
         }
 
-    def weights(self, name: str) -> list[str]:
+    def weights(self, name: str, variant: str | None = None) -> list[str]:
         """The files that hold the weights called `name`: that file or its .wz, or the shards of its index."""
         if os.path.isfile(self.place):
             return [self.place]
-        index = f"{name.removesuffix(INDEX)}{INDEX}"
-        looked_for = [index]
-        if name != index:
-            if found := self._plain_or_compressed(name):
-                return [found]
-            looked_for = [name, f"{name}.wz", index]
-        if path := self._get(index):
-            return self._shards(path, index)
-        raise FileNotFoundError(self._nothing_found(looked_for))
+        if name.endswith(INDEX):
+            single, indices = None, [name]
+        else:
+            single = add_variant(name, variant)
+            # The libraries have a variant's index under the second name.
+            indices = list(dict.fromkeys([f"{single}{INDEX}", add_variant(f"{name}{INDEX}", variant)]))
+            if plain := self._get(single):
+                return [plain]
+        packed = None if single is None else self._compressed(single)
+        for index in indices:
+            if path := self._get(index):
+                return self._shards(path, index) if packed is None else self._plain_shards(path, index, packed)
+        if packed is not None:
+            return [packed]
+        names = [] if single is None else [single, *(f"{single}{suffix}" for suffix in SUFFIXES)]
+        raise FileNotFoundError(self._nothing_found([*names, *indices]))
+
+    def _plain_shards(self, path: str, index: str, packed: str) -> list[str]:
+        """The shards of an index beside a compressed file of the same weights, if plain ones: these were saved later."""
+        found = [self._get(name) for name in _shard_names(path)]
+        if any(shard is None or shard.endswith(SUFFIXES) for shard in found):
+            raise ValueError(
+                f"{self}: {index} and {os.path.basename(packed)} are of two saves of the same weights; "
+                "remove what belongs to the older one"
+            )
+        return [shard for shard in found if shard is not None]
 
     def _shards(self, path: str, index: str) -> list[str]:
         names = _shard_names(path)
@@ -103,7 +137,10 @@ class Repository:
 
     def _plain_or_compressed(self, name: str) -> str | None:
         """A file, or else its .wz: where both are, the plain one may be newer."""
-        return self._get(name) or self._get(f"{name}.wz")
+        return self._get(name) or self._compressed(name)
+
+    def _compressed(self, name: str) -> str | None:
+        return next((found for suffix in SUFFIXES if (found := self._get(f"{name}{suffix}"))), None)
 
     def _get(self, name: str) -> str | None:
         """Where a file is on this machine, after a download if need be; none if there is no such file."""
@@ -164,19 +201,32 @@ def add_variant(name: str, variant: str | None) -> str:
     return f"{stem}.{variant}.{suffix}" if variant else name
 
 
+def weights_of(filename: str) -> str | None:
+    """The weights that a file is of, with their variant: `model.fp16` for `model.fp16-00001-of-00002.safetensors.wz`.
+
+    An index is of its weights, too. None for other files.
+    """
+    if found := _INDEX_FILE.fullmatch(filename):
+        return f"{found[1]}{found[2] or ''}"
+    plain = original_name(filename)
+    return _SHARD.sub("", plain.removesuffix(".safetensors")) if plain.endswith(".safetensors") else None
+
+
 def _is_repo_id(place: str) -> bool:
     return place.count("/") <= 1 and "\\" not in place and not place.startswith((".", "/", "~"))
 
 
 def _shard_names(path: str) -> list[str]:
     """The files that an index names; a name that leads out of the folder is refused."""
-    with open(path, encoding="utf-8") as file:
-        try:
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # some editors put a mark before the first byte
             content = json.load(file)
-        except ValueError as e:
-            raise ValueError(f"{path}: not an index of weights: {e}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not an index of weights: {error}; get the file again") from None
     try:
         names = sorted(set(content["weight_map"].values()))
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path}: not an index of weights: it has no weight_map") from None
     for name in names:

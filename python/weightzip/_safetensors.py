@@ -10,6 +10,7 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import weightzip
+from weightzip import _kinds
 from weightzip.archive import Archive, Base, Lossy, Progress
 from weightzip.errors import InvalidArgumentError
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SUFFIX = ".wz"
-_MAGIC = b"\x89WZ\r\n\x1a\n\x00"
+LOSSY_SUFFIX = ".lossy.wz"
+# What a compressed file has behind the name of its original, in the order in which it is looked for.
+SUFFIXES = (SUFFIX, LOSSY_SUFFIX)
 
 # The safetensors package lays tensors out by dtype, in this order, and those of one dtype by name.
 _ORDER = (
@@ -157,16 +160,28 @@ def refuse_lossy(lossy: Lossy) -> None:
 
 
 def locate(filename: str | os.PathLike[str]) -> str:
-    """The file that is read for a name: that one, or if there is none, the one with `.wz` added."""
+    """The file that is read for a name: that one, or if there is none, the one with `.wz` or `.lossy.wz` added."""
     path = os.fsdecode(filename)
-    if not is_wz(path) and not os.path.exists(path) and os.path.exists(path + SUFFIX):
-        return path + SUFFIX
-    return path
+    if is_wz(path) or os.path.exists(path):
+        return path
+    return next((path + suffix for suffix in SUFFIXES if os.path.exists(path + suffix)), path)
+
+
+def original_name(filename: str) -> str:
+    """What the original of a `.wz` is called."""
+    suffix = LOSSY_SUFFIX if filename.endswith(LOSSY_SUFFIX) else SUFFIX
+    return filename.removesuffix(suffix)
+
+
+def is_compressed(path: str) -> bool:
+    """Whether a safetensors file is compressed: by its first bytes, and only where these say nothing by its name."""
+    start = _kinds.start_of(path)
+    return _kinds.is_wz(start) or (is_wz(path) and not _kinds.is_safetensors(start))
 
 
 def is_wz_data(data: Buffer) -> bool:
     """Whether these are the bytes of a `.wz`."""
-    return memoryview(data)[: len(_MAGIC)] == _MAGIC
+    return _kinds.is_wz(bytes(memoryview(data)[: _kinds.START]))
 
 
 def open_safetensors(file: str | os.PathLike[str] | _Readable | Buffer, base: Base) -> Archive:

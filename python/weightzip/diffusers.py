@@ -1,5 +1,6 @@
 """Models of diffusers from compressed weights, and back: `from_pretrained` and `save_pretrained`."""
 
+import inspect
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from accelerate import init_empty_weights
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 
 from weightzip._lazy import StateDict
-from weightzip._repository import Repository, add_variant
+from weightzip._repository import Repository
 from weightzip._saving import NO_PUSH, save_compressed
 from weightzip.archive import Base, Lossy
 
@@ -20,7 +21,7 @@ __all__ = ["from_pretrained", "save_pretrained"]
 
 def from_pretrained(
     cls: type,
-    path_or_repo_id: str | os.PathLike[str],
+    pretrained_model_name_or_path: str | os.PathLike[str],
     *,
     torch_dtype: torch.dtype | None = None,
     revision: str | None = None,
@@ -33,14 +34,14 @@ def from_pretrained(
     base: Base = None,
     **kwargs: Any,
 ) -> Any:
-    """What `cls.from_pretrained(path_or_repo_id, ...)` gives, where weights may be .safetensors.wz.
+    """What `cls.from_pretrained(pretrained_model_name_or_path, ...)` gives, where weights may be .safetensors.wz.
 
     `cls` is a model class, such as `UNet2DConditionModel`; a pipeline takes the models that this loads
     as arguments. `base` is where files find what they are coded against (see `weightzip.open`). Further
     arguments change the model's config. The model is on the CPU.
     """
     repository = Repository.open(
-        path_or_repo_id,
+        pretrained_model_name_or_path,
         revision=revision,
         token=token,
         cache_dir=cache_dir,
@@ -56,9 +57,9 @@ def from_pretrained(
             f"{repository}: quantized models aren't loaded from .wz; restore the files with "
             f"wz decompress, then load them with {cls.__name__}.from_pretrained"
         )
-    with _default_dtype(torch_dtype), init_empty_weights():
+    with torch.device("cpu"), _default_dtype(torch_dtype), init_empty_weights():
         model = cls.from_config(config, **rest)  # type: ignore[attr-defined]
-    weights = repository.weights(add_variant(SAFETENSORS_WEIGHTS_NAME, variant))
+    weights = repository.weights(SAFETENSORS_WEIGHTS_NAME, variant)
     with StateDict(weights, base) as tensors:
         _fill(model, tensors, str(repository))
     model.register_to_config(_name_or_path=repository.place)
@@ -67,21 +68,27 @@ def from_pretrained(
 
 def save_pretrained(
     model: Any,
-    folder: str | os.PathLike[str],
-    *,
+    save_directory: str | os.PathLike[str],
+    *arguments: Any,
     level: str = "default",
     base: Base = None,
     lossy: Lossy = None,
     **kwargs: Any,
 ) -> None:
-    """What `model.save_pretrained(folder, ...)` writes, with weights as .safetensors.wz.
+    """What `model.save_pretrained(save_directory, ...)` writes, with weights as .safetensors.wz.
 
-    Takes a model or a whole pipeline, and the same arguments, but those that write elsewhere. `level`, `base`
-    and `lossy` are those of `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
+    Takes a model or a whole pipeline, and the same arguments, but those that write elsewhere or weights of another format.
+    `level`, `base` and `lossy` are those of `weightzip.write`; rounded weights are .safetensors.lossy.wz. The plain
+    weights are in a folder of `save_directory` for a while.
     """
-    if kwargs.get("push_to_hub"):
-        raise ValueError(NO_PUSH.format(folder))
-    save_compressed(lambda plain: model.save_pretrained(plain, **kwargs), folder, level, base, lossy)
+    given = inspect.signature(model.save_pretrained).bind(save_directory, *arguments, **kwargs).arguments
+    if given.get("push_to_hub"):
+        raise ValueError(NO_PUSH.format(save_directory))
+    if not given.get("safe_serialization", True) or given.get("use_flashpack"):
+        raise ValueError("only safetensors files are compressed here: leave out safe_serialization and use_flashpack")
+    save_compressed(
+        lambda plain: model.save_pretrained(plain, *arguments, **kwargs), save_directory, level, base, lossy
+    )
 
 
 def _fill(model: Any, tensors: StateDict, place: str) -> None:

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 import weightzip
 from weightzip._original import Original
-from weightzip._safetensors import SUFFIX
+from weightzip._safetensors import SUFFIX, SUFFIXES, original_name
 from weightzip.archive import Archive, Base
 from weightzip.errors import WeightzipError
 
@@ -28,7 +28,7 @@ _PIECE = 32 << 20
 class WeightzipFileSystem(ChainedFileSystem):
     """Another filesystem, read-only, in which each `X.wz` is the file `X` that was compressed.
 
-    `X` is that file, or if there is none, the original of `X.wz`; `X.wz` is always the original. Other files are as they are. Any
+    `X` is that file, or if there is none, the original of `X.wz` or of `X.lossy.wz`, which was rounded; `X.wz` is always the original. Other files are as they are. Any
     filesystem will do that reads at random; of a remote one only the blocks that are needed are read.
     """
 
@@ -72,10 +72,10 @@ class WeightzipFileSystem(ChainedFileSystem):
         names = {entry["name"] for entry in entries}
         shown = []
         for entry in entries:
-            original = entry["name"].removesuffix(SUFFIX)
+            original = original_name(entry["name"])
             if entry["type"] != "file" or original == entry["name"]:
                 shown.append(entry)
-            elif original not in names:
+            elif names.isdisjoint(_before(entry["name"], original)):
                 shown.append(self._entry(entry) if detail else {"name": original})
         return shown if detail else sorted(entry["name"] for entry in shown)
 
@@ -104,8 +104,10 @@ class WeightzipFileSystem(ChainedFileSystem):
         path = self._strip_protocol(path)
         if path.endswith(SUFFIX):
             return path, True
-        if not self.fs.exists(path) and self.fs.exists(path + SUFFIX):
-            return path + SUFFIX, True
+        if not self.fs.exists(path):
+            for suffix in SUFFIXES:
+                if self.fs.exists(path + suffix):
+                    return path + suffix, True
         return path, False
 
     def _open_original(self, below: str, **kwargs: Any) -> "OriginalFile":
@@ -120,7 +122,7 @@ class WeightzipFileSystem(ChainedFileSystem):
 
     def _original_info(self, info: dict[str, Any]) -> dict[str, Any]:
         with self._open_original(info["name"], cache_type="none") as file:
-            name = info["name"].removesuffix(SUFFIX)
+            name = original_name(info["name"])
             return info | {"name": name, "size": file.size, "blake3": file.archive.info.blake3}
 
     def _entry(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +136,12 @@ class WeightzipFileSystem(ChainedFileSystem):
         raise io.UnsupportedOperation("wz is for reading: write a .wz with `weightzip.write`")
 
     mkdir = makedirs = rmdir = _rm = cp_file = mv = _refuse
+
+
+def _before(name: str, original: str) -> list[str]:
+    """The files that are shown for an original before this one, if they are there."""
+    order = [original, *(original + suffix for suffix in SUFFIXES)]
+    return order[: order.index(name)]
 
 
 class OriginalFile(io.BufferedReader):

@@ -1,5 +1,6 @@
 """Models of transformers from compressed weights, and back: `from_pretrained` and `save_pretrained`."""
 
+import inspect
 import os
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from weightzip._lazy import StateDict
-from weightzip._repository import Repository, add_variant
+from weightzip._repository import Repository
 from weightzip._saving import NO_PUSH, save_compressed
 from weightzip.archive import Base, Lossy
 
@@ -26,7 +27,7 @@ FLOATS = {
 
 def from_pretrained(
     cls: type,
-    path_or_repo_id: str | os.PathLike[str],
+    pretrained_model_name_or_path: str | os.PathLike[str],
     *model_args: Any,
     config: PreTrainedConfig | str | os.PathLike[str] | None = None,
     dtype: str | torch.dtype | None = None,
@@ -41,14 +42,14 @@ def from_pretrained(
     base: Base = None,
     **kwargs: Any,
 ) -> Any:
-    """What `cls.from_pretrained(path_or_repo_id, ...)` gives, where weights may be .safetensors.wz.
+    """What `cls.from_pretrained(pretrained_model_name_or_path, ...)` gives, where weights may be .safetensors.wz.
 
     `cls` is a model class or an auto class, such as `AutoModelForCausalLM`; all other arguments are
     those of its own `from_pretrained`. Each tensor is decoded when transformers asks for it. `base` is
     where files find what they are coded against (see `weightzip.open`).
     """
     repository = Repository.open(
-        path_or_repo_id,
+        pretrained_model_name_or_path,
         revision=revision,
         token=token,
         cache_dir=cache_dir,
@@ -62,7 +63,7 @@ def from_pretrained(
         config, kwargs = _config(cls, config, repository, trust_remote_code, kwargs)
     generation_config = kwargs.pop("generation_config", None)
     output_loading_info = kwargs.pop("output_loading_info", False)
-    weights = repository.weights(_weights_name(config, variant))
+    weights = repository.weights(*_weights_name(config, variant))
     model_class, config = _model_class(cls, config, repository, trust_remote_code)
     with StateDict(weights, base) as tensors:
         model, info = model_class.from_pretrained(
@@ -83,28 +84,28 @@ def from_pretrained(
 
 def save_pretrained(
     model: PreTrainedModel,
-    folder: str | os.PathLike[str],
-    *,
-    max_shard_size: int | str = "50GB",
+    save_directory: str | os.PathLike[str],
+    *arguments: Any,
     level: str = "default",
     base: Base = None,
     lossy: Lossy = None,
     **kwargs: Any,
 ) -> None:
-    """What `model.save_pretrained(folder, ...)` writes, with weights as .safetensors.wz.
+    """What `model.save_pretrained(save_directory, ...)` writes, with weights as .safetensors.wz.
 
-    Takes the same arguments, but those that write elsewhere. `level`, `base` and `lossy`
-    are those of `weightzip.write`. The plain weights are on disk for a while, beside `folder`.
+    Takes the same arguments, but those that write elsewhere. `level`, `base` and `lossy` are those of `weightzip.write`;
+    rounded weights are .safetensors.lossy.wz. The plain weights are in a folder of `save_directory` for a while.
     """
-    if kwargs.get("push_to_hub"):
-        raise ValueError(NO_PUSH.format(folder))
-    if kwargs.get("distributed_checkpoint"):
+    given = inspect.signature(model.save_pretrained).bind(save_directory, *arguments, **kwargs).arguments
+    if given.get("push_to_hub"):
+        raise ValueError(NO_PUSH.format(save_directory))
+    if given.get("distributed_checkpoint"):
         raise ValueError(
             "distributed_checkpoint isn't taken here: its files are for training alone"
         )
     save_compressed(
-        lambda plain: model.save_pretrained(plain, max_shard_size=max_shard_size, **kwargs),
-        folder,
+        lambda plain: model.save_pretrained(plain, *arguments, **kwargs),
+        save_directory,
         level,
         base,
         lossy,
@@ -125,7 +126,7 @@ def state_dict(
     local_files_only, force_download, subfolder. `base` is that of `weightzip.open`.
     """
     repository = Repository.open(path_or_repo_id, **place)
-    return StateDict(repository.weights(add_variant(weights_name, variant)), base)
+    return StateDict(repository.weights(weights_name, variant), base)
 
 
 def _config(
@@ -150,8 +151,10 @@ def _config(
     return config, rest | quantization
 
 
-def _weights_name(config: PreTrainedConfig, variant: str | None) -> str:
-    return getattr(config, "transformers_weights", None) or add_variant(SAFE_WEIGHTS_NAME, variant)
+def _weights_name(config: PreTrainedConfig, variant: str | None) -> tuple[str, str | None]:
+    """What the weights are called, and which variant of them is meant."""
+    own = getattr(config, "transformers_weights", None)
+    return (own, None) if own else (SAFE_WEIGHTS_NAME, variant)
 
 
 def _model_class(

@@ -32,6 +32,9 @@ fn models_in(root: &Path) -> io::Result<Vec<PathBuf>> {
         }
         for entry in folder.read_dir()? {
             let path = entry?.path();
+            if is_unfinished(&path) {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
             } else if is_model(&path) {
@@ -41,6 +44,11 @@ fn models_in(root: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Whether this is what a writer of ours is still at work on, or was when it was killed.
+fn is_unfinished(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".wz-"))
 }
 
 fn is_model(path: &Path) -> bool {
