@@ -3,6 +3,7 @@
 from weightzip._safe_open import safe_open
 from weightzip._tune import Trial, TuneResult, tune
 from weightzip._weightzip import (
+    __version__,
     compress,
     decompress,
     decompress_into,
@@ -48,6 +49,7 @@ __all__ = [
     "Trial",
     "TuneResult",
     "WeightzipError",
+    "__version__",
     "compress",
     "decompress",
     "decompress_into",

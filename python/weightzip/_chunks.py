@@ -114,7 +114,7 @@ def _decodable(chunk: Chunk, target: torch.Tensor) -> torch.Tensor:
     plain = type(target) is torch.Tensor and not (target.is_conj() or target.is_neg())
     if plain and target.device.type == "cpu" and target.dtype == chunk.dtype and target.is_contiguous():
         return target
-    return torch.empty(chunk.item.lengths, dtype=chunk.dtype)
+    return torch.empty(chunk.item.lengths, dtype=chunk.dtype, device="cpu")
 
 
 def _put(chunk: Chunk, target: torch.Tensor, tensor: torch.Tensor, planner: LoadPlanner) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from weightzip._safetensors import is_wz, locate, open_safetensors, read_metadata
+from weightzip._safetensors import is_compressed, locate, open_safetensors, read_metadata
 from weightzip.archive import Archive, Base, Progress, TensorInfo
 from weightzip.errors import InvalidArgumentError
 
@@ -48,7 +48,7 @@ def safe_open(
     added is opened.
     """
     path = locate(filename)
-    if not is_wz(path):
+    if not is_compressed(path):
         import safetensors
 
         return safetensors.safe_open(path, framework, device, backend=backend)

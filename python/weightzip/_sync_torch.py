@@ -21,8 +21,6 @@ class Torch:
 
     def part(self, name: str, tensor: Any) -> Part:
         why = _refusal(tensor)
-        if why is None and hasattr(tensor, "__tensor_flatten__"):
-            why = f"is a {type(tensor).__name__}, made of other tensors: give these"
         if why is not None:
             raise InvalidArgumentError(f"this tensor {why}", tensor=name)
         return Part(name, *_layout(tensor), tensor.nbytes, partial(_contiguous_memory, tensor))

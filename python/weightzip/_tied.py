@@ -1,9 +1,40 @@
-"""Tensors that share memory: which they are, and which one of them stands for all."""
+"""The memory of tensors: whether they have their own, which share it, and which one of these stands for all."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
 import torch
+from torch.nn.parameter import UninitializedTensorMixin
+
+
+def without_memory(tensor: torch.Tensor) -> str | None:
+    """Why a tensor's values aren't in memory of its own; None if they are, all that its strides lead to."""
+    if isinstance(tensor, UninitializedTensorMixin):
+        return "has no shape yet: let the model see its first batch before"
+    if tensor.device.type == "meta":
+        return "is on device meta, it has no values: load or initialise it first"
+    kind = type(tensor).__name__
+    if tensor.is_nested or hasattr(tensor, "__tensor_flatten__"):
+        return f"is a {kind}, made of other tensors: save these"
+    if tensor.device.type not in ("cpu", "cuda") or not tensor.nelement():
+        return None
+    storage, needed = tensor.untyped_storage(), memory_bytes(tensor)
+    if storage.nbytes() < needed:
+        return (
+            f"takes {needed} bytes, and its storage has {storage.nbytes()}: it was freed or cut, as FSDP and "
+            "offloading do; bring it back first"
+        )
+    try:
+        has_values = storage.device == tensor.device and storage.data_ptr() != 0
+    except RuntimeError:  # of what has no memory
+        has_values = False
+    return None if has_values else f"is a {kind}, whose values are elsewhere: save the tensors that it is made of"
+
+
+def memory_bytes(tensor: torch.Tensor) -> int:
+    """From the start of its storage to behind its last byte."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    return (tensor.storage_offset() + last + 1) * tensor.itemsize
 
 
 def shared_names(tensors: Mapping[str, torch.Tensor]) -> list[list[str]]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
-from weightzip import _weightzip
+from weightzip import _kinds, _weightzip
+from weightzip.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -118,7 +119,13 @@ class Archive:
         base: Base = None,
         require_lossless: bool = False,
     ) -> None:
-        self._core = _weightzip.open(file, base=base, require_lossless=require_lossless)
+        try:
+            self._core = _weightzip.open(file, base=base, require_lossless=require_lossless)
+        except InvalidArgumentError as error:
+            why = _kinds.why_no_wz(_start(file))
+            if why is None:
+                raise
+            raise InvalidArgumentError(why, file=error.file) from None
         losses = self.info.losses
         if losses is not None:
             # Python shows a text once, and this one names the file.
@@ -272,6 +279,16 @@ class Archive:
         more = len(self) - SHOWN
         lines = [f"… and {more} more"] if more > 0 else []
         return lines + [f"needs base {printable(name)}" for name in self.info.bases]
+
+
+def _start(file: Any) -> bytes:
+    """What a file begins with that was to be opened."""
+    if isinstance(file, (str, PathLike)):
+        return _kinds.start_of(file)
+    if hasattr(file, "read"):
+        file.seek(0)
+        return bytes(file.read(_kinds.START))
+    return bytes(memoryview(file).cast("B")[: _kinds.START])
 
 
 def _losses(told: "_Losses") -> Losses | None:

@@ -8,6 +8,7 @@ floats) are those of the package ml_dtypes.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from weightzip._safe_open import safe_open as _safe_open
 from weightzip._safetensors import (
     Part,
     check_names,
+    is_compressed,
     is_wz,
     is_wz_data,
     locate,
@@ -111,7 +113,7 @@ def load_file(
     coded against (see `weightzip.open`), and `progress` is told of that one.
     """
     path = locate(filename)
-    if not is_wz(path):
+    if not is_compressed(path):
         return plain.load_file(path, backend=backend)
     with SafeOpen(path, NumPy(), base) as file:
         return file.get_tensors(progress=progress)
@@ -165,7 +167,12 @@ class NumPy:
         return {name: self.tensor(data, infos[name], infos[name].shape) for name, data in memory.items()}
 
 
-_DTYPES = {dtype: np.dtype(name).newbyteorder("<") for name, dtype in _NAMES.items() if name not in _OF_ML_DTYPES}
+# In native byte order where that is the file's: Python's memoryview takes no other.
+_DTYPES = {
+    dtype: np.dtype(name) if sys.byteorder == "little" else np.dtype(name).newbyteorder("<")
+    for name, dtype in _NAMES.items()
+    if name not in _OF_ML_DTYPES
+}
 
 
 def _dtype(info: TensorInfo) -> np.dtype[Any]:
@@ -195,6 +202,10 @@ def _checked(tensor_dict: Mapping[str, Array]) -> dict[str, Array]:
 def _check(name: str, array: object) -> None:
     if not isinstance(array, np.ndarray):
         raise InvalidArgumentError(f"this tensor must be a numpy.ndarray, not {type(array).__name__}", tensor=name)
+    if isinstance(array, np.ma.MaskedArray):
+        raise InvalidArgumentError(
+            "this tensor is a MaskedArray, whose mask would be lost: save its `.data` or `.filled()`", tensor=name
+        )
     if array.dtype.name not in _NAMES:
         raise InvalidArgumentError(
             f"this tensor has dtype {array.dtype}, which safetensors files can't hold", tensor=name
@@ -202,7 +213,8 @@ def _check(name: str, array: object) -> None:
 
 
 def _plain(array: Array) -> Array:
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    # Of a subclass, such as a matrix, the numbers are saved.
+    little = np.asarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     return little if little.flags.c_contiguous else little.copy("C")
 
 

@@ -6,7 +6,9 @@ read; if there is no `X`, then `X.wz` is read for it.
 
 from __future__ import annotations
 
+import inspect
 import os
+import pickle
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import accumulate
@@ -23,6 +25,7 @@ from weightzip._safetensors import (
     Part,
     check_names,
     groups,
+    is_compressed,
     is_wz,
     is_wz_data,
     locate,
@@ -30,7 +33,7 @@ from weightzip._safetensors import (
     refuse_lossy,
     within,
 )
-from weightzip._tied import copies_of_kept, shared_names
+from weightzip._tied import copies_of_kept, shared_names, without_memory
 from weightzip.archive import Archive, Base, Lossy, Progress, TensorInfo
 from weightzip.errors import CompatibilityError, InvalidArgumentError
 
@@ -115,20 +118,21 @@ def save(
 
 @overload
 def save(
-    tensors: object,
-    metadata: str | os.PathLike[str] | _Writable,
-    *arguments: Any,
+    obj: object,
+    f: str | os.PathLike[str] | _Writable,
+    pickle_module: Any = pickle,
+    pickle_protocol: int = 2,
+    _use_new_zipfile_serialization: bool = True,
+    _disable_byteorder_record: bool = False,
+    *,
     level: str = "default",
     base: Base = None,
     lossy: Lossy = None,
     progress: Progress | None = None,
-    **options: Any,
 ) -> None: ...
 
 
 def save(
-    tensors: Any,
-    metadata: Any = None,
     *arguments: Any,
     level: str = "default",
     base: Base = None,
@@ -140,14 +144,18 @@ def save(
 
     `save(obj, file)` takes any object, a path or a file-like object with `write`, and the arguments of `torch.save`.
     What decompresses from a path that ends in `.wz`, or from what a file-like object gets, is the file that
-    `torch.save` would have written; under another name it is written plain.
+    `torch.save` would have written; under another name it is written plain. That file takes room for a while, beside the
+    `.wz`; for a file-like object it does where `TMPDIR` says.
     """
-    if metadata is None or isinstance(metadata, dict):
-        if arguments or options:
-            raise TypeError("arguments of torch.save need a file to save to: save(obj, file)")
-        return _safetensors.write_bytes(_parts(tensors), metadata, level, base, lossy, progress)
-    _checkpoint.save(tensors, metadata, arguments, options, level, base, lossy, progress)
-    return None
+    ours = (level, base, lossy, progress)
+    second = arguments[1] if len(arguments) > 1 else None
+    if "f" in options or not (second is None or isinstance(second, dict)):
+        _checkpoint.save(arguments, options, *ours)
+        return None
+    if not {"tensors", "metadata"}.issuperset(options) or len(arguments) > 2:
+        raise TypeError("arguments of torch.save need a file to save to: save(obj, file)")
+    tensors, metadata = _bound(plain.save, arguments, options)
+    return _safetensors.write_bytes(_parts(tensors), metadata, *ours)
 
 
 def load_file(
@@ -167,7 +175,7 @@ def load_file(
     `progress` is told of that one.
     """
     path = locate(filename)
-    if is_wz(path):
+    if is_compressed(path):
         with SafeOpen(path, Torch(device, pin_memory), base) as file:
             return file.get_tensors(progress=progress)
     device = torch.device(device)
@@ -183,39 +191,43 @@ def load(data: Buffer, *, base: Base = None) -> Tensors: ...
 
 @overload
 def load(
-    data: str | os.PathLike[str] | _Readable,
+    f: str | os.PathLike[str] | _Readable,
     map_location: Any = None,
+    pickle_module: Any = None,
     *,
-    weights_only: bool = True,
+    weights_only: bool | None = None,
+    mmap: bool | None = None,
     base: Base = None,
-    **options: Any,
+    **pickle_load_args: Any,
 ) -> Any: ...
 
 
-def load(
-    data: Any,
-    map_location: Any = None,
-    *,
-    weights_only: bool = True,
-    base: Base = None,
-    **options: Any,
-) -> Any:
+def load(*arguments: Any, base: Base = None, **options: Any) -> Any:
     """Loads all tensors from the bytes of a file, plain or compressed; of a file, what `torch.load` does.
 
     `load(file)` takes a path or a file-like object with `read` and `seek`, of a checkpoint that is plain or compressed,
-    and the arguments of `torch.load`: with `weights_only`, which is the default, no code of the file is run. Only what
-    `torch.load` reads is decoded. `base` is where a compressed file finds what it is coded against (see
-    `weightzip.open`).
+    and the arguments of `torch.load`: with `weights_only`, which is the default, no code of the file is run. A file-like
+    object is read from where it is. Only what `torch.load` reads is decoded. `base` is where a compressed file finds what
+    it is coded against (see `weightzip.open`).
     """
-    if isinstance(data, (str, os.PathLike)) or hasattr(data, "read"):
-        options |= {"map_location": map_location, "weights_only": weights_only}
-        return _checkpoint.load(data, base, options)
-    if options or map_location is not None or not weights_only:
+    first = arguments[0] if arguments else options.get("f")
+    if "f" in options or isinstance(first, (str, os.PathLike)) or hasattr(first, "read"):
+        return _checkpoint.load(arguments, options, base)
+    if not {"data"}.issuperset(options) or len(arguments) > 1:
         raise TypeError("arguments of torch.load need a file to load: load(file)")
+    (data,) = _bound(plain.load, arguments, options)
     if not is_wz_data(data):
-        return plain.load(data if isinstance(data, bytes) else bytes(data))
+        with torch.device("cpu"):  # where safetensors would ask what the default is
+            return plain.load(data if isinstance(data, bytes) else bytes(data))
     with open_safetensors(data, base) as archive:
         return Torch().tensors(archive, None)
+
+
+def _bound(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments that a function would take of these, in its order."""
+    bound = inspect.signature(function).bind(*arguments, **options)
+    bound.apply_defaults()
+    return bound.args
 
 
 def safe_open(
@@ -236,15 +248,18 @@ def save_model(
     metadata: dict[str, str] | None = None,
     force_contiguous: bool = True,
     *,
+    level: str = "default",
     base: Base = None,
     lossy: Lossy = None,
+    progress: Progress | None = None,
 ) -> None:
     """Saves a model. Of tensors that share memory, one is saved; the metadata say for which others.
 
-    With `force_contiguous`, tensors of another memory layout are saved as contiguous copies. `base` and `lossy`
-    (see `weightzip.write`) are for compressed files.
+    With `force_contiguous`, tensors of another memory layout are saved as contiguous copies. `level`, `base`, `lossy` and
+    `progress` (see `weightzip.write`) are for compressed files.
     """
     tensors = dict(model.state_dict())
+    _check_each(tensors)
     metadata = dict(metadata) if metadata else metadata
     for kept, copies in copies_of_kept(tensors).items():
         for name in copies:
@@ -253,7 +268,7 @@ def save_model(
             del tensors[name]
     if force_contiguous:
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, filename, metadata, base=base, lossy=lossy)
+    save_file(tensors, filename, metadata, level=level, base=base, lossy=lossy, progress=progress)
 
 
 def load_model(
@@ -334,7 +349,7 @@ class Torch:
         """Tensors that share a block of memory: to lock pages takes long, whatever their number."""
         infos = [archive.tensors[name] for name in names]
         ends = list(accumulate(-(-info.nbytes // _ALIGNMENT) * _ALIGNMENT for info in infos))
-        block = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=True)
+        block = torch.empty(ends[-1], dtype=torch.uint8, device="cpu", pin_memory=True)
         parts = [block[start:][: info.nbytes] for start, info in zip([0, *ends], infos)]
         archive.read_many_into(zip(names, map(_bytes, parts)), progress=progress)
         return {info.name: part.view(_dtype(info)).view(self.shape(info)) for info, part in zip(infos, parts)}
@@ -343,7 +358,7 @@ class Torch:
 def _over(memory: memoryview, info: TensorInfo, shape: tuple[int, ...]) -> torch.Tensor:
     """A tensor in this memory."""
     if not memory.nbytes:  # frombuffer refuses that
-        return torch.empty(shape, dtype=_dtype(info))
+        return torch.empty(shape, dtype=_dtype(info), device="cpu")
     return torch.frombuffer(memory, dtype=_dtype(info)).view(shape)
 
 
@@ -390,11 +405,10 @@ def _check(tensors: Tensors) -> None:
     if not isinstance(tensors, dict):
         raise InvalidArgumentError(f"expected a dict of str to torch.Tensor, not {type(tensors).__name__}")
     check_names(tensors)
+    _check_each(tensors)
     for name, tensor in tensors.items():
-        why = _refusal(tensor)
-        if why is None and not tensor.is_contiguous():
+        if not tensor.is_contiguous():
             why = "is not contiguous: save its `.contiguous()`, or the whole tensor that it is a part of"
-        if why is not None:
             raise InvalidArgumentError(f"this tensor {why}", tensor=name)
     if shared := shared_names(tensors):
         listed = "; ".join(", ".join(f"`{name}`" for name in names) for names in shared)
@@ -404,14 +418,18 @@ def _check(tensors: Tensors) -> None:
         )
 
 
+def _check_each(tensors: Tensors) -> None:
+    for name, tensor in tensors.items():
+        if (why := _refusal(tensor)) is not None:
+            raise InvalidArgumentError(f"this tensor {why}", tensor=name)
+
+
 def _refusal(tensor: object) -> str | None:
     """Why a tensor can't be saved."""
     if not isinstance(tensor, torch.Tensor):
         return f"must be a torch.Tensor, not {type(tensor).__name__}"
-    if tensor.layout != torch.strided:
+    if tensor.layout not in (torch.strided, torch.jagged):
         return "is sparse, which safetensors files can't hold: save its `.to_dense()`"
     if tensor.dtype not in _NAMES:
         return f"has dtype {tensor.dtype}, which safetensors files can't hold"
-    if tensor.device.type == "meta":
-        return "is on device meta, it has no values: load or initialise it first"
-    return None
+    return without_memory(tensor)

@@ -221,3 +221,54 @@ def test_what_save_and_load_refuse(tmp_path):
     with pytest.raises(FileNotFoundError):
         wz.load(tmp_path / "none.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt.wz"]
+
+
+def test_the_plain_file_is_made_beside_the_target(tmp_path, monkeypatch):
+    """A small TMPDIR is no matter; nothing is left, and a name appears only with the whole file."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no such folder"))
+    (tmp_path / "run").mkdir()
+    obj = {"a": torch.randn(500, 100)}
+    wz.save(obj, tmp_path / "run/a.pt.wz")
+    assert same(wz.load(tmp_path / "run/a.pt.wz"), obj)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["a.pt.wz"]
+    with pytest.raises(FileNotFoundError, match="none"):
+        wz.save(obj, tmp_path / "none/a.pt.wz")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_room_for_the_plain_file_is_said(tmp_path, monkeypatch, zipped):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Full())
+    with pytest.raises(weightzip.ReadWriteError, match="plain checkpoint, which takes room.*No space left") as caught:
+        wz.save({"a": torch.ones(1000)}, tmp_path / "a.pt.wz", _use_new_zipfile_serialization=zipped)
+    assert caught.value.file == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_is_said_before_torch_speaks_of_trust(tmp_path):
+    path = tmp_path / "a.pt.wz"
+    wz.save({"a": torch.randn(300, 300)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(weightzip.CorruptionError, match="tensor|block|a.pt.wz"):
+        wz.load(path)
+
+
+def test_other_files_are_told_by_what_they_are(tmp_path):
+    wz.save_file({"a": torch.ones(3)}, tmp_path / "a.safetensors.wz")
+    with pytest.raises(weightzip.InvalidArgumentError, match="holds no checkpoint.*safetensors.*load_file"):
+        wz.load(tmp_path / "a.safetensors.wz")
+    wz.save({"a": torch.ones(3)}, tmp_path / "a.pt")
+    for name in ("b.pt.wz", "c"):  # plain under the name of a compressed one, and the other way round
+        wz.save({"a": torch.ones(3)}, tmp_path / "plain.pt" if name == "b.pt.wz" else tmp_path / "packed.pt.wz")
+        (tmp_path / ("plain.pt" if name == "b.pt.wz" else "packed.pt.wz")).rename(tmp_path / name)
+        assert torch.equal(wz.load(tmp_path / name)["a"], torch.ones(3))
+    (tmp_path / "d.pt.wz").write_bytes(b"neither")
+    with pytest.raises(weightzip.InvalidArgumentError, match="this is not a .wz file"):
+        wz.load(tmp_path / "d.pt.wz")
+    with pytest.raises(weightzip.InvalidArgumentError, match="zip archive, as torch.save"):
+        weightzip.open(tmp_path / "a.pt")

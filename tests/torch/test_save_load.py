@@ -271,3 +271,35 @@ def test_a_base(tmp_path):
     assert same(wz.load(wz.save(tensors, base=old), base=old), tensors)
     with wz.safe_open(new, base=old) as file:
         assert torch.equal(file.get_slice("weight")[3:5], tensors["weight"][3:5])
+
+
+def without_memory():
+    """Tensors whose values aren't in memory of their own."""
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        fake = torch.ones(3)
+    freed = torch.ones(3)
+    freed.untyped_storage().resize_(0)
+    cut = torch.ones(30)
+    cut.untyped_storage().resize_(8)
+    masked = torch.masked.masked_tensor(torch.ones(3), torch.tensor([True, False, True]))
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+    lazy = torch.nn.LazyLinear(3).weight
+    return {"fake": fake, "freed": freed, "cut": cut, "masked": masked, "nested": nested, "lazy": lazy}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["fake", "freed", "cut", "masked", "nested", "lazy"])
+def test_what_has_no_memory_of_its_own_is_refused_by_name(kind):
+    tensor = without_memory()[kind]
+    with pytest.raises(weightzip.InvalidArgumentError, match=r"this tensor .*\(tensor 'bad'\)") as caught:
+        wz.save({"good": torch.ones(1), "bad": tensor})
+    assert caught.value.tensor == "bad"
+
+
+def test_save_model_takes_what_save_file_does(tmp_path):
+    model, seen = torch.nn.Linear(300, 200), []
+    wz.save_model(model, tmp_path / "a.wz", level="max", progress=lambda *told: seen.append(told))
+    assert weightzip.open(tmp_path / "a.wz").info.level == "max"
+    assert same(wz.load_file(tmp_path / "a.wz"), model.state_dict()) and seen[-1][0] == seen[-1][1]

@@ -21,6 +21,11 @@ use std::ffi::OsString;
 
 #[pymodule]
 mod _weightzip {
+    /// Of the package; the same as that of `wz`.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "what Python calls it")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
     #[pymodule_export]
     use super::{
         archive::{Archive, open},
