@@ -76,10 +76,7 @@ fn measure(args: &Bench) -> Result<Figures> {
         }
         Ok(human::round(human::gbps((data.len() * copies) as u64, shortest), 3))
     };
-    let memcpy_gbps = best(&mut || {
-        tiles.copy(options.threads);
-        Ok(())
-    })?;
+    let memcpy_gbps = best(&mut || tiles.copy(options.threads))?;
     let compress_gbps = best(&mut || tiles.compress(&options))?;
     tiles.output.fill(0);
     let decompress_gbps = best(&mut || tiles.decompress(&options))?;
@@ -148,7 +145,7 @@ impl Tiles {
     }
 
     /// Copies with as many threads as the codec has, each its share of every copy.
-    fn copy(&mut self, threads: usize) {
+    fn copy(&mut self, threads: usize) -> Result<()> {
         let len = self.input[0].len();
         let share = len.div_ceil(threads.max(1));
         let mut shares: Vec<Vec<_>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
@@ -159,10 +156,14 @@ impl Tiles {
         std::thread::scope(|scope| {
             for share in shares {
                 let copy = |(from, to): (&[u8], &mut [u8])| to.copy_from_slice(black_box(from));
-                scope.spawn(move || share.into_iter().for_each(copy));
+                let copies = move || share.into_iter().for_each(copy);
+                let begun = std::thread::Builder::new().spawn_scoped(scope, copies);
+                begun.context("can't start a thread; ask for fewer with --threads")?;
             }
-        });
+            anyhow::Ok(())
+        })?;
         black_box(&mut self.output);
+        Ok(())
     }
 
     fn compress(&mut self, options: &FrameOptions) -> Result<()> {

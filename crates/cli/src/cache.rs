@@ -56,10 +56,29 @@ fn repository(path: &Path) -> Option<&Path> {
     })
 }
 
-/// Where links of a snapshot may lead to: the files of its repository. `real`: the snapshot, or a folder in it.
-pub(crate) fn blobs(real: &Path) -> Option<PathBuf> {
+/// Where links of a snapshot may lead to: the files of its repository, which may be on another disk. `real`: the snapshot,
+/// or a folder in it.
+pub(crate) fn blobs(real: &Path) -> Option<Blobs> {
     let repository = repository(real)?;
-    real.starts_with(repository.join("snapshots")).then(|| repository.join("blobs"))
+    let folder =
+        real.starts_with(repository.join("snapshots")).then(|| repository.join("blobs"))?;
+    let folder = fs::canonicalize(folder).ok()?;
+    let is_elsewhere = !folder.starts_with(repository);
+    Some(Blobs { folder, is_elsewhere })
+}
+
+/// The folder of a repository's files.
+pub(crate) struct Blobs {
+    folder: PathBuf,
+    /// A link leads there: only what a hub has named is the repository's.
+    is_elsewhere: bool,
+}
+
+/// Whether a real path is one of a repository's files.
+pub(crate) fn is_blob(real: &Path, blobs: &Blobs) -> bool {
+    let name = real.file_name().unwrap_or_default().as_encoded_bytes();
+    let is_hash = matches!(name.len(), 40 | 64) && name.iter().all(u8::is_ascii_hexdigit);
+    real.starts_with(&blobs.folder) && (is_hash || !blobs.is_elsewhere)
 }
 
 /// The snapshot that a repository's folder in a cache stands for: that of `main`, or else the only

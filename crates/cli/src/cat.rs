@@ -1,9 +1,10 @@
 //! `wz cat`: the bytes of one tensor, or of some of its rows.
 
 use crate::args::{Cat, Where};
-use crate::output::{self, Output};
+use crate::output::Output;
 use crate::report::{InFile, Status};
 use crate::source::SourceFile;
+use crate::stdio;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::Write;
@@ -40,7 +41,7 @@ fn write(args: &Cat) -> Result<()> {
             output.seal(None)?;
             output.commit()
         }
-        _ => copy(&archive, &args.tensor, range, output::data_stdout()?),
+        _ => copy(&archive, &args.tensor, range, stdio::data_stdout()?),
     }
 }
 

@@ -14,7 +14,7 @@ use plan::{Plan, Step, Task};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use weightzip::output::{folder_of, sync_folder};
+use weightzip::output::{folder_of, keep_rights, keep_times, sync_folder};
 use weightzip::{BaseTensor, Summary};
 
 /// What happened to a file.
@@ -273,23 +273,27 @@ fn check_space(job: &Job, steps: &[Step<'_>], to: Option<&Path>, dir: &Path) -> 
     space::check(to.map_or(dir, folder_of), needed)
 }
 
-/// Gives folders their mode and mtime, the innermost first, now that nothing is written into them any more.
+/// Gives folders their time, owner and mode, the innermost first, now that nothing is written into them any more.
 fn finish_folders(tree: &Tree, to: Option<&Path>, failures: &mut Vec<(PathBuf, anyhow::Error)>) {
     for folder in tree.folders.iter().rev() {
         let path = to.map_or_else(|| folder.path.clone(), |to| to.join(&folder.relative));
-        if let Err(error) = finish_folder(folder, &path) {
+        if let Err(error) = finish_folder(folder, &path, to.is_none()) {
             failures.push((path, error));
         }
     }
 }
 
-fn finish_folder(folder: &Entry, path: &Path) -> Result<()> {
+fn finish_folder(folder: &Entry, path: &Path, in_place: bool) -> Result<()> {
     sync_folder(path)?;
-    #[cfg(unix)]
-    fs::File::open(path)?
-        .set_times(fs::FileTimes::new().set_modified(folder.metadata.modified()?))
-        .context("can't set the folder's time")?;
-    fs::set_permissions(path, folder.metadata.permissions()).context("can't set the folder's mode")
+    if cfg!(unix) {
+        let finished = fs::File::open(path).context("can't open")?;
+        keep_times(&finished, &folder.metadata);
+        if !in_place {
+            let source = fs::File::open(&folder.path).ok();
+            keep_rights(&finished, &folder.metadata, source.as_ref());
+        }
+    }
+    Ok(())
 }
 
 impl Totals {

@@ -3,12 +3,12 @@
 use crate::args::{Input, Where};
 use crate::base::BaseArgs;
 use crate::estimate::{Estimate, WORTH};
-use crate::output::{self, Output};
+use crate::output::Output;
 use crate::progress::Bar;
 use crate::source::SourceFile;
-use crate::{escape, lossy, remove, space};
+use crate::{escape, lossy, remove, space, stdio};
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -164,11 +164,15 @@ impl Job {
         Ok(())
     }
 
-    /// Reads the result back from disk and compares: it must hold the source's bytes.
-    fn read_back(&self, result: &Path, source: &Path, summary: &Summary) -> Result<()> {
+    /// Reads a result, coded against this base, back from disk and compares: it must hold the source's bytes.
+    fn read_back(&self, result: File, base: Base, source: &Path, summary: &Summary) -> Result<()> {
         let same = match self.coder {
-            Coder::Compress(_) => self.holds(result, source)?,
-            Coder::Decompress(_) => hash(result)? == summary.blake3,
+            Coder::Compress(_) => {
+                decoded(result, base).context("the result does not read back")? == hash(source)?
+            }
+            Coder::Decompress(_) => {
+                hash_of(result).context("can't read the result")? == summary.blake3
+            }
         };
         ensure!(
             same,
@@ -179,14 +183,20 @@ impl Job {
 
     /// Whether a .wz holds exactly the bytes of `original`; both are read from disk.
     pub(crate) fn holds(&self, wz: &Path, original: &Path) -> Result<bool> {
-        let mut hasher = blake3::Hasher::new();
-        let (file, base) = (open_from_disk(wz)?, self.base.of_file(Some(wz))?);
-        let source = weightzip::at_random(&file);
-        let options = DecodeOptions { base, source, ..DecodeOptions::default() };
-        weightzip::decompress(file, &mut hasher, &options)
+        let base = self.base.of_file(Some(wz))?;
+        let decoded = decoded(open(wz)?, base)
             .with_context(|| format!("{} does not read back", escape::path(wz)))?;
-        Ok(hasher.finalize() == hash(original)?)
+        Ok(decoded == hash(original)?)
     }
+}
+
+/// BLAKE3 of what a .wz holds, read from disk.
+fn decoded(wz: File, base: Base) -> weightzip::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let source = weightzip::at_random(&wz);
+    let options = DecodeOptions { base, source, ..DecodeOptions::default() };
+    weightzip::decompress(from_disk(wz), &mut hasher, &options)?;
+    Ok(hasher.finalize())
 }
 
 /// Codes `source` to `target`, safely. `None` if that would replace the source by something that is no smaller.
@@ -205,7 +215,7 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     let output = Output::create(target, job.force, input.metadata().is_some())?;
     let base = job.base_of(Some(source), Some(&input))?;
     job.spare(&base, Some(source), target)?;
-    let coded = job.coder.run(input.file(), output.file()?, Some(&input), bar, base);
+    let coded = job.coder.run(input.file(), output.file()?, Some(&input), bar, base.clone());
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;
     let mut summary = coded?;
@@ -215,10 +225,10 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     if must_shrink && is_compressed && summary.compressed_bytes >= summary.original_bytes {
         return Ok(None);
     }
-    seal(&output, input.metadata(), &mut summary)?;
+    seal(&output, Some(&input), &mut summary)?;
     if job.remove {
         bar.message(format!("{}, reading back", escape::path(source)));
-        job.read_back(output.path(), source, &summary)?;
+        job.read_back(output.reopen()?, base, source, &summary)?;
         input.check_unchanged()?;
     }
     output.commit()?;
@@ -233,10 +243,13 @@ pub(crate) fn stays(source: &Path) -> String {
     format!("{}: would become no smaller; left as it is", escape::path(source))
 }
 
-/// [`weightzip::output::Output::seal`], timed.
-fn seal(output: &Output, like: Option<&Metadata>, summary: &mut Summary) -> Result<()> {
+/// Finishes a result, which gets what its source has besides its bytes; timed.
+fn seal(output: &Output, source: Option<&SourceFile>, summary: &mut Summary) -> Result<()> {
     let start = Instant::now();
-    output.seal(like)?;
+    match source.filter(|source| source.metadata().is_some()) {
+        Some(source) => output.seal_like(source.file())?,
+        None => output.seal(None)?,
+    }
     summary.stages.iter_mut().for_each(|stages| stages.sync = start.elapsed());
     Ok(())
 }
@@ -248,7 +261,7 @@ pub(crate) fn copy(source: &Path, target: &Path, force: bool, bar: &Bar) -> Resu
     let bytes =
         io::copy(&mut bar.reading(input.file()), &mut output.file()?).context("can't copy")?;
     input.check_unchanged()?;
-    output.seal(input.metadata())?;
+    output.seal_like(input.file())?;
     output.commit()?;
     Ok(bytes)
 }
@@ -261,7 +274,7 @@ pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<
     };
     let source = path.map(SourceFile::open).transpose()?;
     let mut reader: Box<dyn Read + '_> = match &source {
-        None => Box::new(io::stdin().lock()),
+        None => Box::new(stdio::data_stdin()?),
         Some(source) => Box::new(source.file()),
     };
     let mut prefix = Vec::new();
@@ -279,7 +292,7 @@ pub(crate) fn stream(job: &Job, input: &Input, to: &Where, bar: &Bar) -> Result<
             summary
         }
         _ => {
-            let mut writer = output::data_stdout()?;
+            let mut writer = stdio::data_stdout()?;
             let summary = job.coder.run(reader, &mut writer, source.as_ref(), bar, base);
             if let Some(source) = &source {
                 source.check_unchanged()?;
@@ -324,20 +337,25 @@ pub(crate) fn without_suffix(path: &Path) -> Option<PathBuf> {
 
 /// BLAKE3 of a file as it is on disk.
 fn hash(path: &Path) -> Result<blake3::Hash> {
+    hash_of(open(path)?).with_context(|| format!("can't read {}", escape::path(path)))
+}
+
+fn hash_of(file: File) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    hasher
-        .update_reader(open_from_disk(path)?)
-        .with_context(|| format!("can't read {}", escape::path(path)))?;
+    hasher.update_reader(from_disk(file))?;
     Ok(hasher.finalize())
 }
 
-/// Opens a file; what the system still holds of it in memory is dropped first where that can be asked for.
-fn open_from_disk(path: &Path) -> Result<File> {
-    let file = File::open(path).with_context(|| format!("can't open {}", escape::path(path)))?;
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("can't open {}", escape::path(path)))
+}
+
+/// A file of which the system drops first what it still holds in memory, where that can be asked for.
+fn from_disk(file: File) -> File {
     #[cfg(target_os = "linux")]
     // Advice only: some file systems don't take it.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-    Ok(file)
+    file
 }
 
 /// The original's size as a .wz states it.
@@ -385,8 +403,9 @@ mod tests {
         let summary = summary.unwrap();
         assert!(job.holds(&packed, &source).unwrap());
         assert!(!job.holds(&packed, &other).unwrap());
-        assert!(job.read_back(&packed, &source, &summary).is_ok());
-        assert!(job.read_back(&packed, &other, &summary).is_err());
+        let read_back = |of| job.read_back(File::open(&packed).unwrap(), Base::new(), of, &summary);
+        assert!(read_back(&source).is_ok());
+        assert!(read_back(&other).is_err());
         fs::write(&packed, [0; 100]).unwrap();
         assert!(job.holds(&packed, &source).is_err());
         let likely = job.coder.likely(&SourceFile::open(&source).unwrap());

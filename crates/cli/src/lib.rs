@@ -27,10 +27,13 @@ mod remove;
 mod report;
 mod source;
 mod space;
+mod stdio;
 mod table;
 mod tune;
 mod verify;
 mod walk;
+
+pub use stdio::note_closed;
 
 use args::Command;
 use report::Status;
@@ -46,7 +49,7 @@ const USAGE: u8 = 2;
 
 /// Does what a command line says, which begins with the program's name; returns the exit code.
 ///
-/// Takes over SIGINT and SIGTERM, stdout and stderr: it is all that the process is for.
+/// Takes over signals, stdout and stderr: it is all that the process is for.
 pub fn main(line: impl IntoIterator<Item = OsString>) -> u8 {
     let code = match args::parse(line) {
         Ok(command) => carry_out(&command),
@@ -62,7 +65,11 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn carry_out(command: &Command) -> u8 {
-    match run(command) {
+    let done = run(command);
+    for warning in weightzip::output::warnings() {
+        report::say(&format!("wz: warning: {}", escape::text(&warning)));
+    }
+    match done {
         Ok(Status::Done) => DONE,
         Ok(Status::SomeFailed) => FAILED,
         Err(error) if report::is_broken_pipe(&error) => DONE,

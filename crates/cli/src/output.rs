@@ -3,7 +3,6 @@
 use crate::escape;
 use anyhow::{Result, anyhow, bail};
 use std::fs;
-use std::io::{self, IsTerminal, Write};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use weightzip::Kind;
@@ -62,15 +61,6 @@ fn check_target(target: &Path, force: bool) -> Result<()> {
 
 fn exists(target: &Path) -> String {
     format!("{} already exists; -f replaces it, -o writes elsewhere", escape::path(target))
-}
-
-/// Stdout for data that is not text.
-pub(crate) fn data_stdout() -> Result<impl Write> {
-    let stdout = io::stdout();
-    if stdout.is_terminal() {
-        bail!("this is binary data and stdout is a terminal; use -o or a pipe");
-    }
-    Ok(stdout.lock())
 }
 
 #[cfg(test)]

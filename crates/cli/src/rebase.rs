@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Rebase) -> Result<Status> {
 
 fn rebase(args: &Rebase) -> Result<Summary> {
     let source = SourceFile::open(&args.file)?;
-    let metadata = source.metadata().context("not a regular file; it has to be read at random")?;
+    source.metadata().context("not a regular file; it has to be read at random")?;
     let mut new = args.base.named()?;
     let file = fs::canonicalize(&args.file).context("can't open")?;
     if new.files().any(|base| base == file) {
@@ -65,7 +65,7 @@ fn rebase(args: &Rebase) -> Result<Summary> {
         summary.blake3 == info.blake3,
         "what it decodes to has another hash than it states; nothing was changed"
     );
-    output.seal(Some(metadata))?;
+    output.seal_like(source.file())?;
     bar.message(format!("{}, reading back", escape::path(target)));
     let options = DecodeOptions { base: new, ..DecodeOptions::default() };
     output.read_back(&info.blake3, &options)?;

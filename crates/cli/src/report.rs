@@ -298,6 +298,9 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
     }
     let line = escape::text(&parts.join(": "));
     match io_error(error).map(io::Error::kind) {
+        Some(io::ErrorKind::FileTooLarge) => {
+            line + "; the system or the file system allows no larger one (see `ulimit -f`), write elsewhere with -o"
+        }
         Some(io::ErrorKind::StorageFull) => line + "; free some space or write elsewhere with -o",
         _ => line,
     }

@@ -4,11 +4,12 @@ use crate::{escape, human};
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// Bytes that can still be written to `folder`'s file system, where the system says so.
+/// Bytes that can still be written to `folder`'s file system, where the system says so. File systems that don't know
+/// say 0; one that is full says it at the first write.
 #[cfg(unix)]
 fn free(folder: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(folder).ok()?;
-    stat.f_bavail.checked_mul(stat.f_frsize)
+    stat.f_bavail.checked_mul(stat.f_frsize).filter(|&free| free > 0)
 }
 
 /// Unknown elsewhere: a full disk shows when it is full.

@@ -4,7 +4,7 @@ use crate::args::{Input, Verify};
 use crate::progress::Bar;
 use crate::report::{FileEntry, InFile, Report, Status};
 use crate::source::SourceFile;
-use crate::{code, escape, human, job, walk};
+use crate::{code, escape, human, job, stdio, walk};
 use anyhow::{Context, Result, bail, ensure};
 use std::io;
 use std::path::Path;
@@ -84,7 +84,7 @@ fn check(args: &Verify, input: &Input) -> Result<Summary> {
     let again = source.as_ref().and_then(SourceFile::at_random);
     let options = DecodeOptions { progress, sha256, base, source: again, ..args.options.clone() };
     let summary = match &source {
-        None => weightzip::decompress(io::stdin().lock(), io::sink(), &options),
+        None => weightzip::decompress(stdio::data_stdin()?, io::sink(), &options),
         Some(source) => weightzip::decompress(source.file(), io::sink(), &options),
     }?;
     if let (Some(wanted), Some(found)) = (args.sha256, summary.sha256)

@@ -1,10 +1,11 @@
 //! The files and folders of a folder, each looked at before anything is opened.
 
-use crate::cache;
+use crate::cache::{self, Blobs};
 use anyhow::{Context, Result, anyhow};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
+use weightzip::output::is_temporary;
 
 /// A file or folder under the root.
 pub(crate) struct Entry {
@@ -57,7 +58,14 @@ pub(crate) fn walk(root: &Path) -> Result<Tree> {
                 continue;
             }
         };
-        match look(&found, root, &real_root, blobs.as_deref()) {
+        // Those of other runs, or what is left of them.
+        if found.depth() > 0 && is_temporary(found.file_name()) {
+            if found.file_type().is_dir() {
+                entries.skip_current_dir();
+            }
+            continue;
+        }
+        match look(&found, root, &real_root, blobs.as_ref()) {
             Ok(entry) if entry.metadata.is_dir() => tree.folders.push(entry),
             Ok(entry) => tree.files.push(entry),
             Err(error) => {
@@ -75,7 +83,7 @@ fn look(
     found: &walkdir::DirEntry,
     root: &Path,
     real_root: &Path,
-    blobs: Option<&Path>,
+    blobs: Option<&Blobs>,
 ) -> Result<Entry> {
     let path = found.path();
     let metadata = found.metadata()?;
@@ -84,7 +92,7 @@ fn look(
     }
     let relative = path.strip_prefix(root)?.to_owned();
     let real = fs::canonicalize(path)?;
-    let is_blob = metadata.is_file() && blobs.is_some_and(|blobs| real.starts_with(blobs));
+    let is_blob = metadata.is_file() && blobs.is_some_and(|blobs| cache::is_blob(&real, blobs));
     if !real.starts_with(real_root) && !is_blob {
         return Err(anyhow!(
             "a link that leaves the folder; copy what it points to, or remove the link"

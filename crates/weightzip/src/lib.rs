@@ -56,6 +56,7 @@ pub use frame::{
 pub use options::{DecodeOptions, Level, Limits, Options, Progress, Watch};
 pub use pipeline::{Stages, Summary, compress, decompress};
 pub use record::{ByteOrder, Field, RecordLayout, Role};
+pub use runner::max_threads;
 pub use source::{Source, at_random};
 pub use span::{Span, TensorInfo};
 pub use survey::*;

@@ -1,6 +1,6 @@
 //! Who runs the work: the calling thread, or a pool that all calls share.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
@@ -14,12 +14,13 @@ pub(crate) enum Runner {
 }
 
 impl Runner {
-    /// `threads` of them; 0 means one per core, 1 the calling thread.
+    /// `threads` of them, or [`max_threads`]; 0 means one per core, 1 the calling thread. Where none can be started,
+    /// the calling thread is enough.
     pub(crate) fn new(threads: usize) -> Result<Self> {
-        match threads {
-            1 => Ok(Self::Inline),
-            _ => pool(threads).map(Self::Pool),
-        }
+        Ok(match threads {
+            1 => Self::Inline,
+            _ => pool(threads.min(max_threads())).map_or(Self::Inline, Self::Pool),
+        })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -83,19 +84,25 @@ pub(crate) fn try_fill<T: Sync, E: Send>(
 /// Pools by process and number of threads.
 type Pools = HashMap<(u32, usize), Arc<ThreadPool>>;
 
-/// The pool of so many threads. Pools are made once, and stay: starting threads takes longer
+/// The most threads that work is spread over, whatever is asked for: four for each core, and at least 16.
+pub fn max_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.saturating_mul(4).max(16)
+}
+
+/// The pool of so many threads; none if they can't be started. Pools are made once, and stay: starting threads takes longer
 /// than a small frame. They are this process's own, for a fork doesn't take threads along.
-fn pool(threads: usize) -> Result<Arc<ThreadPool>> {
+fn pool(threads: usize) -> Option<Arc<ThreadPool>> {
     static POOLS: LazyLock<Mutex<Pools>> = LazyLock::new(Mutex::default);
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (std::process::id(), threads);
     if let Some(pool) = pools.get(&key) {
-        return Ok(Arc::clone(pool));
+        return Some(Arc::clone(pool));
     }
     let pool = ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("weightzip-{i}"))
         .build()
-        .map_err(|e| Error::io("can't start threads", std::io::Error::other(e)))?;
-    Ok(Arc::clone(pools.entry(key).or_insert(Arc::new(pool))))
+        .ok()?;
+    Some(Arc::clone(pools.entry(key).or_insert(Arc::new(pool))))
 }

@@ -161,7 +161,7 @@ pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
             files: a.files,
             options: AddOptions {
                 level: a.level.level,
-                threads: a.threads.threads,
+                threads: a.threads.count(),
                 lossy: a.lossy.rules().map_err(|e| usage(&escape::text(&e.to_string())))?,
                 sha256: a.sha256,
                 keyframe_every: a.keyframe_every,
@@ -179,7 +179,7 @@ pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
                 keep_every: a.keep_every,
                 remove: a.remove,
                 max_depth: a.max_depth,
-                threads: a.threads.threads,
+                threads: a.threads.count(),
                 ..PruneOptions::default()
             },
             dry_run: a.dry_run,

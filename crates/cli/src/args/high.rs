@@ -123,7 +123,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
         LowCommand::Compress(a) => {
             let options = Options {
                 level: a.level.level,
-                threads: a.threads.threads,
+                threads: a.threads.count(),
                 dtype: a.dtype.dtype,
                 lossy: a.lossy.rules().map_err(|e| usage(&escape::text(&e.to_string())))?,
                 sha256: a.sha256,
@@ -162,7 +162,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
         }
         LowCommand::Decompress(a) => {
             let options = DecodeOptions {
-                threads: a.threads.threads,
+                threads: a.threads.count(),
                 require_lossless: a.lossless.require_lossless,
                 timings: a.timings.timings,
                 ..DecodeOptions::default()
@@ -207,7 +207,7 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             file: a.file,
             options: Options {
                 level: a.level.level,
-                threads: a.threads,
+                threads: low::bounded(a.threads),
                 verify: false,
                 ..Options::default()
             },
@@ -271,7 +271,7 @@ fn verify(a: low::VerifyArgs) -> Result<Verify, clap::Error> {
         return Err(usage("--against is for one file, which is read at random"));
     }
     let options = DecodeOptions {
-        threads: a.threads.threads,
+        threads: a.threads.count(),
         require_lossless: a.lossless.require_lossless,
         sha256: a.sha256.is_some(),
         ..DecodeOptions::default()

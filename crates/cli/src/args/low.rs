@@ -5,6 +5,7 @@ use super::tune::{self, LowTune};
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
 use crate::lossy::{self, LossyArgs};
+use crate::report::say;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -129,7 +130,25 @@ pub(super) struct UiArgs {
 pub(super) struct ThreadsArg {
     /// Worker threads; 0 means one per core. The output does not depend on it
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) threads: usize,
+    threads: usize,
+}
+
+impl ThreadsArg {
+    /// As many as are used.
+    pub(super) fn count(&self) -> usize {
+        bounded(self.threads)
+    }
+}
+
+/// As many threads as are used of so many.
+pub(super) fn bounded(asked: usize) -> usize {
+    let most = weightzip::max_threads();
+    if asked > most {
+        say(&format!(
+            "wz: --threads {asked}: more than {most} gain nothing here, so {most} are used"
+        ));
+    }
+    asked.min(most)
 }
 
 #[derive(Args)]

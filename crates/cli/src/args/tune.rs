@@ -95,7 +95,7 @@ pub(super) fn resolve(a: LowTune) -> Tune {
         options: Options { knob, tolerance, direction, max_evaluations },
         tolerance: text,
         level: a.level.level,
-        threads: a.threads.threads,
+        threads: a.threads.count(),
         output: a.output,
         plot: a.plot,
         force: a.force,

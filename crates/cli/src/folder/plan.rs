@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One file's part of the work.
 pub(super) struct Step<'a> {
@@ -134,7 +135,8 @@ impl<'a> Step<'a> {
     pub(super) fn is_finished(&self, job: &Job) -> bool {
         let Ok(there) = fs::symlink_metadata(&self.target) else { return false };
         let source = &self.entry.metadata;
-        if !there.is_file() || there.modified().ok() != source.modified().ok() {
+        let times = there.modified().ok().zip(source.modified().ok());
+        if !there.is_file() || times.is_some_and(|(there, source)| !is_time(there, source)) {
             return false;
         }
         let original = |path: &Path| File::open(path).ok().and_then(|f| job::original_size(&f));
@@ -165,6 +167,15 @@ impl<'a> Step<'a> {
             _ => self.original_size(job),
         }
     }
+}
+
+/// Whether a time is another one as a file system keeps it, which may count in up to two seconds.
+fn is_time(kept: SystemTime, time: SystemTime) -> bool {
+    /// Nanoseconds.
+    const UNITS: &[u128] = &[100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000];
+    let away = kept.duration_since(time).unwrap_or_else(|e| e.duration()).as_nanos();
+    let since = kept.duration_since(UNIX_EPOCH).unwrap_or_else(|e| e.duration()).as_nanos();
+    away == 0 || UNITS.iter().any(|unit| since % unit == 0 && away < *unit)
 }
 
 /// The coded name of a file, or none if it is copied. `rounded` names what is restored near-lossless.
@@ -199,5 +210,31 @@ fn is_result(job: &Job, path: &Path) -> Result<bool> {
         Some(size) => Ok(is_named || size >= choice::LARGE),
         None if is_named => bail!("a .wz that is damaged; move it away"),
         None => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_may_be_kept_in_larger_units() {
+        let at = |nanos| UNIX_EPOCH + std::time::Duration::from_nanos(nanos);
+        let time = at(1_600_000_001_123_456_789);
+        for kept in [
+            1_600_000_001_123_456_789,
+            1_600_000_001_123_456_700,
+            1_600_000_001_120_000_000,
+            1_600_000_001_000_000_000,
+            1_600_000_000_000_000_000,
+            1_600_000_002_000_000_000,
+        ] {
+            assert!(is_time(at(kept), time), "{kept}");
+        }
+        for other in
+            [1_600_000_001_123_456_788, 1_600_000_001_130_000_001, 1_600_000_003_000_000_000, 0]
+        {
+            assert!(!is_time(at(other), time), "{other}");
+        }
     }
 }

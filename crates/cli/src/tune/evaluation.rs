@@ -45,9 +45,11 @@ impl Evaluation {
         let mut child = command.spawn().with_context(|| format!("can't run {program}"))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (stdout, stderr) = std::thread::scope(|scope| {
-            let stderr = scope.spawn(|| end_of(stderr));
-            (end_of(stdout), stderr.join().unwrap_or_default())
-        });
+            let stderr = std::thread::Builder::new()
+                .spawn_scoped(scope, || end_of(stderr))
+                .context("can't start a thread to read what the evaluation says")?;
+            anyhow::Ok((end_of(stdout), stderr.join().unwrap_or_default()))
+        })?;
         let status = child.wait().with_context(|| format!("can't wait for {program}"))?;
         if !status.success() {
             bail!("the evaluation failed ({status}){}", shown(&stderr));

@@ -82,3 +82,20 @@ fn links_lead_to_the_repository_s_own_files_only() {
         .fails(&["leak: a link that leaves the folder", "other: a link that leaves the folder"]);
     assert_eq!(dir.names("out"), ["model.safetensors.wz"]);
 }
+
+#[test]
+fn files_may_be_on_another_disk() {
+    let dir = cache();
+    let repository = "hub/models--a--b";
+    let hash = "0123456789abcdef".repeat(4);
+    fs::rename(dir.path(&format!("{repository}/blobs")), dir.path("disk")).unwrap();
+    symlink("../../disk", dir.path(&format!("{repository}/blobs"))).unwrap();
+    dir.write(&format!("disk/{hash}"), model());
+    let snapshot = format!("{repository}/snapshots/c1");
+    symlink(format!("../../blobs/{hash}"), dir.path(&format!("{snapshot}/moved.safetensors")))
+        .unwrap();
+    // What no hub has named may be anybody's.
+    dir.wz(&["compress", &snapshot, "-o", "out"])
+        .fails(&["model.safetensors: a link that leaves the folder"]);
+    assert_eq!(dir.names("out"), ["moved.safetensors.wz"]);
+}

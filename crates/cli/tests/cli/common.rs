@@ -58,12 +58,7 @@ impl Scratch {
             .write_stdin(stdin)
             .output()
             .unwrap();
-        Run {
-            args: args.join(" "),
-            code: output.status.code(),
-            stdout: output.stdout,
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Run::of(&args.join(" "), output)
     }
 }
 
@@ -89,6 +84,16 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What came of a command, which is called `args` if it fails.
+    pub(crate) fn of(args: &str, output: std::process::Output) -> Self {
+        Self {
+            args: args.to_owned(),
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Fails the test unless the run went well.
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "wz {}: {}", self.args, self.stderr);

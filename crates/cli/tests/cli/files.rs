@@ -253,3 +253,56 @@ fn a_named_pipe_is_read_if_the_result_is_named() {
     dir.wz(&["decompress", "m.wz"]).ok();
     assert!(dir.read("m") == model());
 }
+
+#[cfg(unix)]
+#[test]
+fn closed_stdin_and_stdout_are_no_files() {
+    let dir = Scratch::new();
+    dir.write("m", model());
+    dir.wz(&["compress", "m"]).ok();
+    let shell = |script: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script, crate::common::WZ]).current_dir(dir.path(""));
+        crate::common::Run::of(script, command.output().unwrap())
+    };
+    shell("\"$0\" compress m -o - >&-").fails(&["m: stdout is closed"]);
+    shell("\"$0\" decompress m.wz -o - >&-").fails(&["m.wz: stdout is closed"]);
+    shell("\"$0\" compress - -o n.wz <&-").fails(&["stdin: stdin is closed"]);
+    shell("\"$0\" verify - <&-").fails(&["stdin: stdin is closed"]);
+    assert!(!dir.exists("n.wz"));
+    shell("\"$0\" compress m -o - <>/dev/null >&0").ok();
+    shell("\"$0\" compress - -o empty.wz </dev/null").ok();
+}
+
+#[test]
+fn more_threads_than_help_are_not_started() {
+    let dir = Scratch::new();
+    dir.write("m", model());
+    dir.wz(&["compress", "m", "--threads", "1", "-o", "one"]).ok();
+    let run = dir.wz(&["compress", "m", "--threads", "5000", "-o", "many"]).ok();
+    assert!(run.stderr.contains("wz: --threads 5000: more than "), "{}", run.stderr);
+    assert!(dir.read("one") == dir.read("many"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_name_that_gets_too_long_is_refused_before_the_work() {
+    let dir = Scratch::new();
+    let name = "m".repeat(255);
+    dir.write(&name, model());
+    dir.wz(&["compress", &name]).fails(&["the name is too long; write to another one"]);
+    dir.wz(&["compress", &name, "-o", "m.wz"]).ok();
+    dir.write(&format!("repo/{name}.safetensors").replacen(&"m".repeat(12), "", 1), model());
+    dir.wz(&["compress", "repo"]).fails(&["the name is too long"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_replaces_a_file_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = Scratch::new();
+    let target = dir.write("m.wz", "old");
+    fs::set_permissions(&target, PermissionsExt::from_mode(0o600)).unwrap();
+    dir.wz_with_stdin(&["compress", "-", "-f", "-o", "m.wz"], model()).ok();
+    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o600);
+}

@@ -27,6 +27,8 @@ mod in_place;
 mod links;
 mod lossy;
 mod messages;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod refused;
 mod savings;
 #[cfg(unix)]
 mod signals;

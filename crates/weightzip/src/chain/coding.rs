@@ -9,7 +9,7 @@ use crate::lossy::Rules;
 use crate::options::{DecodeOptions, Options};
 use crate::output::Output;
 use crate::pipeline::{Summary, compress};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,9 +80,7 @@ impl Coding<'_> {
         summary: &Summary,
         other: &Base,
     ) -> Result<(Output, Summary)> {
-        let file = File::open(written.path());
-        let file = file.map_err(|e| Error::io("can't read the result back", e))?;
-        let archive = Arc::new(Archive::open_with(file, self.decode_options(base))?);
+        let archive = Arc::new(Archive::open_with(written.reopen()?, self.decode_options(base))?);
         let source = Some(Arc::clone(&archive) as _);
         // What it has is rounded already.
         let (lossy, losses) = (Rules::default(), summary.losses.clone());

@@ -1,28 +1,39 @@
 //! Safe writing: a temporary file in the target's folder, synced, then renamed.
 
+mod advice;
+mod temporary;
+
+pub use advice::{keep_rights, keep_times, warnings};
+pub use temporary::is_temporary;
+
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
 use crate::pipeline::decompress;
 use crate::source::at_random;
-use std::fs::{self, File, FileTimes, Metadata};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
+use temporary::Temporary;
 
 /// What the names of temporary files end in.
 pub(crate) const SUFFIX: &str = ".tmp";
+
+/// The most links that lead to one another.
+const MAX_LINKS: usize = 40;
 
 /// Files and folders that exist under a temporary name now.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// The files and folders that [`Output`]s and [`Scratch`]es of this process have under a temporary name now, for
-/// whoever ends the process by a signal. None is made while this is held.
+/// whoever ends the process by a signal. None is made, and none gets its name, while this is held.
 pub fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file that gets its name only when it is complete. Dropped before, it leaves nothing.
+/// A file that gets its name only when it is complete. Dropped before, it leaves nothing; killed before, it leaves
+/// nothing where the system has files without a name, and else a file that the next one in its folder removes.
 ///
 /// ```
 /// use std::io::Write;
@@ -38,40 +49,41 @@ pub fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Output {
-    temp: Option<NamedTempFile>,
-    path: PathBuf,
+    temp: Option<Temporary>,
+    /// Its temporary name, if it has one.
+    path: Option<PathBuf>,
+    prefix: String,
     target: PathBuf,
+    /// The file of that name, if there is one.
+    replaced: Option<Metadata>,
 }
 
 impl Output {
-    /// Starts `target` under a temporary name in its folder: `prefix`, six letters or digits, `.tmp`. With
+    /// Starts `target` in its folder; if it must have a temporary name, that is `prefix`, six letters or digits, `.tmp`. With
     /// `private`, nobody else can read it before it is sealed.
     ///
     /// # Errors
-    /// [`Io`](crate::Kind::Io) if the folder takes no file.
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if the name is too long, [`Io`](crate::Kind::Io) if the
+    /// folder takes no file.
     pub fn create(target: &Path, prefix: &str, private: bool) -> Result<Self> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(prefix).suffix(SUFFIX);
-        #[cfg(unix)]
-        if !private {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
+        let there = fs::symlink_metadata(target);
+        if there.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::InvalidFilename) {
+            let target = target.display();
+            return Err(Error::argument(format!(
+                "{target}: the name is too long; write to another one"
+            )));
         }
-        #[cfg(not(unix))]
-        let _ = private;
+        let replaced = there.ok().filter(Metadata::is_file);
+        let folder = folder_of(target);
         // Held, so that a signal never comes between a file's creation and its entry.
         let mut unfinished = unfinished();
-        let folder = folder_of(target);
-        let cant_write = |e| Error::io(format!("can't write in {}", folder.display()), e);
-        let temp = builder.tempfile_in(folder).map_err(cant_write)?;
-        let path = temp.path().to_owned();
-        unfinished.push(path.clone());
-        Ok(Self { temp: Some(temp), path, target: target.to_owned() })
-    }
-
-    /// Where the bytes are until [`commit`](Self::commit).
-    pub fn path(&self) -> &Path {
-        &self.path
+        let temp = Temporary::create(folder, prefix, private || replaced.is_some());
+        let temp =
+            temp.map_err(|e| Error::io(format!("can't write in {}", folder.display()), e))?;
+        let path = temp.path().map(Path::to_owned);
+        unfinished.extend(path.clone());
+        let (prefix, target) = (prefix.to_owned(), target.to_owned());
+        Ok(Self { temp: Some(temp), path, prefix, target, replaced })
     }
 
     /// What to write to.
@@ -80,22 +92,44 @@ impl Output {
     /// None before [`commit`](Self::commit).
     pub fn file(&self) -> Result<&File> {
         let temp = self.temp.as_ref().ok_or_else(finished)?;
-        Ok(temp.as_file())
+        Ok(temp.file())
     }
 
-    /// Gives the file the mode and the modification time of another one, and brings everything to disk.
+    /// The file from its start, to be read. Shares its position with [`file`](Self::file).
+    ///
+    /// # Errors
+    /// [`Io`](crate::Kind::Io).
+    pub fn reopen(&self) -> Result<File> {
+        let again = self.file()?.try_clone();
+        let again = again.and_then(|mut file| file.rewind().map(|()| file));
+        again.map_err(|e| Error::io("can't read the result back", e))
+    }
+
+    /// Gives the file the modification time, the owner and the mode of another one, or the owner and the mode of the file that it replaces;
+    /// and brings everything to disk. What the system refuses of them is among the [`warnings`].
     ///
     /// # Errors
     /// [`Io`](crate::Kind::Io).
     pub fn seal(&self, like: Option<&Metadata>) -> Result<()> {
+        self.seal_as(like, None)
+    }
+
+    /// [`seal`](Self::seal), with the attributes and the access list of an open file too.
+    ///
+    /// # Errors
+    /// [`Io`](crate::Kind::Io).
+    pub fn seal_like(&self, source: &File) -> Result<()> {
+        let like = source.metadata().map_err(|e| Error::io("can't read the source's mode", e))?;
+        self.seal_as(Some(&like), Some(source))
+    }
+
+    fn seal_as(&self, like: Option<&Metadata>, source: Option<&File>) -> Result<()> {
         let file = self.file()?;
         if let Some(like) = like {
-            let cant_set = |e| Error::io("can't set the time", e);
-            let modified = like.modified().map_err(cant_set)?;
-            // Write access may go with the mode, so the times come first.
-            file.set_times(FileTimes::new().set_modified(modified)).map_err(cant_set)?;
-            let set = file.set_permissions(like.permissions());
-            set.map_err(|e| Error::io("can't set the mode", e))?;
+            keep_times(file, like);
+        }
+        if let Some(like) = like.or(self.replaced.as_ref()) {
+            keep_rights(file, like, source);
         }
         file.sync_all().map_err(|e| Error::io("can't bring the result to disk", e))
     }
@@ -105,8 +139,7 @@ impl Output {
     /// # Errors
     /// [`Corruption`](crate::Kind::Corruption) if it is of another one, and what [`decompress`] reports.
     pub fn read_back(&self, blake3: &[u8; 32], options: &DecodeOptions) -> Result<()> {
-        let written = File::open(&self.path);
-        let written = written.map_err(|e| Error::io("can't read the result back", e))?;
+        let written = self.reopen()?;
         let options = DecodeOptions { source: at_random(&written), ..options.clone() };
         match decompress(written, io::sink(), &options)?.blake3 == *blake3 {
             true => Ok(()),
@@ -123,17 +156,13 @@ impl Output {
     /// else [`Io`](crate::Kind::Io).
     pub fn commit(mut self, replace: bool) -> Result<()> {
         let temp = self.temp.take().ok_or_else(finished)?;
-        let named = match replace {
-            true => temp.persist(&self.target),
-            false => temp.persist_noclobber(&self.target),
-        };
         let target = self.target.display();
-        match named {
-            Ok(_) => sync_folder(folder_of(&self.target)),
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
+        match temp.publish(&self.prefix, &self.target, replace) {
+            Ok(()) => sync_folder(folder_of(&self.target)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 Err(Error::argument(format!("{target} already exists")))
             }
-            Err(e) => Err(Error::io(format!("can't write {target}"), e.error)),
+            Err(e) => Err(Error::io(format!("can't write {target}"), e)),
         }
     }
 }
@@ -142,14 +171,15 @@ impl Drop for Output {
     fn drop(&mut self) {
         // The file goes first: a signal in between finds it on the list.
         drop(self.temp.take());
-        unfinished().retain(|path| *path != self.path);
+        unfinished().retain(|path| Some(path) != self.path.as_ref());
     }
 }
 
-/// A folder for files of the moment, gone with all that is in it when dropped.
+/// A folder for files of the moment, gone with all that is in it when dropped; what a killed process has left goes with the next.
 pub struct Scratch {
     temp: Option<TempDir>,
     path: PathBuf,
+    _lock: Option<File>,
 }
 
 impl Scratch {
@@ -159,12 +189,12 @@ impl Scratch {
     /// [`Io`](crate::Kind::Io) if the folder takes none.
     pub fn create(folder: &Path, prefix: &str) -> Result<Self> {
         let mut unfinished = unfinished();
-        let temp = tempfile::Builder::new().prefix(prefix).suffix(SUFFIX).tempdir_in(folder);
+        let made = temporary::folder(folder, prefix);
         let cant_write = |e| Error::io(format!("can't write in {}", folder.display()), e);
-        let temp = temp.map_err(cant_write)?;
+        let (temp, lock) = made.map_err(cant_write)?;
         let path = temp.path().to_owned();
         unfinished.push(path.clone());
-        Ok(Self { temp: Some(temp), path })
+        Ok(Self { temp: Some(temp), path, _lock: lock })
     }
 
     /// Where it is.
@@ -192,19 +222,43 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Brings a folder's names to disk.
+/// Follows links to what they lead to, also where that doesn't exist yet.
+pub fn resolved(path: &Path) -> PathBuf {
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Ok(to) = fs::read_link(&path) else { break };
+        path = folder_of(&path).join(to);
+    }
+    path
+}
+
+/// Fsyncs a folder, so that its names survive a crash. A system that can't is among the [`warnings`].
 ///
 /// # Errors
-/// [`Io`](crate::Kind::Io).
+/// [`Io`](crate::Kind::Io) if the disk fails or is full.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     // Other systems write names through.
     #[cfg(unix)]
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| {
-        Error::io(format!("can't bring the folder {} to disk", folder.display()), e)
-    })?;
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(e) if is_of_the_disk(&e) => {
+            let what = format!("can't bring the folder {} to disk", folder.display());
+            return Err(Error::io(what, e));
+        }
+        done => advice::take("sync a folder", done),
+    }
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
+}
+
+/// Whether it is a fault of a disk, and no system that can't.
+#[cfg(unix)]
+fn is_of_the_disk(error: &io::Error) -> bool {
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    is_full || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Removes a file, and brings that to disk.
@@ -239,11 +293,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let output = Output::create(&dir.path().join("x"), ".x-", true).unwrap();
         output.file().unwrap().write_all(b"half").unwrap();
-        assert!(unfinished().contains(&output.path));
         let path = output.path.clone();
+        assert!(path.iter().all(|path| unfinished().contains(path)));
         drop(output);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        assert!(!unfinished().contains(&path));
+        assert!(path.iter().all(|path| !unfinished().contains(path)));
     }
 
     #[test]
