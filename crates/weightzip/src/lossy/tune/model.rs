@@ -138,8 +138,8 @@ impl Model {
     }
 
     /// Writes the model as these rules leave it into an empty folder, under its own name, and returns where it is
-    /// and the bytes of its `.wz`, or of all of them. Other files of a folder are linked, or copied where that can't be.
-    /// Without rules nothing is written: the model is where it was.
+    /// and the bytes of its `.wz`, or of all of them. Other files of a folder are copied: whoever uses the result can't
+    /// harm the model.
     ///
     /// `watch` is told of bytes that were read, and may end the work.
     ///
@@ -158,10 +158,6 @@ impl Model {
         let verify = rules.is_empty();
         let options =
             Options { level, threads, verify, lossy: rules.clone(), ..Options::default() };
-        if rules.is_empty() {
-            let sizes = self.files.iter().map(|file| file.compress(io::sink(), &options, watch));
-            return Ok((self.path.clone(), sizes.sum::<Result<_>>()?));
-        }
         let whole = self.path.canonicalize();
         let whole = whole.map_err(|e| Error::io("can't find the model", e))?;
         // A link's own name says more than what it leads to.
@@ -176,7 +172,10 @@ impl Model {
                 true => root.clone(),
                 false => root.join(&file.relative),
             };
-            bytes += file.round(&target, &options, watch)?;
+            bytes += match rules.is_empty() {
+                true => file.copy(&target, &options, watch)?,
+                false => file.round(&target, &options, watch)?,
+            };
         }
         Ok((root, bytes))
     }
@@ -189,7 +188,7 @@ impl Model {
             fs::create_dir(root.join(folder)).map_err(cant_write)?;
         }
         for other in &self.others {
-            link(&self.path.join(other), &root.join(other)).map_err(cant_write)?;
+            copy(&self.path.join(other), &root.join(other)).map_err(cant_write)?;
         }
         Ok(())
     }
@@ -222,14 +221,14 @@ impl ModelFile {
         opened.map_err(|e| Error::io(format!("can't read {}", self.path.display()), e))
     }
 
-    /// The bytes of its `.wz`.
+    /// The bytes of its `.wz`; `inner` is the file, or a copy.
     fn compress(
         &self,
+        inner: File,
         writer: impl io::Write,
         options: &Options,
         watch: &Watch<'_>,
     ) -> Result<u64> {
-        let inner = self.source()?;
         let options = Options { layout: Some(formats::scan(&inner)?), ..options.clone() };
         let summary = compress(Watched { inner, watch }, writer, &options)?;
         let source = summary.losses.as_ref().map_or(summary.blake3, |l| l.source_blake3);
@@ -242,11 +241,19 @@ impl ModelFile {
         }
     }
 
+    /// Writes the file as it is, and returns the bytes of its `.wz`.
+    fn copy(&self, target: &Path, options: &Options, watch: &Watch<'_>) -> Result<u64> {
+        let cant_write = |e| Error::io(format!("can't write {}", target.display()), e);
+        copy(&self.path, target).map_err(cant_write)?;
+        let written = File::open(target).map_err(cant_write)?;
+        self.compress(written, io::sink(), options, watch)
+    }
+
     /// Writes the file as it comes back, and returns the bytes of its `.wz`.
     fn round(&self, target: &Path, options: &Options, watch: &Watch<'_>) -> Result<u64> {
         let cant_write = |e| Error::io(format!("can't write {}", target.display()), e);
         let mut packed = tempfile::tempfile_in(folder_of(target)).map_err(cant_write)?;
-        let bytes = self.compress(&packed, options, watch)?;
+        let bytes = self.compress(self.source()?, &packed, options, watch)?;
         packed.rewind().map_err(cant_write)?;
         let rounded = File::create_new(target).map_err(cant_write)?;
         let decode = DecodeOptions { threads: options.threads, ..DecodeOptions::default() };
@@ -265,14 +272,12 @@ fn typical(source: &File, span: &Span) -> Result<Option<i32>> {
     Ok(typical.is_finite().then(|| typical.floor() as i32))
 }
 
-#[cfg(unix)]
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(from.canonicalize()?, to).or_else(|_| fs::copy(from, to).map(|_| ()))
-}
-
-#[cfg(not(unix))]
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    fs::copy(from, to).map(|_| ())
+/// Copies a regular file: a pipe would never end.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if fs::metadata(from)?.is_file() {
+        io::copy(&mut File::open(from)?, &mut File::create_new(to)?)?;
+    }
+    Ok(())
 }
 
 /// Tells of what is read through it.
