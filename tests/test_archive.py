@@ -227,6 +227,24 @@ def test_a_file_may_use_the_package_itself(wz, tensors):
     assert weightzip.open(Nested(wz)).read("large") == tensors["large"]
 
 
+def test_a_file_that_reads_its_own_archive_is_refused(wz):
+    class Own(io.BytesIO):
+        archive = None
+
+        def read(self, size=-1):
+            if self.archive is not None:
+                self.archive.original()
+            return super().read(size)
+
+    file = Own(weightzip.write_bytes([bytes(1000)]))
+    archive = weightzip.open(file)
+    file.archive = archive
+    with pytest.raises(weightzip.ReadWriteError, match="reads the archive that is read from it"):
+        archive.original()
+    file.archive = None
+    assert archive.original() == bytes(1000)
+
+
 def test_tables_for_people(wz):
     lines = repr(weightzip.open(wz)).splitlines()
     assert lines[0].startswith("weightzip archive: safetensors, 303 tensors, 6.2")

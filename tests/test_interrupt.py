@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -143,3 +145,30 @@ def test_a_call_that_waits_for_another_one(large):
     finally:
         leave.set()
         other.join()
+
+
+WITHOUT_THREADS = """
+import io, os, resource, numpy, weightzip, weightzip.errors
+os.setgid(65534) or os.setuid(65534) if os.geteuid() == 0 else None
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+data, seen = bytes(range(256)) * 200_000, []
+wz = weightzip.write_bytes([data], progress=lambda *at: seen.append(at))
+assert weightzip.open(io.BytesIO(wz)).original() == data and seen[-1] == (len(data), len(data))
+numbers = numpy.arange(10_000_000, dtype="f4")
+out = numpy.empty_like(numbers)
+weightzip.decompress_into(weightzip.compress(numbers, "f32"), out)
+assert (out == numbers).all()
+def parts():
+    yield b"some"
+    raise LookupError("no more")
+try:
+    weightzip.write_bytes(parts())
+except LookupError:
+    print("all")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no limit of threads that can be tested")
+def test_one_thread_is_enough():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THREADS], capture_output=True, text=True)
+    assert done.stdout == "all\n", done.stderr

@@ -88,6 +88,25 @@ def test_what_was_there_is_replaced_when_all_is_written(tmp_path, parts):
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
+    target.chmod(0o600)
+    weightzip.write(parts, link)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_a_link_to_nothing_leads_to_what_is_written(tmp_path, parts):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.wz").symlink_to("folder/second.wz")
+    (tmp_path / "folder/second.wz").symlink_to("model.wz")
+    weightzip.write(parts, tmp_path / "link.wz")
+    assert (tmp_path / "link.wz").is_symlink() and (tmp_path / "folder/second.wz").is_symlink()
+    assert (tmp_path / "folder/model.wz").read_bytes() == weightzip.write_bytes(parts)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no files without names")
+def test_a_file_that_is_written_has_no_name_yet(tmp_path, parts):
+    names = []
+    weightzip.write((names.append(os.listdir(tmp_path)) or part for part in parts), tmp_path / "x.wz")
+    assert names == [[]] * len(parts)
 
 
 def test_what_can_not_be_written(tmp_path, parts):
@@ -101,6 +120,19 @@ def test_what_can_not_be_written(tmp_path, parts):
     with pytest.raises(ValueError, match="contiguous"):
         weightzip.write([parts[1][:, ::2]], tmp_path / "x.wz")
     assert not list(tmp_path.iterdir())
+
+    class Raw(io.RawIOBase):
+        answer = None
+
+        def write(self, data):
+            return self.answer
+
+    raw = Raw()
+    with pytest.raises(BlockingIOError, match="non-blocking"):
+        weightzip.write(parts, raw)
+    for raw.answer in 0, -1, 1 << 40, "all":
+        with pytest.raises(OSError, match="write returned .* for .* bytes"):
+            weightzip.write(parts, raw)
 
     class Full(io.RawIOBase):
         def write(self, data):

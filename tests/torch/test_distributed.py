@@ -221,7 +221,7 @@ def test_a_checkpoint_stays_until_another_one_is_complete(tmp_path):
 def test_what_a_crash_left_is_ignored_and_goes_with_the_next_save(tmp_path):
     state = {"a": torch.randn(100), "step": 1}
     save(state, tmp_path)
-    stay = {".wz-Ab3xYz.tmp", "notes.txt", "other.safetensors.wz"}
+    stay = {".wz-Ab3xYz.part", "notes.txt", "other.safetensors.wz"}
     for name in ("rank0-0123abcd.safetensors.wz", "rank7-0123abcd.objects.wz", ".metadata.tmp", *stay):
         (tmp_path / name).write_bytes(b"half")
     assert equal(load(blank(state), tmp_path), state)

@@ -4,13 +4,16 @@
 //! (reading a file-like object), in between reports progress, and looks for signals: Python answers
 //! them on its main thread alone. An exception from any of these, KeyboardInterrupt included, tells
 //! the work to stop, waits for it, and is raised.
+//!
+//! Where no thread can be started, the calling thread does all of it.
 
 use crate::threads::while_needed;
 use pyo3::prelude::*;
+use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the calling thread waits before it looks for signals.
@@ -18,6 +21,11 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// Bytes of work that are worth a thread of their own: less is done before anyone notices.
 const LARGE: u64 = 32 << 20;
+
+thread_local! {
+    /// The calls that this thread runs Python code for, the innermost last.
+    static SERVED: RefCell<Vec<Arc<State>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Something for the calling thread to do.
 type Errand = Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>;
@@ -35,14 +43,39 @@ pub(crate) struct Call<'a> {
 /// Where work hands in errands, and says how far it is.
 #[derive(Clone)]
 pub(crate) struct Desk {
-    errands: Sender<Errand>,
+    /// None on the calling thread itself.
+    errands: Option<Sender<Errand>>,
     state: Arc<State>,
+    /// The calls from whose Python code this one comes.
+    outer: Arc<[Arc<State>]>,
 }
 
 #[derive(Default)]
 struct State {
     stop: AtomicBool,
     done: AtomicU64,
+    /// What Python code raised.
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl State {
+    fn raised(&self) -> MutexGuard<'_, Option<PyErr>> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the work to stop.
+    fn raise(&self, error: PyErr) {
+        *self.raised() = Some(error);
+        self.stop.store(true, Relaxed);
+    }
+
+    /// Runs Python code for a call.
+    fn serve<T>(self: &Arc<Self>, code: impl FnOnce() -> T) -> T {
+        SERVED.with_borrow_mut(|served| served.push(Arc::clone(self)));
+        let done = while_needed(code);
+        SERVED.with_borrow_mut(Vec::pop);
+        done
+    }
 }
 
 impl Desk {
@@ -53,13 +86,20 @@ impl Desk {
         errand: impl FnOnce(Python<'_>) -> PyResult<T> + Send + 'static,
     ) -> io::Result<T> {
         self.check()?;
+        let Some(errands) = &self.errands else {
+            let done = Python::attach(|py| self.state.serve(|| errand(py)));
+            return done.map_err(|raised| {
+                self.state.raise(raised);
+                stopped()
+            });
+        };
         let (reply, answer) = sync_channel(1);
         let errand = Box::new(move |py: Python<'_>| {
             // Nobody waits for the answer if the work was unwound.
             let _ = reply.send(errand(py)?);
             Ok(())
         });
-        self.errands.send(errand).map_err(|_| stopped())?;
+        errands.send(errand).map_err(|_| stopped())?;
         answer.recv().map_err(|_| stopped())
     }
 
@@ -72,6 +112,11 @@ impl Desk {
     pub(crate) fn advance(&self, bytes: u64) -> io::Result<()> {
         self.count(bytes);
         self.check()
+    }
+
+    /// Whether this call comes from Python code that runs for another one, which waits for it.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.outer.iter().any(|outer| Arc::ptr_eq(outer, &other.state))
     }
 
     /// Fails if the work is to stop.
@@ -93,21 +138,15 @@ pub(crate) fn run<T: Send>(
 ) -> PyResult<T> {
     let (errands, inbox) = channel();
     let state = Arc::new(State::default());
-    let desk = Desk { errands, state: Arc::clone(&state) };
+    let outer = SERVED.with_borrow(|served| served.as_slice().into());
+    let desk = Desk { errands: Some(errands), state: Arc::clone(&state), outer };
     let result = if call.total < LARGE && !call.has_errands {
         py.detach(|| work(desk))
     } else {
-        let mut clerk = Clerk { call, state: &state, reported: Instant::now(), raised: None };
-        let result = py.detach(|| {
-            std::thread::scope(|scope| {
-                let helper = scope.spawn(|| work(desk));
-                clerk.serve(inbox);
-                helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-        });
-        clerk.raised.map_or(Ok(()), Err)?;
-        result
+        let mut clerk = Clerk { call, state: &state, reported: Instant::now() };
+        py.detach(|| clerk.run(inbox, desk, work))
     };
+    state.raised().take().map_or(Ok(()), Err)?;
     call.report(py, state.done.load(Relaxed))?;
     Ok(result)
 }
@@ -123,13 +162,36 @@ impl Call<'_> {
 /// The calling thread, while the work runs.
 struct Clerk<'a> {
     call: &'a Call<'a>,
-    state: &'a State,
+    state: &'a Arc<State>,
     /// When progress was last reported.
     reported: Instant,
-    raised: Option<PyErr>,
 }
 
 impl Clerk<'_> {
+    /// Does work on a thread of its own, and what comes in meanwhile; or all of it here.
+    fn run<T: Send>(
+        &mut self,
+        inbox: Receiver<Errand>,
+        desk: Desk,
+        work: impl FnOnce(Desk) -> T + Send,
+    ) -> T {
+        let here = Desk { errands: None, ..desk.clone() };
+        let task = Mutex::new(Some((work, desk)));
+        let take = || task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let helped = std::thread::scope(|scope| {
+            let helper = std::thread::Builder::new()
+                .spawn_scoped(scope, || take().map(|(work, desk)| work(desk)))
+                .ok()?;
+            self.serve(inbox);
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        match (helped, take()) {
+            (Some(done), _) => done,
+            (None, Some((work, _))) => work(here),
+            (None, None) => unreachable!("a task is taken by who does it"),
+        }
+    }
+
     /// Does what comes in until the work has ended.
     fn serve(&mut self, inbox: Receiver<Errand>) {
         loop {
@@ -139,12 +201,12 @@ impl Clerk<'_> {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             // After an exception errands are dropped, which tells those who wait for them.
-            if self.raised.is_none()
-                && let Err(raised) = Python::attach(|py| while_needed(|| self.step(py, errand)))
-            {
-                self.raised = Some(raised);
-                self.state.stop.store(true, Relaxed);
+            if self.state.raised().is_some() {
+                continue;
             }
+            let state = Arc::clone(self.state);
+            let stepped = Python::attach(|py| state.serve(|| self.step(py, errand)));
+            stepped.unwrap_or_else(|raised| state.raise(raised));
         }
     }
 

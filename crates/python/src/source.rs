@@ -111,7 +111,7 @@ impl FileLike {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no other call has the file.
+    /// Waits until no other call has the file. One that has it may be waiting for this one: for `read`, which reads the archive.
     fn turn(&self, desk: &Desk) -> io::Result<Turn<'_>> {
         const STEP: Duration = Duration::from_millis(1);
         let taken = loop {
@@ -119,6 +119,12 @@ impl FileLike {
                 Ok(taken) => break taken,
                 Err(TryLockError::Poisoned(taken)) => break taken.into_inner(),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(STEP),
+            }
+            if self.desk().as_ref().is_some_and(|holder| desk.is_within(holder)) {
+                return Err(io::Error::other(
+                    "the file-like object reads the archive that is read from it; \
+                     open the archive a second time, or read what is needed before",
+                ));
             }
             desk.check()?;
         };

@@ -8,15 +8,20 @@ use crate::lossy;
 use crate::memory::Buffer;
 use crate::threads;
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::{PyBlockingIOError, PyOSError, PyRuntimeWarning};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tempfile::NamedTempFile;
+use weightzip::output::{self, Output};
 use weightzip::{Base, Dtype, Error, Kind, Level, Options, Source, Summary};
+
+/// What the names of unfinished files begin with, where they must have one.
+const PREFIX: &str = ".wz-";
 
 /// Bytes that are written at a time.
 const WRITE_BYTES: usize = 1 << 20;
@@ -57,20 +62,24 @@ pub(crate) fn write<'py>(
         })?
     } else {
         let path: PathBuf = file.extract()?;
-        let output = Output::create(&path).map_err(|e| at_path(e, &path))?;
+        let target = Target::create(&path).map_err(|e| unwritable_at(e, &path))?;
         let name = Some(path.display().to_string());
         code(py, parts, order, name, |reader, _, options| {
-            output.spare(&options.base)?;
+            target.spare(&options.base)?;
             let summary = {
-                let mut writer = BufWriter::with_capacity(WRITE_BYTES, output.file());
+                let mut writer = BufWriter::with_capacity(WRITE_BYTES, target.file()?);
                 let summary = weightzip::compress(reader, &mut writer, options)?;
                 writer.flush().map_err(unwritable)?;
                 summary
             };
-            output.finish().map_err(unwritable)?;
+            target.finish()?;
             Ok(summary)
         })?
     };
+    for warning in output::warnings() {
+        let warning = CString::new(warning)?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &warning, 1)?;
+    }
     told(py, &summary)
 }
 
@@ -233,9 +242,9 @@ impl Write for FileLike {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (object, bytes) = (Arc::clone(&self.object), bytes.to_vec());
         self.desk.run(move |py| {
-            let written = object.bind(py).call_method1("write", (PyBytes::new(py, &bytes),))?;
-            // An unbuffered file says how much it took; others may say nothing.
-            Ok(written.extract().unwrap_or(bytes.len()).min(bytes.len()))
+            let object = object.bind(py);
+            let answer = object.call_method1("write", (PyBytes::new(py, &bytes),))?;
+            taken(object, &answer, bytes.len())
         })
     }
 
@@ -244,55 +253,82 @@ impl Write for FileLike {
     }
 }
 
-/// A file that gets its name when it is complete. Dropped before, it leaves nothing.
-enum Output {
-    Temporary {
-        file: NamedTempFile,
-        target: PathBuf,
-    },
+/// How many of so many bytes a call of `write` has taken, by what it returned.
+fn taken(object: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>, len: usize) -> PyResult<usize> {
+    let py = object.py();
+    if answer.is_none() {
+        // A raw file that would block took nothing; what is no raw file may say nothing.
+        if !object.is_instance(&py.import("io")?.getattr("RawIOBase")?)? {
+            return Ok(len);
+        }
+        let number: i32 = py.import("errno")?.getattr("EAGAIN")?.extract()?;
+        let why = "the file is non-blocking and took nothing; make it blocking";
+        return Err(PyBlockingIOError::new_err((number, why, 0)));
+    }
+    match answer.extract() {
+        Ok(taken) if (1..=len).contains(&taken) => Ok(taken),
+        _ => Err(PyOSError::new_err(format!(
+            "write returned {} for {len} bytes; it must return how many it took, at least one",
+            answer.repr()?
+        ))),
+    }
+}
+
+/// What a path leads to.
+enum Target {
+    /// A file that gets its name when it is complete. Dropped before, it leaves nothing.
+    File { output: Output, path: PathBuf },
     /// A pipe or device, which a new name would only hide.
     Special(File),
 }
 
-impl Output {
-    fn create(path: &Path) -> io::Result<Self> {
-        // A link stays, and what it leads to is replaced.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
-            return Ok(Self::Special(File::options().write(true).open(&target)?));
+impl Target {
+    fn create(path: &Path) -> weightzip::Result<Self> {
+        // A link stays, and what it leads to is made or replaced.
+        let path = output::resolved(path);
+        if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+            return File::options().write(true).open(&path).map(Self::Special).map_err(unwritable);
         }
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
         // As a file of its own would be made, for everyone whom the umask allows.
-        let new = |path: &Path| File::options().write(true).create_new(true).open(path);
-        let file = builder.prefix(".wz-").suffix(".tmp").make_in(folder, new)?;
-        Ok(Self::Temporary { file, target })
+        Ok(Self::File { output: Output::create(&path, PREFIX, false)?, path })
     }
 
     /// Fails if a base is the file that this replaces: then nothing could be restored.
     fn spare(&self, base: &Base) -> weightzip::Result<()> {
-        let Self::Temporary { target, .. } = self else { return Ok(()) };
-        if base.files().any(|file| file == target) {
+        let Self::File { path, .. } = self else { return Ok(()) };
+        if base.files().any(|file| file == path) {
             let why = "this file is the base, or the base needs it: write to another one";
             return Err(Error::new(Kind::InvalidArgument, why));
         }
         Ok(())
     }
 
-    fn file(&self) -> &File {
+    fn file(&self) -> weightzip::Result<&File> {
         match self {
-            Self::Temporary { file, .. } => file.as_file(),
-            Self::Special(file) => file,
+            Self::File { output, .. } => output.file(),
+            Self::Special(file) => Ok(file),
         }
     }
 
-    fn finish(self) -> io::Result<()> {
+    fn finish(self) -> weightzip::Result<()> {
         match self {
-            Self::Temporary { file, target } => file.persist(target).map(drop).map_err(|e| e.error),
+            Self::File { output, .. } => {
+                output.seal(None)?;
+                output.commit(true)
+            }
             Self::Special(_) => Ok(()),
         }
+    }
+}
+
+/// A file that can't be begun: the class that Python has for the reason, such as FileNotFoundError.
+fn unwritable_at(error: Error, path: &Path) -> PyErr {
+    let source = std::error::Error::source(&error);
+    match source.and_then(|source| source.downcast_ref::<io::Error>()) {
+        Some(e) => match e.raw_os_error() {
+            Some(number) => at_path(io::Error::from_raw_os_error(number), path),
+            None => io::Error::new(e.kind(), format!("{}: {e}", path.display())).into(),
+        },
+        None => Python::attach(|py| raised(py, &error, path.to_str())),
     }
 }
