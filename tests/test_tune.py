@@ -27,6 +27,11 @@ def model(tmp_path):
     return path
 
 
+def is_original(path: str, model: Path) -> bool:
+    """Whether an evaluation got the original, which is a copy that it may do anything with."""
+    return Path(path) != model and Path(path).read_bytes() == model.read_bytes()
+
+
 def scorer(model):
     import safetensors.numpy
 
@@ -34,6 +39,7 @@ def scorer(model):
 
     def score(path: str) -> float:
         score.calls.append(path)
+        assert is_original(path, model) or len(score.calls) > 1
         now = safetensors.numpy.load_file(path)
         assert (now["norm.weight"] == 1).all()
         cost = {name: float(((now[name] - original[name]) ** 2).sum()) for name in original}
@@ -47,7 +53,7 @@ def test_the_result_is_what_was_measured(model):
     score = scorer(model)
     result = weightzip.tune(model, score, "0.1%")
     assert result.original is result.trials[0] and result.original.score == 1
-    assert result.original.rules == "" and score.calls[0] == str(model)
+    assert result.original.rules == "" and score.calls[0] != str(model)
     assert result.best in result.trials and result.best.within
     assert result.best.ratio < 0.6 < result.original.ratio
     smallest = min(trial.compressed_bytes for trial in result.trials if trial.within)
@@ -84,7 +90,7 @@ def test_what_evaluate_raises_comes_out_and_nothing_stays(model, tmp_path):
 
     def evaluate(path: str) -> float:
         threads.add(threading.current_thread())
-        if path != str(model):
+        if not is_original(path, model):
             raise Broken
         return 1.0
 
@@ -110,9 +116,9 @@ def test_lower_scores_and_mantissa_bits(model, tmp_path):
 
 
 def test_no_rounding_that_keeps_the_score(model):
-    result = weightzip.tune(model, lambda path: float(path == str(model)))
+    result = weightzip.tune(model, lambda path: float(is_original(path, model)))
     assert result.best is result.original and result.rules_toml == ""
-    nan = weightzip.tune(model, lambda path: 1.0 if path == str(model) else math.nan)
+    nan = weightzip.tune(model, lambda path: 1.0 if is_original(path, model) else math.nan)
     assert nan.best is nan.original and all(not trial.within for trial in nan.trials[1:])
 
 

@@ -248,8 +248,11 @@ fn a_file_is_written_as_it_comes_back() {
     assert_eq!(model.steps(Knob::Absolute).unwrap(), -27..=-4);
     let work = tempfile::tempdir().unwrap();
     let (original, all) = write(&model, &Rules::default(), work.path());
-    assert!(original == path && all > 0);
-    assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+    // A copy: whoever evaluates it can't harm the model.
+    assert!(original == work.path().join("model.safetensors") && all > 0);
+    assert!(fs::read(&original).unwrap() == fs::read(&path).unwrap());
+    assert!(!fs::symlink_metadata(&original).unwrap().is_symlink());
+    let work = tempfile::tempdir().unwrap();
     let rules = Rules::all(Bound::Absolute(-10));
     let (rounded, fewer) = write(&model, &rules, work.path());
     assert!(fewer < all && rounded == work.path().join("model.safetensors"));
@@ -286,7 +289,8 @@ fn a_folder_is_written_with_all_that_is_in_it() {
     let work = tempfile::tempdir().unwrap();
     let (rounded, _) = write(&model, &Rules::all(Bound::Absolute(-9)), work.path());
     assert_eq!(rounded, work.path().join("model"));
-    assert_eq!(fs::read(rounded.join("unet/config.json")).unwrap(), b"{}");
+    fs::write(rounded.join("unet/config.json"), "changed by an evaluation").unwrap();
+    assert_eq!(fs::read(root.join("unet/config.json")).unwrap(), b"{}");
     for name in ["a.safetensors", "unet/b.safetensors"] {
         let (before, after) =
             (fs::read(root.join(name)).unwrap(), fs::read(rounded.join(name)).unwrap());

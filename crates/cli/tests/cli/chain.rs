@@ -204,7 +204,7 @@ fn a_checkpoint_must_be_a_later_step_and_a_plain_file() {
 fn what_is_no_step_is_left_alone() {
     let dir = store(&[1]);
     let others =
-        ["notes-7.txt", "best.wz", "empty-5.wz", "step-9.wz", ".wz-abc123.tmp", "folder-8.wz/x"];
+        ["notes-7.txt", "best.wz", "empty-5.wz", "step-9.wz", ".wz-abc12.tmp", "folder-8.wz/x"];
     for other in others {
         dir.write(&format!("store/{other}"), if other == "empty-5.wz" { "" } else { "not a .wz" });
     }

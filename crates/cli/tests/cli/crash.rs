@@ -83,15 +83,14 @@ fn restored(dir: &Scratch, n: usize) -> Vec<u64> {
 /// Fails unless names change only when what they mean is on disk, and go only when that was, too.
 fn in_order(changes: &[String]) {
     for (i, change) in changes.iter().enumerate() {
-        // A link that a rename follows is a second, temporary name.
-        if change == "link" || (change == "rename" && changes[i - 1] != "link") {
-            assert_eq!(changes[i - 1], "sync", "{changes:?}");
+        let (before, after) = (i.checked_sub(1).map(|i| changes[i].as_str()), changes.get(i + 1));
+        // What is replaced refuses a link, and gets a second one, which a rename follows.
+        if change == "link" || change == "rename" {
+            assert!(matches!(before, Some("sync" | "link")), "{changes:?}");
         }
-        if change == "rename"
-            || change == "unlink"
-            || (change == "link" && changes[i + 1] != "rename")
-        {
-            assert!(changes[i + 1] == "sync" || changes[i + 1] == "link", "{changes:?}");
+        let is_followed = change == "link" && after.is_some_and(|after| after != "sync");
+        if change == "rename" || change == "unlink" || (change == "link" && !is_followed) {
+            assert_eq!(after.map(String::as_str), Some("sync"), "{changes:?}");
         }
     }
 }

@@ -196,8 +196,9 @@ fn a_folder_is_evaluated_as_one() {
     let shown = String::from_utf8(run.stdout).unwrap();
     assert!(shown.ends_with("wz compress models/m --lossy @models/m.rules.toml\n"), "{shown}");
     let calls = String::from_utf8(dir.read("calls")).unwrap();
-    assert!(calls.starts_with("models/m\n") && calls.contains("/work/.wz-tune-"), "{calls}");
-    assert!(calls.lines().all(|path| path.ends_with("/m")), "{calls}");
+    // The original is evaluated as a copy: what an evaluation does can't harm it.
+    let is_copy = |path: &str| path.contains("/work/.wz-tune-") && path.ends_with("/m");
+    assert!(calls.lines().all(is_copy), "{calls}");
     assert_eq!(dir.names("work"), [""; 0]);
     dir.wz(&["compress", "models/m", "--lossy", "@models/m.rules.toml"]).ok();
 }
@@ -211,7 +212,7 @@ fn scores_that_can_not_be_kept_end_without_rules() {
         fs::remove_file(dir.path("log")).unwrap();
         run
     };
-    let alone = "python3 -c 'import sys; print(sys.argv[1] == \"m.safetensors\", \"SCORE\"[0:0], int(sys.argv[1] == \"m.safetensors\"))' {model}";
+    let alone = "python3 -c 'import filecmp, sys; print(int(filecmp.cmp(sys.argv[1], \"m.safetensors\", False)))' {model}";
     let run = tune(alone, &[]).fails(&["no rounded model is smaller and keeps the score"]);
     assert!(String::from_utf8(run.stdout).unwrap().contains("the original"));
     let told = tune(alone, &["--json"]).fails(&[]).json();
