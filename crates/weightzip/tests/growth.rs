@@ -60,7 +60,7 @@ fn any_items(u: &mut Unstructured) -> Result<Vec<Item>> {
         noise.fill(&mut letters);
         let word: String = letters.iter().map(|b| char::from(b'a' + b % 26)).collect();
         let word = if shared { "w".repeat(width) } else { word };
-        (if i % 2 == 0 { format!("{word}{i}") } else { format!("{i}{word}") }, bytes)
+        (if i.is_multiple_of(2) { format!("{word}{i}") } else { format!("{i}{word}") }, bytes)
     };
     Ok((0..count).map(item).collect())
 }

@@ -99,7 +99,7 @@ mod tests {
         let words = "слово ".repeat(1000);
         for start in [
             b"{\"a\": 1}\r\n\t",
-            &words.as_bytes()[..START as usize + 1],
+            &words.as_bytes()[..4097],
             b"\x0A\x0E\x0A\x05<unk>\x15\0\0\0\0",
             b"\x7FELF\x02\x01\x01\0",
         ] {

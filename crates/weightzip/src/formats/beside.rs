@@ -114,8 +114,11 @@ struct Model {
 /// A model's path, bytes and time, by which a change is seen.
 type Stamp = (PathBuf, u64, Option<SystemTime>);
 
+/// What a folder had when it was looked at, and its models.
+type Known = (Vec<Stamp>, Arc<[Model]>);
+
 /// The models of the folder that was looked at last: all its files of data are described by them.
-static LAST: Mutex<Option<(Vec<Stamp>, Arc<[Model]>)>> = Mutex::new(None);
+static LAST: Mutex<Option<Known>> = Mutex::new(None);
 
 /// The models in a folder, by name. Reads them once for all files of data beside them.
 fn models_of(folder: &Path) -> Arc<[Model]> {
