@@ -1,5 +1,7 @@
 """Every block of the documentation that needs torch, or files that only torch and others write."""
 
+import importlib
+import inspect
 import re
 
 import pytest
@@ -68,6 +70,18 @@ def test_pages_with_a_hub(page, work, tmp_path):
 def test_every_page_is_run():
     pages = {page for page in all_pages() if any(block.is_run for block in blocks(page))}
     assert pages == NUMPY_PAGES | {"README.md", *PAGES, *HUB_PAGES}
+
+
+def test_keywords_of_what_writes():
+    """The README and docs/near-lossless.md say which call takes `level=` and `lossy=`."""
+    page = (ROOT / "docs/near-lossless.md").read_text()
+    kinds = re.search(r"`lossy=`.*? is a keyword of (.*?); it is none of (.*?), which", page, re.DOTALL)
+    for has_lossy, names in zip((True, False), kinds.groups()):
+        for name in re.findall(r"`([\w.]+)`", names):
+            module, _, call = name.rpartition(".")
+            keywords = inspect.signature(getattr(importlib.import_module(module), call)).parameters
+            assert "level" in keywords, name
+            assert ("lossy" in keywords) is has_lossy, name
 
 
 def test_errors_of_stock_loaders(tmp_path):
