@@ -71,7 +71,7 @@ def test_level_max_gives_the_same_arrays_and_rows(arrays, tmp_path):
 
 def test_arrays_are_in_native_byte_order(arrays, tmp_path):
     """As those of safetensors: Python's memoryview reads no other."""
-    kinds = {name: array for name, array in arrays.items() if array.dtype.isbuiltin and array.size}
+    kinds = {name: array for name, array in arrays.items() if array.dtype.isbuiltin == 1 and array.size}
     wz.save_file(kinds, tmp_path / "a.wz")
     wz.save_file(kinds, tmp_path / "a.safetensors")
     expected = plain.load_file(tmp_path / "a.safetensors")
@@ -80,7 +80,8 @@ def test_arrays_are_in_native_byte_order(arrays, tmp_path):
     for arrays in loaded:
         for name, array in arrays.items():
             assert (array.dtype.str, array.dtype.byteorder) == (expected[name].dtype.str, expected[name].dtype.byteorder)
-            assert memoryview(array.reshape(-1))[0] == array.reshape(-1)[0] or array.dtype.kind in "fc"
+            if array.dtype.kind in "biuf" and array.dtype != np.float16:  # Python knows no others
+                memoryview(array.reshape(-1))[0]
 
 
 def test_a_mask_is_not_lost():
@@ -122,7 +123,8 @@ def test_what_is_saved_loads_or_is_refused():
         return "".join(rng.choice(letters, rng.integers(0, 9))) * int(rng.choice([1, 1, 1, 400, 60_000]))
 
     def shape() -> tuple[int, ...]:
-        return (*[1] * int(rng.choice([0, 1, 3, 60, 62])), int(rng.integers(0, 5)))
+        most = 62 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 30  # NumPy takes 64, and once took 32
+        return (*[1] * int(rng.choice([0, 1, 3, most - 2, most])), int(rng.integers(0, 5)))
 
     refused = 0
     for _ in range(150):

@@ -1,7 +1,11 @@
 """Rules for the sources of the package."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
+
+import weightzip
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "python/weightzip").glob("*.py"))
@@ -30,3 +34,16 @@ def test_new_tensors_name_their_device_and_dtype():
     assert of_ambient("a = torch.empty(3, dtype=x, device='cpu')") == []
     assert len(SOURCES) > 20
     assert {path.name: calls for path in SOURCES if (calls := of_ambient(path.read_text()))} == {}
+
+
+def test_the_lowest_versions_are_those_that_are_declared():
+    project = tomllib.loads((ROOT / "python/pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {dependency.replace(">=", "==") for name in ("numpy", "fsspec") for dependency in extras[name]}
+    tested = set((ROOT / "tests/requirements-lowest.txt").read_text().splitlines())
+    assert declared <= tested
+
+
+def test_the_package_has_the_version_of_the_crates():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    assert weightzip.__version__ == version[1]

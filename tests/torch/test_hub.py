@@ -126,6 +126,12 @@ def test_nothing_there(models, load, tmp_path):
         assert "in the cache; without local_files_only they are downloaded" in told
 
 
+def test_a_missing_folder_is_no_unreachable_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="^my-model: no such folder here, and no repository"):
+        Repository.open("my-model", local_files_only=True, cache_dir=tmp_path)
+
+
 def test_a_download_that_breaks_is_no_missing_file(monkeypatch):
     def fail(*_, **__):
         raise LocalEntryNotFoundError("no network")
