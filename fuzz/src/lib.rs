@@ -17,7 +17,7 @@ const MAX_TENSORS: usize = 64;
 
 /// One thread, and limits just above what `spec/vectors` need.
 pub fn decode_options(check_blocks: bool) -> DecodeOptions {
-    let limits = Limits { block_bytes: 256 << 10, metadata_bytes: 64 << 10 };
+    let limits = Limits { block_bytes: 256 << 10, metadata_bytes: 64 << 10, ..Limits::default() };
     DecodeOptions { threads: 1, check_blocks, limits, ..DecodeOptions::default() }
 }
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from decode import FormatError, decode, decode_frame, read_at
+from decode import FormatError, decode, decode_frame, find_footer, read_at
 from hashes import wrong_answers
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
@@ -47,7 +47,7 @@ def check_ranges(data: bytes, original: bytes, bases: list[bytes]) -> str | None
 def check_refused_ranges(data: bytes, bases: list[bytes]) -> str | None:
     """Random access needn't see what is wrong elsewhere in a file, but fails in no other way."""
     with suppress(FormatError):
-        read_at(data, 0, 1, bases)
+        read_at(data, 0, min(1, find_footer(data).length), bases)
     return None
 
 

@@ -280,10 +280,8 @@ def find_base(tensor: BaseTensor, bases: Sequence[bytes]) -> bytes:
 
 def spans_of(data: bytes) -> list["Span"]:
     """All spans of a .wz, from its directory."""
-    footer = find_footer(data)
-    ends = [page.first_byte for page in footer.pages[1:]] + [footer.length]
-    pages = [find_page(data, entry, end, footer) for entry, end in zip(footer.pages, ends)]
-    return [span for page in pages for segment in page.segments for span in segment.spans]
+    segments = find_directory(data, find_footer(data))
+    return [span for segment in segments for span in segment.spans]
 
 
 # --- Container: Segments ---
@@ -759,9 +757,14 @@ class Page:
         return [span.tensor for span in spans if span.tensor]
 
 
+# Most bytes of names per byte of a directory page.
+NAMES_PER_BYTE = 16
+
+
 def parse_page(payload: Reader) -> Page:
     page = Page(payload.uint(8), [])
     end, name = 0, b""
+    start, names = payload.offset - 8, 0
     for _ in range(payload.varint()):
         at = end + payload.varint()
         first_block_at = at + payload.varint()
@@ -773,6 +776,9 @@ def parse_page(payload: Reader) -> Page:
             segment.spans.append(span)
             if span.tensor:
                 name = span.tensor.name
+                names += len(name)
+                page_bytes = payload.offset - start
+                require(names <= NAMES_PER_BYTE * page_bytes, payload.offset, "names that expand")
         lengths = sum(span.length for span in segment.spans)
         require(lengths == place.length, payload.offset, "spans that don't fill their segment")
         page.segments.append(segment)
@@ -2481,21 +2487,14 @@ def read_at(
     if not 0 <= offset <= offset + length <= footer.length:
         raise ValueError(f"the original has {footer.length} bytes")
     listed = find_bases(data, footer, flags)
-    ends = [page.first_byte for page in footer.pages[1:]] + [footer.length]
-    found = bytearray()
-    for entry, end in zip(footer.pages, ends):
-        if entry.first_byte < offset + length and offset < end:
-            page = find_page(data, entry, end, footer)
-            first_byte = page.first_byte
-            for segment in page.segments:
-                first = max(offset - first_byte, 0)
-                last = min(offset + length - first_byte, segment.place.length)
-                if first < last:
-                    wanted = range(first, last)
-                    found += read_in_segment(
-                        data, segment, first_byte, wanted, listed, bases, is_repeated
-                    )
-                first_byte += segment.place.length
+    found, first_byte = bytearray(), 0
+    for segment in find_directory(data, footer):
+        first = max(offset - first_byte, 0)
+        last = min(offset + length - first_byte, segment.place.length)
+        if first < last:
+            wanted = range(first, last)
+            found += read_in_segment(data, segment, first_byte, wanted, listed, bases, is_repeated)
+        first_byte += segment.place.length
     return bytes(found)
 
 
@@ -2548,21 +2547,49 @@ def find_losses(data: bytes, footer: Footer) -> Losses | None:
     return parse_losses(Reader(read_payload(file, section), section.payload_at))
 
 
-def find_page(data: bytes, entry: PageEntry, end: int, footer: Footer) -> Page:
+def find_directory(data: bytes, footer: Footer) -> list[PageSegment]:
+    """All segments. Checks what a reader from front to back sees of their order, names and number."""
+    ends = [page.first_byte for page in footer.pages[1:]] + [footer.length]
+    pages = [find_page(data, entry, end) for entry, end in zip(footer.pages, ends)]
+    behind = FILE_HEADER_LENGTH
+    if footer.bases_length is not None:
+        behind += SECTION_HEADER_LENGTH + padded(footer.bases_length)
+    segments = [segment for page in pages for segment in page.segments]
+    for place in (segment.place for segment in segments):
+        require(behind <= place.at < place.first_block_at, footer.at, "segments out of order")
+        skip_sections(data, behind, place.at)
+        behind = place.end
+    end = footer.pages[0].at if footer.pages else footer.at
+    if footer.losses_length is not None:
+        end -= SECTION_HEADER_LENGTH + padded(footer.losses_length)
+    require(behind <= end, footer.at, "a segment behind the directory")
+    skip_sections(data, behind, end)
+    names = [tensor.name for page in pages for tensor in page.tensors]
+    require(len(set(names)) == len(names), footer.at, "a name that comes twice")
+    require(len(names) == footer.tensors, footer.at, "a footer that states other tensors")
+    return segments
+
+
+def skip_sections(data: bytes, at: int, end: int) -> None:
+    """What stands between segments: unknown sections that may be skipped."""
+    file = reader_at(data, at)
+    while file.offset < end:
+        section = read_section_header(file)
+        require(section.kind not in KINDS, section.at, "a section where none can be")
+        read_payload(file, section)
+    require(file.offset == end, at, "bytes between segments that are no section")
+
+
+def find_page(data: bytes, entry: PageEntry, end: int) -> Page:
     file = reader_at(data, entry.at)
     section = read_section_header(file)
     require_kind(section, DIRECTORY_PAGE)
     require(section.length == entry.length, entry.at, "a page of another length")
     page = parse_page(Reader(read_payload(file, section), section.payload_at))
+    require(bool(page.segments), entry.at, "a directory page without segments")
     require(len(page.segments) == entry.segments, entry.at, "a page of other segments")
     require(page.first_byte == entry.first_byte, entry.at, "a page that begins elsewhere")
     require(page.first_byte + page.length == end, entry.at, "a page that ends elsewhere")
-
-    behind = FILE_HEADER_LENGTH
-    for place in (segment.place for segment in page.segments):
-        require(behind <= place.at < place.first_block_at, entry.at, "segments out of order")
-        behind = place.end
-    require(behind <= footer.pages[0].at, entry.at, "a segment behind the directory")
     return page
 
 

@@ -57,7 +57,7 @@ pub use options::{DecodeOptions, Level, Limits, Options, Progress, Watch};
 pub use pipeline::{Stages, Summary, compress, decompress};
 pub use record::{ByteOrder, Field, RecordLayout, Role};
 pub use runner::max_threads;
-pub use source::{Source, at_random};
+pub use source::{Source, at_random, open_at_random};
 pub use span::{Span, TensorInfo};
 pub use survey::*;
 pub use weightzip_kernels::pages::{Room, rooms, zeroed};

@@ -106,17 +106,24 @@ impl Default for Options {
 }
 
 /// What a decoder accepts from a file that may be hostile.
+///
+/// What expands is bounded by what is really there: a block decodes to at most 2^18 times its bytes and to
+/// [`block_bytes`](Self::block_bytes), names in a directory page take at most 16 times its bytes, and all that is kept
+/// of a section of metadata at most 64 times its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Largest decoded block in bytes; the format's own maximum is 8 MiB.
     pub block_bytes: usize,
     /// Largest metadata section (directory page, block table, footer) in bytes.
     pub metadata_bytes: usize,
+    /// Bytes of bases that may be decoded per byte that is asked for of a file that has them, for each base of the
+    /// longest chain behind it. 64 MiB, and two blocks for each base of that chain, are free.
+    pub base_work: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { block_bytes: MAX_BLOCK_BYTES, metadata_bytes: MAX_METADATA_BYTES }
+        Self { block_bytes: MAX_BLOCK_BYTES, metadata_bytes: MAX_METADATA_BYTES, base_work: 16 }
     }
 }
 
@@ -125,7 +132,8 @@ impl Default for Limits {
 pub struct DecodeOptions {
     /// Worker threads; 0 means one per core.
     pub threads: usize,
-    /// Compare each decoded block with its XXH3-64. Off only if something else checks the data.
+    /// Compare each decoded block with its XXH3-64, and a tensor that is read whole with its BLAKE3. Off only if
+    /// something else checks the data.
     pub check_blocks: bool,
     /// Models that the file may be coded against.
     pub base: Base,
@@ -138,7 +146,7 @@ pub struct DecodeOptions {
     pub sha256: bool,
     /// Measure how long each stage takes, for [`Summary::stages`](crate::Summary::stages).
     pub timings: bool,
-    /// Bounds on memory.
+    /// Bounds on memory and work.
     pub limits: Limits,
     /// Told of every finished piece.
     pub progress: Option<Progress>,

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Something with a length that can be read at any offset, by several threads at once.
@@ -59,6 +60,22 @@ pub fn at_random(file: &File) -> Option<Arc<dyn Source + Send>> {
     let is_regular = cfg!(unix) && file.metadata().is_ok_and(|there| there.is_file());
     let again = is_regular.then(|| file.try_clone())?.ok()?;
     Some(Arc::new(again))
+}
+
+/// Opens a file that is to be read at random. What can't be so is refused at once: opening a named pipe would wait
+/// for someone to write to it.
+///
+/// # Errors
+/// What the system reports; `InvalidInput` for what is neither a file nor a folder.
+pub fn open_at_random(path: &Path) -> io::Result<File> {
+    let there = std::fs::metadata(path)?;
+    match there.is_file() || there.is_dir() {
+        true => File::open(path),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file; it has to be read at random, so copy it into a file first",
+        )),
+    }
 }
 
 impl Source for [u8] {

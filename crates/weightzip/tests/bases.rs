@@ -195,3 +195,38 @@ fn a_broken_file_with_a_base_is_refused() {
         assert!(restored(&wz[..at], &base, 1).is_err(), "cut at {at}");
     }
 }
+
+#[test]
+fn a_chain_of_names_without_end_is_refused_on_a_small_stack() {
+    const FILES: usize = 3000;
+    let file = model(&[("w", "F32", &[400], f32s(&weights(1, 400)))]);
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("0.wz");
+    for number in 0..FILES {
+        // Each says that the next one is its base, which has the tensor that it needs.
+        let base = of(&[(&format!("{}.wz", number + 1), &file)]);
+        let wz = against(&base, &file, Level::Default, 1).0;
+        std::fs::write(folder.path().join(format!("{number}.wz")), wz).unwrap();
+    }
+    let work = move || {
+        let loaded = Base::new().load(&first).unwrap_err();
+        let found = Base::new().find_for(&first).unwrap_err();
+        [loaded, found].map(|error| error.to_string())
+    };
+    let small = std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap();
+    for error in small.join().unwrap() {
+        assert!(error.contains("a chain of more than 64 bases"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_named_pipe_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.safetensors");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = Base::new().load(&pipe).unwrap_err();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    Base::new().find_for(&pipe).unwrap();
+    assert!(weightzip::open_at_random(&pipe).is_err());
+}

@@ -76,7 +76,7 @@ impl<S: Source> Archive<S> {
             before.resize(len, 0);
             after.resize(len, 0);
             source.read_at(at, &mut before).map_err(|e| Error::io("can't read the source", e))?;
-            self.read_at(at, &mut after)?;
+            self.fill_from(at, &mut after, None)?;
             hasher.update(&before);
             if let Some((float, step)) = step {
                 errors.add(&round(weightzip_kernels::level(), float, step, &mut before));

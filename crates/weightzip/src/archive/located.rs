@@ -1,6 +1,7 @@
 //! A segment of an open file: its description, and where its blocks are.
 
 use super::{Archive, Repeated};
+use crate::base::Work;
 use crate::codec::{self, Context, Given};
 use crate::container::bases::Bases;
 use crate::container::directory::Placed;
@@ -100,20 +101,23 @@ impl Located {
         self.blocks.partition_point(|b| b.start <= at).saturating_sub(1)
     }
 
-    /// Reads a block and decodes it into `out`, which has its size.
+    /// Reads a block and decodes it into `out`, which has its size: within a budget of `work`, if it is for a block
+    /// of another file.
     pub(super) fn decode<S: Source>(
         &self,
         archive: &Archive<S>,
         block: &LocatedBlock,
         out: &mut [u8],
+        work: Option<&Work>,
     ) -> Result<()> {
+        work.map_or(Ok(()), |work| work.spend(block.bytes))?;
         if !block.entry.coding.needs_base() {
             return self.decode_given(archive, block, None, out);
         }
         let found = archive.find_bases().map_err(|e| e.at(block.at))?;
         let (segment, original) = (&self.segment, Repeated(archive));
         let decode = |base: &[u8], _| self.decode_given(archive, block, Some(base), out);
-        let decoded = found.with(Some(&original), segment, block.start, block.bytes, decode);
+        let decoded = found.with(Some(&original), segment, block.start, block.bytes, work, decode);
         decoded.map_err(|e| e.at(block.at))
     }
 

@@ -29,7 +29,8 @@ thread_local! {
 impl<S: Source> Archive<S> {
     /// Fills each buffer with the original's bytes from its offset on, as
     /// [`read_at`](Archive::read_at) does, but decodes all blocks in one go: those of many small
-    /// tensors, or of a large one. `watch` hears of each block's bytes.
+    /// tensors, or of a large one. `watch` hears of each block's bytes. Whole tensors are compared with their BLAKE3,
+    /// side by side, too.
     ///
     /// # Errors
     /// As [`read_at`](Archive::read_at), with the tensor's name, or
@@ -49,17 +50,18 @@ impl<S: Source> Archive<S> {
         wanted: impl IntoIterator<Item = (u64, &'o mut [u8])>,
         watch: &Watch<'_>,
     ) -> Result<()> {
-        let mut pieces = Vec::new();
-        for (at, out) in wanted {
-            self.check(at, out.len() as u64)?;
-            self.cut(at, out, &mut pieces)?;
+        let (mut wanted, mut pieces): (Vec<_>, Vec<_>) = (wanted.into_iter().collect(), Vec::new());
+        for (at, out) in &mut wanted {
+            self.check(*at, out.len() as u64)?;
+            self.cut(*at, out, &mut pieces)?;
         }
         pieces.sort_by_key(|p| (p.segment, p.block, p.skip));
         let same_block =
             |a: &Piece<'_, '_>, b: &Piece<'_, '_>| (a.segment, a.block) == (b.segment, b.block);
         let mut blocks: Vec<_> = pieces.chunk_by_mut(same_block).collect();
         let runner = Runner::new(if blocks.len() <= 1 { 1 } else { self.options.threads })?;
-        runner.try_each(&mut blocks, |pieces| self.fill(pieces, watch))
+        runner.try_each(&mut blocks, |pieces| self.fill(pieces, watch))?;
+        self.check_ranges(&wanted)
     }
 
     /// Reads the block tables of what has these bytes of the original. When it succeeds, the file
@@ -111,7 +113,7 @@ impl<S: Source> Archive<S> {
         let Some(&Piece { located, block, at, .. }) = pieces.first() else { return Ok(()) };
         let block = &located.blocks[block];
         let decode = |out: &mut [u8]| {
-            let decoded = located.decode(self, block, out);
+            let decoded = located.decode(self, block, out, None);
             decoded.map_err(|e| self.name(e, at))
         };
         let done: usize = pieces.iter().map(|p| p.out.len()).sum();

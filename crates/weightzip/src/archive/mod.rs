@@ -1,26 +1,29 @@
 //! Random access: tensors and rows of a `.wz` (spec: "Random access").
 
 mod against;
+mod cache;
 mod located;
 mod many;
+mod open;
 mod reader;
 mod tensor;
+mod whole;
 
 pub use tensor::{Rows, Stored, Tensor};
 
-use crate::base::{Found, Sure};
+use crate::base::{BaseBytes, Found, Sure, Work};
 use crate::container::bases::{BaseTensor, Bases};
-use crate::container::directory::{self, Placed};
+use crate::container::directory::Placed;
 use crate::container::footer::Info;
-use crate::container::index::{Opening, Step};
 use crate::error::{Error, Result};
 use crate::options::DecodeOptions;
 use crate::runner::{Runner, try_fill};
 use crate::source::Source;
-use located::{Located, LocatedBlock, read};
+use cache::Cache;
+use located::{Located, LocatedBlock};
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// An open `.wz`. Reads what is asked for: the directory when it is opened, a segment's block
 /// table when one of its tensors is first read, and blocks one by one.
@@ -55,8 +58,8 @@ pub struct Archive<S> {
     by_name: HashMap<String, usize>,
     /// What was read of each segment.
     located: Vec<OnceLock<Located>>,
-    /// The block that was decoded last, for small tensors share one.
-    last: Mutex<Option<LastBlock>>,
+    /// The blocks that were decoded last, for small tensors share one.
+    cache: Cache,
 }
 
 /// Where a tensor is.
@@ -68,69 +71,7 @@ struct Place {
     start: u64,
 }
 
-struct LastBlock {
-    segment: usize,
-    block: usize,
-    bytes: Arc<Vec<u8>>,
-}
-
 impl<S: Source> Archive<S> {
-    /// Opens a `.wz`: reads its header, tail, footer and directory, normally in two reads.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if it is no `.wz`, else what [`decompress`](crate::decompress) reports.
-    pub fn open(source: S) -> Result<Self> {
-        Self::open_with(source, DecodeOptions::default())
-    }
-
-    /// [`Archive::open`] with limits of one's own.
-    ///
-    /// # Errors
-    /// As [`Archive::open`].
-    pub fn open_with(source: S, options: DecodeOptions) -> Result<Self> {
-        let size = source.size().map_err(|e| Error::io("can't read the input", e))?;
-        let mut opening = Opening::new(size, options.limits);
-        let (info, bases, segments) = loop {
-            match opening.step()? {
-                Step::Ready(found) => break *found,
-                Step::Need(range) => opening.feed(range.start, read(&source, range)?),
-            }
-        };
-        options.check_lossless(info.losses.is_some())?;
-        directory::check_names(&segments)?;
-        let (mut starts, mut tensors, mut by_name) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut at = 0;
-        for (i, segment) in segments.iter().enumerate() {
-            starts.push(at);
-            for (j, span) in segment.spans.iter().enumerate() {
-                if let Some((tensor, _)) = &span.tensor {
-                    by_name.insert(tensor.name.clone(), tensors.len());
-                    tensors.push(Place { segment: i, span: j, start: at });
-                }
-                at += span.bytes;
-            }
-        }
-        if tensors.len() as u64 != info.tensors {
-            return Err(Error::corrupt("the footer counts other tensors than the directory"));
-        }
-        let located = segments.iter().map(|_| OnceLock::new()).collect();
-        let last = Mutex::new(None);
-        let found = OnceLock::new();
-        Ok(Self {
-            source,
-            options,
-            info,
-            bases,
-            found,
-            segments,
-            starts,
-            tensors,
-            by_name,
-            located,
-            last,
-        })
-    }
-
     /// What the file says of itself.
     pub fn info(&self) -> &Info {
         &self.info
@@ -156,7 +97,7 @@ impl<S: Source> Archive<S> {
         if let Some(found) = self.found.get() {
             return Ok(found);
         }
-        let found = self.options.base.find(&self.bases, Sure::ByBlock)?;
+        let found = self.options.base.find(&self.bases, Sure::ByBlock, &self.options.limits)?;
         Ok(self.found.get_or_init(|| found))
     }
 
@@ -186,11 +127,18 @@ impl<S: Source> Archive<S> {
         found.ok_or_else(|| Error::argument("there is no tensor of this name").in_tensor(name))
     }
 
-    /// Fills `out` with the original's bytes from `offset` on. Decodes the blocks that have them.
+    /// Fills `out` with the original's bytes from `offset` on. Decodes the blocks that have them; compares with the
+    /// BLAKE3 if that is a whole tensor, unless [`check_blocks`](DecodeOptions::check_blocks) is off.
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) if the original ends before, else what [`decompress`](crate::decompress) reports.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.fill_from(offset, out, None)?;
+        self.check_range(offset, out)
+    }
+
+    /// [`read_at`](Self::read_at) without the BLAKE3, for a block of another file if there is a budget of its `work`.
+    pub(crate) fn fill_from(&self, offset: u64, out: &mut [u8], work: Option<&Work>) -> Result<()> {
         let end = self.check(offset, out.len() as u64)?;
         let (mut at, mut rest) = (offset, out);
         while at < end {
@@ -198,22 +146,22 @@ impl<S: Source> Archive<S> {
             let segment_end = self.starts[segment] + self.segments[segment].bytes;
             let part = usize::try_from(segment_end.min(end) - at).unwrap_or(usize::MAX);
             let (now, later) = rest.split_at_mut(part.min(rest.len()));
-            self.read_segment(segment, at - self.starts[segment], now)?;
+            self.read_segment(segment, at - self.starts[segment], now, work)?;
             at += part as u64;
             rest = later;
         }
         Ok(())
     }
 
-    /// [`read_at`](Self::read_at) of what other segments repeat.
-    fn read_repeated(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+    /// [`fill_from`](Self::fill_from) of what other segments repeat.
+    fn read_repeated(&self, offset: u64, out: &mut [u8], work: Option<&Work>) -> Result<()> {
         let end = self.check(offset, out.len() as u64)?;
         for segment in self.segment_of(offset)..=self.segment_of(end.saturating_sub(1)) {
             if !self.located(segment)?.is_alone() {
                 return Err(Error::corrupt("a segment repeats one that has a base"));
             }
         }
-        self.read_at(offset, out)
+        self.fill_from(offset, out, work)
     }
 
     /// Where a range of the original ends, if the original has it.
@@ -230,7 +178,13 @@ impl<S: Source> Archive<S> {
     }
 
     /// Fills `out` from `start` of a segment on.
-    fn read_segment(&self, segment: usize, start: u64, out: &mut [u8]) -> Result<()> {
+    fn read_segment(
+        &self,
+        segment: usize,
+        start: u64,
+        out: &mut [u8],
+        work: Option<&Work>,
+    ) -> Result<()> {
         if out.is_empty() {
             return Ok(());
         }
@@ -251,9 +205,10 @@ impl<S: Source> Archive<S> {
             };
             let (now, later) = rest.split_at_mut(usize::try_from(part).unwrap_or(usize::MAX));
             if whole > 0 {
-                self.decode(located, &located.blocks[index..index + whole], now)?;
+                self.decode(located, &located.blocks[index..index + whole], now, work)?;
             } else {
-                now.copy_from_slice(&self.cached(segment, index, located)?[skip..][..now.len()]);
+                let block = self.cached(segment, index, located, work)?;
+                now.copy_from_slice(&block[skip..][..now.len()]);
             }
             at += part;
             rest = later;
@@ -263,9 +218,17 @@ impl<S: Source> Archive<S> {
     }
 
     /// Decodes whole blocks that follow one another.
-    fn decode(&self, located: &Located, blocks: &[LocatedBlock], out: &mut [u8]) -> Result<()> {
-        let runner = Runner::new(if blocks.len() == 1 { 1 } else { self.options.threads })?;
-        let decode = |block: &LocatedBlock, out: &mut [u8]| located.decode(self, block, out);
+    fn decode(
+        &self,
+        located: &Located,
+        blocks: &[LocatedBlock],
+        out: &mut [u8],
+        work: Option<&Work>,
+    ) -> Result<()> {
+        // Who decodes for another file has threads of his own, and may hold a block that others wait for.
+        let is_inline = blocks.len() == 1 || work.is_some();
+        let runner = Runner::new(if is_inline { 1 } else { self.options.threads })?;
+        let decode = |block: &LocatedBlock, out: &mut [u8]| located.decode(self, block, out, work);
         match runner {
             Runner::Inline => try_fill(blocks, out, false, &|b| b.start, &decode),
             Runner::Pool(pool) => {
@@ -274,22 +237,19 @@ impl<S: Source> Archive<S> {
         }
     }
 
-    /// A block's bytes, kept for the next call.
-    fn cached(&self, segment: usize, block: usize, located: &Located) -> Result<Arc<Vec<u8>>> {
-        let lock = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = lock();
-        if let Some(last) = last.as_ref().filter(|l| (l.segment, l.block) == (segment, block)) {
-            return Ok(Arc::clone(&last.bytes));
-        }
-        // Others wait, for they may want the same block; but what a block repeats is read in the same way.
-        let repeats = !self.bases.repeated.is_empty() && !located.is_alone();
-        let held = (!repeats).then_some(last);
-        let mut bytes = vec![0; located.blocks[block].bytes];
-        located.decode(self, &located.blocks[block], &mut bytes)?;
-        let bytes = Arc::new(bytes);
-        let mut last = held.unwrap_or_else(lock);
-        *last = Some(LastBlock { segment, block, bytes: Arc::clone(&bytes) });
-        Ok(bytes)
+    /// A block's bytes, kept for the next call. What a block repeats has no base, so nobody waits for himself.
+    fn cached(
+        &self,
+        segment: usize,
+        block: usize,
+        located: &Located,
+        work: Option<&Work>,
+    ) -> Result<Arc<Vec<u8>>> {
+        self.cache.get((segment, block), || {
+            let mut bytes = vec![0; located.blocks[block].bytes];
+            located.decode(self, &located.blocks[block], &mut bytes, work)?;
+            Ok(bytes)
+        })
     }
 
     /// The description and block table of a segment.
@@ -314,6 +274,12 @@ impl<S: Source> Source for Repeated<'_, S> {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.0.read_repeated(offset, buf).map_err(io::Error::other)
+        self.0.read_repeated(offset, buf, None).map_err(io::Error::other)
+    }
+}
+
+impl<S: Source> BaseBytes for Repeated<'_, S> {
+    fn read_for(&self, work: &Work, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_repeated(offset, buf, Some(work)).map_err(io::Error::other)
     }
 }

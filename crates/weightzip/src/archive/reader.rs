@@ -1,7 +1,7 @@
 //! An archive's original from front to back, and what is in it: for who compresses it again.
 
 use super::Archive;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::formats::{self, Layout};
 use crate::source::Source;
 use crate::span::Span;
@@ -12,9 +12,10 @@ const CHUNK: u64 = 16 << 20;
 
 impl<S: Source> Archive<S> {
     /// The original from front to back, for what takes a reader, such as [`compress`](crate::compress). Takes
-    /// 16 MiB of memory.
+    /// 16 MiB of memory. Compares all of it with the original's BLAKE3 before it gives the last bytes.
     pub fn reader(&self) -> impl Read {
-        Reader { archive: self, at: 0, buffer: Vec::new(), start: 0 }
+        let hasher = blake3::Hasher::new();
+        Reader { archive: self, at: 0, hasher, buffer: Vec::new(), start: 0 }
     }
 
     /// What [`scan`](crate::scan) finds in the original; or what the directory says, if another file
@@ -38,19 +39,42 @@ struct Reader<'a, S> {
     archive: &'a Archive<S>,
     /// How much was decoded.
     at: u64,
+    hasher: blake3::Hasher,
     buffer: Vec<u8>,
     /// How much of the buffer was given.
     start: usize,
 }
 
+impl<S: Source> Reader<'_, S> {
+    /// Decodes what comes next.
+    fn next(&mut self) -> Result<()> {
+        let Self { archive, at, hasher, buffer, start } = self;
+        let len = (archive.info.original_bytes - *at).min(CHUNK);
+        buffer.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        archive.fill_from(*at, buffer, None)?;
+        (*at, *start) = (*at + len, 0);
+        if len == 0 || !archive.options.check_blocks {
+            return Ok(());
+        }
+        archive.hash(hasher, buffer)?;
+        let is_wrong = *at == archive.info.original_bytes
+            && *hasher.finalize().as_bytes() != archive.info.blake3;
+        match is_wrong {
+            true => Err(Error::corrupt("the restored bytes differ from the original's hash")),
+            false => Ok(()),
+        }
+    }
+}
+
 impl<S: Source> Read for Reader<'_, S> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.start == self.buffer.len() {
-            let left = (self.archive.info.original_bytes - self.at).min(CHUNK);
-            self.buffer.resize(usize::try_from(left).map_err(io::Error::other)?, 0);
-            self.archive.read_at(self.at, &mut self.buffer).map_err(io::Error::other)?;
-            self.at += left;
-            self.start = 0;
+            let at = self.at;
+            if let Err(error) = self.next() {
+                (self.at, self.start) = (at, 0);
+                self.buffer.clear();
+                return Err(io::Error::other(error));
+            }
         }
         let rest = &self.buffer[self.start..];
         let len = rest.len().min(out.len());

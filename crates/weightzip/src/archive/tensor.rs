@@ -1,12 +1,17 @@
 //! Tensors and rows of an archive.
 
 use super::Archive;
+use super::whole::check_hash;
 use crate::codec::Coding;
 use crate::container::directory::Hash;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::span::TensorInfo;
+use std::io::Write;
 use std::ops::Range;
+
+/// Bytes that are decoded at once.
+const CHUNK: u64 = 16 << 20;
 
 /// A tensor of an [`Archive`].
 pub struct Tensor<'a, S> {
@@ -39,12 +44,41 @@ impl<'a, S: Source> Tensor<'a, S> {
         self.range.end - self.range.start
     }
 
-    /// All its elements; `out` must have exactly [`bytes`](Self::bytes).
+    /// All its elements; `out` must have exactly [`bytes`](Self::bytes). They are compared with the tensor's BLAKE3, unless
+    /// [`check_blocks`](crate::DecodeOptions::check_blocks) is off.
     ///
     /// # Errors
     /// As [`Archive::read_at`], with the tensor's name.
     pub fn read_into(&self, out: &mut [u8]) -> Result<()> {
-        read_exactly(self.archive, self.range(), self.info, out)
+        fill_exactly(self.archive, self.range(), self.info, out)?;
+        self.archive.check_whole(&self.info.name, &self.blake3, out)
+    }
+
+    /// Writes all its elements, 16 MiB at a time, and compares them with the tensor's BLAKE3: if that fails, what was
+    /// written is not to be used.
+    ///
+    /// # Errors
+    /// As [`Archive::read_at`], with the tensor's name; [`Io`](crate::Kind::Io) if `writer` fails.
+    pub fn write_to(&self, mut writer: impl Write) -> Result<()> {
+        let named = |e: Error| e.in_tensor(&self.info.name);
+        let (mut hasher, mut buffer, mut at) =
+            (blake3::Hasher::new(), Vec::new(), self.range.start);
+        let is_checked = self.archive.options.check_blocks;
+        while at < self.range.end {
+            let len = usize::try_from((self.range.end - at).min(CHUNK)).unwrap_or(usize::MAX);
+            // Its blocks are there, before memory is taken.
+            self.archive.locate(at..at + len as u64).map_err(named)?;
+            buffer.resize(len, 0);
+            self.archive.fill_from(at, &mut buffer, None).map_err(named)?;
+            if is_checked {
+                self.archive.hash(&mut hasher, &buffer)?;
+            }
+            let written = writer.write_all(&buffer);
+            written.map_err(|e| Error::io("can't write the output", e))?;
+            at += len as u64;
+        }
+        writer.flush().map_err(|e| Error::io("can't write the output", e))?;
+        if is_checked { check_hash(&hasher, &self.blake3).map_err(named) } else { Ok(()) }
     }
 
     /// All its elements, in memory of their own: large tensors are on huge pages where the system
@@ -137,11 +171,11 @@ impl<S: Source> Rows<'_, S> {
     /// # Errors
     /// As [`Archive::read_at`], with the tensor's name.
     pub fn read_into(&self, out: &mut [u8]) -> Result<()> {
-        read_exactly(self.archive, self.range.clone(), self.info, out)
+        fill_exactly(self.archive, self.range.clone(), self.info, out)
     }
 }
 
-fn read_exactly<S: Source>(
+fn fill_exactly<S: Source>(
     archive: &Archive<S>,
     range: Range<u64>,
     info: &TensorInfo,
@@ -149,7 +183,7 @@ fn read_exactly<S: Source>(
 ) -> Result<()> {
     let bytes = range.end - range.start;
     let read = if out.len() as u64 == bytes {
-        archive.read_at(range.start, out)
+        archive.fill_from(range.start, out, None)
     } else {
         Err(Error::argument(format!("{bytes} bytes don't fit a buffer of {}", out.len())))
     };

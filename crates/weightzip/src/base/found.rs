@@ -2,21 +2,26 @@
 
 use super::cast::convert;
 use super::scales::spread;
-use super::{Base, BaseTensor, MAX_DEPTH, Model, cant_read};
+use super::work::{BaseBytes, Within, Work};
+use super::{Base, BaseTensor, MAX_DEPTH, Model};
 use crate::container::bases::{self, Bases};
 use crate::container::directory::Hash;
 use crate::container::segment::{How, PartBase, Segment};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
+use crate::options::Limits;
 use crate::scratch::{self, Kept};
-use crate::source::Source;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// Where a file's bases are, in its order.
+/// Where a file's bases are, in its order, and how much may be decoded of them.
 #[derive(Clone, Default)]
-pub(crate) struct Found(Vec<Place>);
+pub(crate) struct Found {
+    places: Vec<Place>,
+    limits: Limits,
+    work: OnceLock<Arc<Work>>,
+}
 
 /// Where a base starts.
 #[derive(Clone)]
@@ -50,30 +55,38 @@ pub(super) fn with_room<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
 }
 
 impl Found {
-    pub(super) fn new(places: Vec<Place>) -> Self {
-        Self(places)
+    pub(super) fn new(places: Vec<Place>, limits: &Limits) -> Self {
+        Self { places, limits: *limits, work: OnceLock::new() }
     }
 
     /// Adds ranges of the original.
     pub(super) fn repeat(&mut self, ranges: &[Range<u64>]) {
-        self.0.extend(ranges.iter().map(|range| Place::Original(range.start)));
+        self.places.extend(ranges.iter().map(|range| Place::Original(range.start)));
+        self.work = OnceLock::new();
+    }
+
+    fn work(&self) -> &Work {
+        self.work.get_or_init(|| Arc::new(Work::new(self.links(), &self.limits)))
     }
 
     /// How many models must be read, one behind the other, for what has these bases.
+    fn links(&self) -> usize {
+        let links = self.places.iter().map(|place| match place {
+            Place::Model(model, _) => model.depth + 1,
+            Place::Original(_) => 1,
+        });
+        links.max().unwrap_or(0)
+    }
+
+    /// [`links`](Self::links), if they are no more than can be read.
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) if that is too many.
     pub(super) fn depth(&self) -> Result<usize> {
-        let depths = self.0.iter().map(|place| match place {
-            Place::Model(model, _) => model.depth + 1,
-            Place::Original(_) => 1,
-        });
-        let depth = depths.max().unwrap_or(0);
+        let depth = self.links();
         match depth <= MAX_DEPTH {
             true => Ok(depth),
-            false => Err(Error::argument(format!(
-                "a chain of more than {MAX_DEPTH} bases; decompress one of them and use that"
-            ))),
+            false => Err(too_deep()),
         }
     }
 
@@ -81,24 +94,30 @@ impl Found {
     pub(crate) fn is_repeat(&self, segment: &Segment) -> bool {
         let first = segment.base.first().and_then(|part| part.from);
         first.is_some_and(|from| {
-            let is_own = matches!(self.0.get(from.number), Some(Place::Original(_)));
+            let is_own = matches!(self.places.get(from.number), Some(Place::Original(_)));
             is_own && from.how == How::Same
         })
     }
 
     /// Reads `len` bytes of a segment's base from `start` of it on, and works with them, and with
-    /// whether the segment has a base there. `original` is the file's own, if it repeats some of it.
+    /// whether the segment has a base there. `original` is the file's own, if it repeats some of it; `work` the budget
+    /// of the file for which this one is read, if it is a base itself.
     pub(crate) fn with<T>(
         &self,
-        original: Option<&dyn Source>,
+        original: Option<&dyn BaseBytes>,
         segment: &Segment,
         start: u64,
         len: usize,
-        work: impl FnOnce(&[u8], bool) -> Result<T>,
+        work: Option<&Work>,
+        code: impl FnOnce(&[u8], bool) -> Result<T>,
     ) -> Result<T> {
+        let work = work.unwrap_or_else(|| {
+            self.work().allow(len);
+            self.work()
+        });
         with_room(len, |base| {
-            let any = self.read(original, segment, start, base)?;
-            work(base, any)
+            let any = self.read(original, work, segment, start, base)?;
+            code(base, any)
         })
     }
 
@@ -106,7 +125,8 @@ impl Found {
     /// whether it has any there.
     fn read(
         &self,
-        original: Option<&dyn Source>,
+        original: Option<&dyn BaseBytes>,
+        work: &Work,
         segment: &Segment,
         start: u64,
         out: &mut [u8],
@@ -124,7 +144,8 @@ impl Found {
             match part.from {
                 Some(from) => {
                     let (bytes, at) = self.place(original, &from)?;
-                    read_part(bytes, at, &from, segment, wanted - begin, now)?;
+                    let bytes = Within { bytes, work };
+                    read_part(&bytes, at, &from, segment, wanted - begin, now)?;
                     any = true;
                 }
                 None => now.fill(0),
@@ -139,11 +160,11 @@ impl Found {
     /// What has a part's base, and where it starts there.
     pub(super) fn place<'a>(
         &'a self,
-        original: Option<&'a dyn Source>,
+        original: Option<&'a dyn BaseBytes>,
         from: &PartBase,
-    ) -> Result<(&'a dyn Source, u64)> {
-        let place = match self.0.get(from.number) {
-            Some(Place::Model(model, at)) => Some((&*model.bytes as &dyn Source, at)),
+    ) -> Result<(&'a dyn BaseBytes, u64)> {
+        let place = match self.places.get(from.number) {
+            Some(Place::Model(model, at)) => Some((&*model.bytes as &dyn BaseBytes, at)),
             Some(Place::Original(at)) => original.map(|original| (original, at)),
             None => None,
         };
@@ -154,7 +175,7 @@ impl Found {
 
 /// Fills `out` with a part's base, which starts at `at`, from the part's byte `start` on.
 fn read_part(
-    bytes: &dyn Source,
+    bytes: &Within<'_>,
     at: u64,
     from: &PartBase,
     segment: &Segment,
@@ -163,7 +184,7 @@ fn read_part(
 ) -> Result<()> {
     let layout = &segment.layout;
     let place = at.saturating_add(from.bytes_of(start, layout).unwrap_or(u64::MAX));
-    let read = |out: &mut [u8]| bytes.read_at(place, out).map_err(cant_read);
+    let read = |out: &mut [u8]| bytes.read(place, out);
     match (from.how, Dtype::convertible(layout)) {
         (How::Converted(dtype), Some(to)) => {
             with_room(out.len() / to.bytes() * dtype.bytes(), |old| {
@@ -184,6 +205,13 @@ fn read_part(
         }
         _ => read(out),
     }
+}
+
+/// The error for a chain that can't be read.
+pub(super) fn too_deep() -> Error {
+    Error::argument(format!(
+        "a chain of more than {MAX_DEPTH} bases; decompress one of them and use that"
+    ))
 }
 
 const NONE_GIVEN: &str = "this file is coded against a base, and none was given";
@@ -209,13 +237,13 @@ impl Base {
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) that names what is missing, or differs.
-    pub(crate) fn find(&self, wanted: &Bases, sure: Sure) -> Result<Found> {
+    pub(crate) fn find(&self, wanted: &Bases, sure: Sure, limits: &Limits) -> Result<Found> {
         let index = Index::of(self);
         let found = wanted.tensors.iter().map(|wanted| {
             let (model, tensor) = index.find(wanted, sure)?;
             Ok(Place::Model(Arc::clone(model), tensor.range.start))
         });
-        let mut found = Found(found.collect::<Result<_>>()?);
+        let mut found = Found::new(found.collect::<Result<_>>()?, limits);
         found.repeat(&wanted.repeated);
         Ok(found)
     }
@@ -230,11 +258,13 @@ struct Index<'a> {
     by_blake3: HashMap<Hash, InModel<'a>>,
     by_name: HashMap<(&'a str, u64), Vec<InModel<'a>>>,
     by_length: HashMap<u64, Vec<InModel<'a>>>,
+    /// Where others were looked for, for people.
+    looked: Option<&'a str>,
 }
 
 impl<'a> Index<'a> {
     fn of(base: &'a Base) -> Self {
-        let mut index = Self::default();
+        let mut index = Self { looked: base.looked.as_deref(), ..Self::default() };
         for model in &base.models {
             for tensor in &model.tensors {
                 let (place, bytes) = ((model, tensor), tensor.range.end - tensor.range.start);
@@ -277,8 +307,9 @@ impl<'a> Index<'a> {
         });
         let (file, blake3) = (&wanted.file, hex(&wanted.blake3));
         let another = another.unwrap_or_default();
+        let looked = self.looked.map(|looked| format!("; {looked}")).unwrap_or_default();
         Err(Error::argument(format!(
-            "base model not found: {file}, blake3 {blake3}{another}; pass --base or set WEIGHTZIP_BASE_PATH"
+            "base model not found: {file}, blake3 {blake3}{another}{looked}; pass --base or set WEIGHTZIP_BASE_PATH"
         ))
         .in_tensor(&wanted.name))
     }

@@ -9,6 +9,7 @@ use crate::container::bases::{self, Bases};
 use crate::container::segment::{BasePart, How, PartBase};
 use crate::dtype::Dtype;
 use crate::error::Result;
+use crate::options::Limits;
 use crate::plan;
 use crate::record::RecordLayout;
 use crate::runner::Runner;
@@ -151,7 +152,7 @@ pub(crate) fn matched(
     let bases = Bases { tensors: named.collect(), repeated: Vec::new() };
     let found =
         used.iter().map(|old| Place::Model(Arc::clone(&old.model), old.tensor().range.start));
-    let found = Found::new(found.collect());
+    let found = Found::new(found.collect(), &Limits::default());
     found.depth()?;
     Ok((bases, found))
 }

@@ -1,24 +1,29 @@
 //! Bases: models that others are coded against (spec: "Bases").
 //!
 //! [`matching`] finds what a new model's tensors may be coded against, by name, or with [`contents`] by
-//! [`sketch`]es of what they hold. [`found`] finds again, by BLAKE3, what an encoder has named, among what was given or what [`search`] finds in files, and
+//! [`sketch`]es of what they hold. [`found`] finds again, by BLAKE3, what an encoder has named, among what was given or what [`search`] finds in the files of [`places`], and
 //! [`cast`] makes floats of another kind of it. What a model itself has twice, [`mod@repeats`] finds, and [`mod@scales`] what its small
-//! numbers are multiplied with.
+//! numbers are multiplied with. [`work`] bounds what is decoded of a chain.
 
 mod cast;
 mod contents;
 mod folder;
 mod found;
 mod matching;
+mod places;
 mod repeats;
 mod scales;
 mod search;
 mod sketch;
+#[cfg(test)]
+mod tests;
+mod work;
 
 pub(crate) use found::{Found, Sure};
 pub(crate) use matching::matched;
 pub(crate) use repeats::{alike, repeats};
 pub(crate) use scales::{Paired, Scales, paired, scales, spread};
+pub(crate) use work::{BaseBytes, Plain, Work};
 
 use crate::archive::Archive;
 use crate::container::directory::Hash;
@@ -44,6 +49,8 @@ pub struct Base {
     files: Vec<PathBuf>,
     /// What each tensor of the model that these were compared with is coded against.
     contents: Option<Arc<Matches>>,
+    /// Where one was looked for that was not found, for people.
+    looked: Option<Arc<str>>,
 }
 
 /// A model, compressed or not.
@@ -51,7 +58,7 @@ struct Model {
     /// Its file's name, for people.
     name: Arc<str>,
     /// Its bytes, decompressed.
-    bytes: Box<dyn Source + Send>,
+    bytes: Box<dyn BaseBytes + Send>,
     tensors: Vec<BaseTensor>,
     /// How many models it needs, one behind the other, to be read.
     depth: usize,
@@ -142,7 +149,7 @@ impl Model {
             Some(BaseTensor { info, range, blake3, sketch })
         });
         let tensors = tensors.collect();
-        Self { name: name.into(), bytes: Box::new(source), tensors, depth: 0 }
+        Self { name: name.into(), bytes: Box::new(Plain(source)), tensors, depth: 0 }
     }
 
     /// A look at a tensor's contents; reads a little of it the first time.
@@ -205,5 +212,11 @@ impl<S: Source> Source for Original<S> {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, buf).map_err(io::Error::other)
+    }
+}
+
+impl<S: Source> BaseBytes for Original<S> {
+    fn read_for(&self, work: &Work, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.fill_from(offset, buf, Some(work)).map_err(io::Error::other)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::found::{Found, with_room};
 use super::repeats::lone_tensor;
+use super::work::BaseBytes;
 use crate::codec::RUNS;
 use crate::container::bases::Bases;
 use crate::container::directory::Hash;
@@ -129,7 +130,7 @@ impl Scales {
     /// Reads those of a segment, if its base is scales.
     pub(crate) fn read(
         found: &Found,
-        original: Option<&dyn Source>,
+        original: Option<&dyn BaseBytes>,
         segment: &Segment,
     ) -> Result<Option<Self>> {
         let part = segment.base.first().and_then(|part| Some((part.bytes, part.from?)));

@@ -3,6 +3,7 @@
 use super::directory::Hash;
 use super::wire::{Fields, put_string, put_varint};
 use crate::error::Result;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,15 +29,17 @@ pub struct BaseTensor {
     pub blake3: Hash,
 }
 
-/// The base files' names, each once, in the order in which tensors mention them.
-fn files(tensors: &[BaseTensor]) -> Vec<&str> {
-    let mut files = Vec::new();
-    for tensor in tensors {
-        if !files.contains(&&*tensor.file) {
-            files.push(&tensor.file);
-        }
-    }
-    files
+/// The base files' names, each once, in the order in which tensors mention them; and the number of each tensor's file.
+fn files(tensors: &[BaseTensor]) -> (Vec<&str>, Vec<usize>) {
+    let (mut files, mut numbers) = (Vec::new(), HashMap::new());
+    let of_tensors = tensors.iter().map(|tensor| {
+        *numbers.entry(&*tensor.file).or_insert_with(|| {
+            files.push(&*tensor.file);
+            files.len() - 1
+        })
+    });
+    let of_tensors = of_tensors.collect();
+    (files, of_tensors)
 }
 
 impl Bases {
@@ -60,13 +63,12 @@ impl Bases {
     }
 
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
-        let files = files(&self.tensors);
+        let (files, numbers) = files(&self.tensors);
         put_varint(out, files.len() as u64);
         files.iter().for_each(|file| put_string(out, file));
         put_varint(out, self.tensors.len() as u64);
-        for tensor in &self.tensors {
-            let file = files.iter().position(|file| *file == &*tensor.file);
-            put_varint(out, file.unwrap_or_default() as u64);
+        for (tensor, file) in self.tensors.iter().zip(numbers) {
+            put_varint(out, file as u64);
             put_string(out, &tensor.name);
             put_varint(out, tensor.bytes);
             out.extend(tensor.blake3);

@@ -132,23 +132,20 @@ impl Footer {
         version: Version,
         compressed_bytes: u64,
         losses: Option<Losses>,
-    ) -> (Info, Vec<PageRef>) {
-        let Self { writer, level, format, original_bytes, tensors, blake3, sha256, pages, .. } =
-            self;
-        (
-            Info {
-                version,
-                writer,
-                level,
-                format,
-                original_bytes,
-                compressed_bytes,
-                tensors,
-                blake3,
-                sha256,
-                losses: losses.map(Arc::new),
-            },
-            pages,
-        )
+    ) -> Info {
+        let Self { writer, level, format, original_bytes, tensors, blake3, sha256, .. } = self;
+        let losses = losses.map(Arc::new);
+        Info {
+            version,
+            writer,
+            level,
+            format,
+            original_bytes,
+            compressed_bytes,
+            tensors,
+            blake3,
+            sha256,
+            losses,
+        }
     }
 }

@@ -3,10 +3,11 @@
 
 use super::bases::Bases;
 use super::directory::{Page, Placed};
-use super::footer::{Footer, Info, PageRef};
+use super::footer::{Footer, Info};
 use super::header;
 use super::losses::Losses;
-use super::section::{self, Section};
+use super::pages::{self, Pages};
+use super::section::{self, Section, padded_section};
 use super::tail;
 use crate::error::{Error, Result};
 use crate::options::Limits;
@@ -19,8 +20,19 @@ const FIRST_READ: u64 = 64 << 10;
 pub(crate) enum Step {
     /// Feed it these bytes of the file.
     Need(Range<u64>),
-    /// What the file is coded against, and all segments, in order.
-    Ready(Box<(Info, Bases, Vec<Placed>)>),
+    /// What is known of the file now.
+    Ready(Box<Opened>),
+}
+
+/// What a file says at its end.
+pub(crate) struct Opened {
+    pub(crate) info: Info,
+    /// What it is coded against.
+    pub(crate) bases: Bases,
+    /// All segments, in order.
+    pub(crate) segments: Vec<Placed>,
+    /// Where segments can be, in the file.
+    pub(crate) room: Range<u64>,
 }
 
 /// A file that is being opened.
@@ -57,85 +69,68 @@ impl Opening {
             return Ok(Step::Need(self.size.saturating_sub(FIRST_READ)..self.size));
         };
         let footer_at = tail::read_from(bytes, self.size)?;
-        let footer = match self.section(section::FOOTER, footer_at..tail.start)? {
+        let footer = match self.section(section::FOOTER, None, footer_at..tail.start)? {
             Found::Payload(payload) => Footer::read_from(payload).map_err(|e| e.at(footer_at))?,
             Found::Need(range) => return Ok(Step::Need(range)),
         };
-        let bases = match footer.bases.map(|len| start.end..start.end + padded(len)) {
-            Some(range) if range.end <= footer_at => match self.section(section::BASES, range)? {
+        let directory = pages::extent(&footer.pages, footer_at)?;
+        let (mut room, mut bases) = (start.end..directory.start, Bases::default());
+        if let Some(len) = footer.bases {
+            let range = start.end..start.end + padded_section(len);
+            self.inside(&range, footer_at)?;
+            room.start = range.end;
+            bases = match self.section(section::BASES, Some(len), range)? {
                 Found::Payload(payload) => {
                     Bases::read_from(payload).map_err(|e| e.at(start.end))?
                 }
                 Found::Need(range) => return Ok(Step::Need(range)),
-            },
-            Some(_) => return Err(Error::corrupt("the bases are beyond the footer").at(footer_at)),
-            None => Bases::default(),
-        };
+            };
+        }
         flags.check_repeats(&bases).map_err(|e| e.at(start.end))?;
-        let directory_at = footer.pages.first().map_or(footer_at, |page| page.at);
-        let losses = match footer.losses {
-            Some(len) => {
-                let range = directory_at.saturating_sub(padded(len))..directory_at;
-                self.inside(&range, footer_at)?;
-                match self.section(section::LOSSES, range)? {
-                    Found::Payload(payload) => {
-                        let losses = Losses::read_from(payload);
-                        Some(losses.map_err(|e| e.at(directory_at - padded(len)))?)
-                    }
-                    Found::Need(range) => return Ok(Step::Need(range)),
+        let mut losses = None;
+        if let Some(len) = footer.losses {
+            let range = room.end.saturating_sub(padded_section(len))..room.end;
+            self.inside(&range, footer_at)?;
+            room.end = range.start;
+            losses = match self.section(section::LOSSES, Some(len), range)? {
+                Found::Payload(payload) => {
+                    Some(Losses::read_from(payload).map_err(|e| e.at(room.end))?)
                 }
-            }
-            None => None,
-        };
+                Found::Need(range) => return Ok(Step::Need(range)),
+            };
+        }
         if losses.is_some() != flags.is_rounded {
             let why = "the footer tells of other losses than the file header";
             return Err(Error::corrupt(why).at(footer_at));
         }
         losses.iter().try_for_each(|l| l.check(footer.tensors)).map_err(|e| e.at(footer_at))?;
-        let (info, pages) = footer.into_info(version, self.size, losses);
-        if let (Some(first), Some(last)) = (pages.first(), pages.last()) {
-            let all = first.at..last.at.saturating_add(padded(last.len));
-            if self.get(&all).is_none() {
-                return self.inside(&all, footer_at).map(|()| Step::Need(all));
-            }
-        }
-        let segments = self.segments(&pages, footer_at)?;
-        if segments.iter().map(|s| s.bytes).try_fold(0u64, u64::checked_add)
-            != Some(info.original_bytes)
-        {
+        if directory.start < start.end {
             return Err(
-                Error::corrupt("the directory doesn't add up to the original's size").at(footer_at)
+                Error::corrupt("the footer places the directory in the header").at(footer_at)
             );
         }
-        Ok(Step::Ready(Box::new((info, bases, segments))))
+        if self.get(&directory).is_none() {
+            return Ok(Step::Need(directory));
+        }
+        let segments = self.segments(&footer, footer_at, &room)?;
+        let info = footer.into_info(version, self.size, losses);
+        Ok(Step::Ready(Box::new(Opened { info, bases, segments, room })))
     }
 
-    fn segments(&self, pages: &[PageRef], footer_at: u64) -> Result<Vec<Placed>> {
-        let (mut segments, mut original_at) = (Vec::new(), 0u64);
-        for page in pages {
-            let bad = |why: &str| Error::corrupt(format!("a directory page {why}")).at(page.at);
-            let range = page.at..page.at.saturating_add(padded(page.len));
-            self.inside(&range, footer_at)?;
-            let Found::Payload(payload) = self.section(section::DIRECTORY, range)? else {
-                return Err(bad("is not where the footer says"));
+    fn segments(&self, footer: &Footer, footer_at: u64, room: &Range<u64>) -> Result<Vec<Placed>> {
+        let mut pages = Pages::new(room.start);
+        for page in &footer.pages {
+            let range = page.at..page.at.saturating_add(padded_section(page.len));
+            let Found::Payload(payload) =
+                self.section(section::DIRECTORY, Some(page.len), range)?
+            else {
+                let why = "a directory page is not where the footer says";
+                return Err(Error::corrupt(why).at(page.at));
             };
             let found = Page::read_from(payload).map_err(|e| e.at(page.at))?;
-            if found.original_at != original_at
-                || found.original_at != page.original_at
-                || found.segments.len() != page.segments as usize
-            {
-                return Err(bad("differs from the footer"));
-            }
-            for segment in found.segments {
-                if segment.end().is_none_or(|end| end > footer_at) {
-                    return Err(bad("has a segment that is not in the file"));
-                }
-                original_at =
-                    original_at.checked_add(segment.bytes).ok_or_else(|| bad("counts too far"))?;
-                segments.push(segment);
-            }
+            pages.add(page.at, page.len, found)?;
         }
-        Ok(segments)
+        pages.finish(footer, footer_at, room.end)
     }
 
     fn inside(&self, range: &Range<u64>, end: u64) -> Result<()> {
@@ -146,14 +141,14 @@ impl Opening {
         {
             return Ok(());
         }
-        Err(Error::corrupt("the footer places the directory outside of the file").at(end))
+        Err(Error::corrupt("the footer places bases or losses outside of the file").at(end))
     }
 
-    /// The payload of the one section that fills `range`.
-    fn section(&self, kind: u8, range: Range<u64>) -> Result<Found<'_>> {
+    /// The payload of the one section that fills `range`, if it is as long as the footer says.
+    fn section(&self, kind: u8, len: Option<u32>, range: Range<u64>) -> Result<Found<'_>> {
         let bad = |e: Error| e.at(range.start);
         if range.end.saturating_sub(range.start) > self.limits.metadata_bytes as u64 {
-            return Err(bad(Error::corrupt("the footer is beyond the limit")));
+            return Err(bad(Error::corrupt("a section of metadata is beyond the limit")));
         }
         let Some(bytes) = self.get(&range) else {
             return Ok(Found::Need(range));
@@ -162,7 +157,8 @@ impl Opening {
             return Err(bad(Error::corrupt("a section has no room for its header")));
         };
         let section = Section::from_bytes(head).map_err(bad)?;
-        if section.kind != kind || section.padded() != padded.len() as u64 {
+        let is_that = section.kind == kind && len.is_none_or(|len| len == section.len);
+        if !is_that || section.padded() != padded.len() as u64 {
             return Err(bad(Error::corrupt("a section is not what the tail or the footer says")));
         }
         section.open(padded).map(Found::Payload).map_err(bad)
@@ -180,9 +176,4 @@ impl Opening {
 enum Found<'a> {
     Payload(&'a [u8]),
     Need(Range<u64>),
-}
-
-/// Bytes of a whole section with a payload of `len`.
-fn padded(len: u32) -> u64 {
-    Section { kind: 0, sub: 0, len, check: 0 }.whole()
 }

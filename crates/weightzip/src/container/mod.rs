@@ -3,7 +3,7 @@
 //! A file is a [`header`], sections, and a [`tail`]. Sections come in this order: the [`bases`], if
 //! it has any, segments (each a
 //! [`segment`] section, its contexts, its blocks, its block [`table`]), pages of the [`directory`],
-//! the [`footer`]. [`writer`] and [`stream`] go through a file from front to back; [`index`] finds
+//! the [`footer`]; [`pages`] says what these must have in common. [`writer`] and [`stream`] go through a file from front to back; [`index`] finds
 //! its way from the tail.
 
 pub(crate) mod bases;
@@ -12,6 +12,7 @@ pub(crate) mod footer;
 pub(crate) mod header;
 pub(crate) mod index;
 pub(crate) mod losses;
+pub(crate) mod pages;
 pub(crate) mod section;
 pub(crate) mod segment;
 pub(crate) mod stream;

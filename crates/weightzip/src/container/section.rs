@@ -151,6 +151,11 @@ impl Section {
     }
 }
 
+/// Bytes of a whole section with a payload of `len`.
+pub(crate) fn padded_section(len: u32) -> u64 {
+    Section { kind: 0, sub: 0, len, check: 0 }.whole()
+}
+
 /// Goes through sections that are in memory, one behind another.
 pub(crate) struct Sections<'a> {
     rest: &'a [u8],

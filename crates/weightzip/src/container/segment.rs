@@ -237,7 +237,9 @@ impl Segment {
     /// Whether `entries` are the spans of this segment, if it has `bytes`.
     pub(crate) fn agrees(&self, bytes: u64, entries: &[Entry]) -> Result<bool> {
         let (spans, cut) = self.clip(bytes)?;
-        let nameless = !cut || entries.last().is_some_and(|e| e.tensor.is_none());
+        // What was cut short, and what no span was announced for, has no name.
+        let is_named = entries.last().is_some_and(|e| e.tensor.is_some());
+        let nameless = !(cut || self.spans.is_empty()) || !is_named;
         Ok(nameless && spans.iter().copied().eq(entries.iter().map(|e| e.bytes)))
     }
 

@@ -1,11 +1,12 @@
 //! Reads a file from front to back, and checks that its index says what was seen.
 
 use super::bases::{BaseTensor, Bases};
-use super::directory::{self, Page, Placed};
-use super::footer::{Footer, Info, PageRef};
+use super::directory::{Page, Placed};
+use super::footer::{Footer, Info};
 use super::header::{self, Flags, Version};
 use super::losses::Losses;
-use super::section::{self, Section};
+use super::pages::Pages;
+use super::section::{self, Section, padded_section};
 use super::segment::Segment;
 use super::{table, tail};
 use crate::codec::{self, Coding, Context};
@@ -188,41 +189,24 @@ impl<R: Read> Stream<R> {
 
     /// Losses, directory, footer, tail; `section` is the first of them.
     fn end(&mut self, mut section: Section, mut at: u64) -> Result<Event> {
-        let mut losses = None;
+        let (mut losses, segments_end) = (None, at);
         if section.kind == section::LOSSES {
             losses = Some((Losses::read_from(self.payload(section)?)?, section.len));
             (at, section) = self.section()?;
         }
-        let (mut pages, mut refs, mut original_at) = (Vec::new(), Vec::new(), 0);
+        let behind_bases = self.bases.1.map_or(0, padded_section);
+        let mut pages = Pages::new(header::LEN as u64 + behind_bases);
         while section.kind == section::DIRECTORY {
             let page = Page::read_from(self.payload(section)?).map_err(|e| e.at(at))?;
-            let segments = u32::try_from(page.segments.len()).unwrap_or(u32::MAX);
-            refs.push(PageRef { at, original_at, len: section.len, segments });
-            if page.original_at != original_at {
-                return Err(Error::corrupt(
-                    "a directory page starts at another byte than the one before it ends",
-                )
-                .at(at));
-            }
-            let end = page.segments.iter().try_fold(original_at, |at, s| at.checked_add(s.bytes));
-            original_at =
-                end.ok_or_else(|| Error::corrupt("a directory page counts too far").at(at))?;
-            pages.extend(page.segments);
+            pages.add(at, section.len, page)?;
             (at, section) = self.section()?;
         }
         if section.kind != section::FOOTER {
             return Err(section.misplaced().at(at));
         }
-        let footer = Footer::read_from(self.payload(section)?)?;
-        self.compare(&pages)?;
-        directory::check_names(&pages)?;
-        let tensors = pages.iter().flat_map(|s| &s.spans).filter(|s| s.tensor.is_some()).count();
-        if footer.pages != refs
-            || footer.original_bytes != original_at
-            || footer.tensors != tensors as u64
-        {
-            return Err(Error::corrupt("the footer differs from the directory before it").at(at));
-        }
+        let footer = Footer::read_from(self.payload(section)?).map_err(|e| e.at(at))?;
+        let segments = pages.finish(&footer, at, segments_end)?;
+        self.compare(&segments)?;
         self.flags.check_repeats(&self.bases.0).map_err(|e| e.at(at))?;
         if footer.bases != self.bases.1 || self.uses_bases != footer.bases.is_some() {
             return Err(Error::corrupt("the footer tells of other bases than there are").at(at));
@@ -234,17 +218,17 @@ impl<R: Read> Stream<R> {
         let losses = losses.map(|(losses, _)| losses);
         losses.iter().try_for_each(|l| l.check(footer.tensors)).map_err(|e| e.at(at))?;
         self.tail(at)?;
-        let (info, _) = footer.into_info(self.version, self.input.at, losses);
-        Ok(Event::End(info, pages))
+        let info = footer.into_info(self.version, self.input.at, losses);
+        Ok(Event::End(info, segments))
     }
 
     /// The directory must say what was seen.
-    fn compare(&self, pages: &[Placed]) -> Result<()> {
+    fn compare(&self, segments: &[Placed]) -> Result<()> {
         let differs = || Error::corrupt("the directory differs from the segments before it");
-        if self.seen.len() != pages.len() {
+        if self.seen.len() != segments.len() {
             return Err(differs());
         }
-        for (seen, said) in self.seen.iter().zip(pages) {
+        for (seen, said) in self.seen.iter().zip(segments) {
             let was = (seen.at, seen.blocks_at, seen.table_at, seen.blocks, seen.bytes);
             let is = (said.at, said.blocks_at, said.table_at, said.blocks, said.bytes);
             if was != is || !seen.segment.agrees(seen.bytes, &said.spans)? {

@@ -8,12 +8,13 @@ pub(crate) const MAX_STRING: u64 = 1 << 20;
 /// Takes integers off the front of a section's payload; `what` names it in errors.
 pub(crate) struct Fields<'a> {
     what: &'static str,
+    len: usize,
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn of(what: &'static str, bytes: &'a [u8]) -> Self {
-        Self { what, rest: bytes }
+        Self { what, len: bytes.len(), rest: bytes }
     }
 
     pub(crate) fn bad(&self, why: &str) -> Error {
@@ -22,6 +23,10 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
+    }
+
+    pub(crate) fn taken(&self) -> usize {
+        self.len - self.rest.len()
     }
 
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {

@@ -2,7 +2,7 @@
 
 use super::digest::{Digest, Run, SpanHashes};
 use super::stages::{Stage, Timers};
-use crate::base::{Found, Scales};
+use crate::base::{BaseBytes, Found, Scales};
 use crate::codec::{Context, Given};
 use crate::coded::{self, CodedRun};
 use crate::container::segment::Segment;
@@ -11,7 +11,6 @@ use crate::error::Result;
 use crate::plan;
 use crate::runner::try_each_in_pool;
 use crate::scratch::{self, Kept};
-use crate::source::Source;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -40,7 +39,7 @@ pub(super) struct How<'a> {
     /// What segments are coded against.
     pub(super) bases: &'a Found,
     /// The input again, which they may repeat.
-    pub(super) original: Option<&'a dyn Source>,
+    pub(super) original: Option<&'a dyn BaseBytes>,
 }
 
 /// A segment's share of a batch.
@@ -204,11 +203,18 @@ impl Group {
                         scales.with(*start, data.len(), code)?;
                     }
                     (false, None) => {
-                        how.bases.with(how.original, segment, *start, data.len(), |base, any| {
-                            // An input that changed meanwhile is another one when it is restored.
-                            let any = any && (base == data || !only_same);
-                            code_block(coded, shared, any.then_some(base), data, how)
-                        })?
+                        how.bases.with(
+                            how.original,
+                            segment,
+                            *start,
+                            data.len(),
+                            None,
+                            |base, any| {
+                                // An input that changed meanwhile is another one when it is restored.
+                                let any = any && (base == data || !only_same);
+                                code_block(coded, shared, any.then_some(base), data, how)
+                            },
+                        )?
                     }
                 }
                 for block in coded.blocks() {

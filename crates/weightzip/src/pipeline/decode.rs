@@ -5,16 +5,15 @@ use super::input::Again;
 use super::stages::{Stage, Timers};
 use super::{MAX_PARTS, Summary, batch_bytes, input};
 use crate::archive::Repeated;
-use crate::base::{Base, Found, Sure};
+use crate::base::{Base, BaseBytes, Found, Sure};
 use crate::codec::{self, Context, Given};
 use crate::container::directory::Placed;
 use crate::container::footer::Info;
 use crate::container::segment::Segment;
 use crate::container::stream::{Event, Received, Stream};
 use crate::error::{Error, Result};
-use crate::options::DecodeOptions;
+use crate::options::{DecodeOptions, Limits};
 use crate::runner::{Runner, try_fill};
-use crate::source::Source;
 use rayon::ThreadPool;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -44,6 +43,7 @@ pub fn decompress<R: Read, W: Write>(
         segment: None,
         in_segment: 0,
         base: &options.base,
+        limits: &options.limits,
         bases: Arc::default(),
         original_at: 0,
         batch_bytes: batch_bytes(&runner),
@@ -166,9 +166,9 @@ impl Work {
         let decoded = match block.coding.needs_base() {
             true => {
                 let original = how.repeated.map(Repeated);
-                let original = original.as_ref().map(|original| original as &dyn Source);
+                let original = original.as_ref().map(|original| original as &dyn BaseBytes);
                 let decode = |base: &[u8], _| decode(Some(base));
-                bases.with(original, segment, self.in_segment, self.block.bytes, decode)
+                bases.with(original, segment, self.in_segment, self.block.bytes, None, decode)
             }
             false => decode(None),
         };
@@ -194,6 +194,7 @@ struct Feeder<'a, R> {
     in_segment: u64,
     /// What the file may be coded against, and what of it is.
     base: &'a Base,
+    limits: &'a Limits,
     bases: Arc<Found>,
     /// Offset in the original of what comes next.
     original_at: u64,
@@ -211,7 +212,8 @@ impl<R: Read> Feeder<'_, R> {
         }
         while !self.ended && batch.len < self.batch_bytes && batch.parts.len() < MAX_PARTS {
             match self.stream.next() {
-                Ok(Event::Bases(wanted)) => match self.base.find(&wanted, Sure::Whole) {
+                Ok(Event::Bases(wanted)) => match self.base.find(&wanted, Sure::Whole, self.limits)
+                {
                     Ok(found) => self.bases = Arc::new(found),
                     Err(e) => batch.last = Some(Err(e)),
                 },

@@ -7,7 +7,7 @@ use super::input;
 use super::rounder::Rounder;
 use super::stages::{Stage, Timers};
 use super::{Summary, batch_bytes};
-use crate::base::{self, Found};
+use crate::base::{self, BaseBytes, Found, Plain};
 use crate::container::bases::Bases;
 use crate::container::directory::{Entry, Hash};
 use crate::container::footer::Footer;
@@ -20,7 +20,6 @@ use crate::options::{Level, Options, Progress};
 use crate::plan;
 use crate::record::RecordLayout;
 use crate::runner::Runner;
-use crate::source::Source;
 use rayon::ThreadPool;
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -82,13 +81,14 @@ pub fn compress<R: Read, W: Write>(reader: R, writer: W, options: &Options) -> R
         true => None,
         false => Some(writer.bases(&bases)?),
     };
+    let original = source.map(Plain);
     let mut encoder = Encoder {
         cutter: Cutter::new(from, segments, batch_bytes(&runner)),
         rounder,
         digest: Digest::new(options.sha256),
         bases_len,
         found,
-        source: source.map(|source| source as &dyn Source),
+        source: original.as_ref().map(|original| original as &dyn BaseBytes),
         output: Output {
             writer,
             progress: options.progress.clone(),
@@ -115,7 +115,7 @@ struct Encoder<'a, R, W: Write> {
     /// The length of the payload that says what the file is coded against, and where that is.
     bases_len: Option<u32>,
     found: Found,
-    source: Option<&'a dyn Source>,
+    source: Option<&'a dyn BaseBytes>,
     output: Output<W>,
     verify: bool,
     timers: &'a Timers,

@@ -2,8 +2,14 @@
 
 use super::parts::Parts;
 use super::{Vector, ok};
-use crate::Kind;
-use crate::container::section;
+use crate::container::directory::Page;
+use crate::container::footer::Footer;
+use crate::container::header::{self, Flags};
+use crate::container::section::{self, Section, padded_section};
+use crate::container::segment::Segment;
+use crate::container::wire::{put_string, put_varint};
+use crate::container::{footer::PageRef, tail};
+use crate::{Dtype, Kind, RecordLayout};
 use weightzip_kernels::xxh3::xxh3_64;
 
 pub(super) fn vectors() -> Vec<Vector> {
@@ -150,5 +156,84 @@ pub(super) fn vectors() -> Vec<Vector> {
             let copy = p.sections[table].clone();
             p.sections.insert(table + 1, copy);
         }),
+        bad(
+            "segment_twice",
+            "two directory pages that have the same segment",
+            Corruption,
+            segment_twice(&base),
+        ),
+        bad(
+            "names_expand",
+            "a directory page whose names have more than 16 times its bytes",
+            Corruption,
+            names_expand(),
+        ),
     ]
+}
+
+/// A file whose only page comes again, for other tensors of the same bytes.
+fn segment_twice(wz: &[u8]) -> Vec<u8> {
+    let mut parts = Parts::of_file(wz);
+    let mut sections = std::mem::take(&mut parts.sections);
+    let (_, footer) = sections.pop().unwrap();
+    let mut footer = Footer::read_from(&footer).unwrap();
+    let (head, payload) = sections.last().unwrap().clone();
+    let mut page = Page::read_from(&payload).unwrap();
+    let original_at = footer.original_bytes;
+    page.original_at = original_at;
+    for span in page.segments.iter_mut().flat_map(|segment| &mut segment.spans) {
+        span.tensor.iter_mut().for_each(|(tensor, _)| tensor.name.push_str(" again"));
+    }
+    let mut again = Vec::new();
+    page.write_to(&mut again);
+    let at = footer.pages[0].at + padded_section(footer.pages[0].len);
+    let segments = page.segments.len() as u32;
+    footer.pages.push(PageRef { at, original_at, len: again.len() as u32, segments });
+    (footer.original_bytes, footer.tensors) = (2 * footer.original_bytes, 2 * footer.tensors);
+    sections.push((head, again.clone()));
+    parts.sections = sections;
+    finish(parts, at + padded_section(again.len() as u32), &footer)
+}
+
+/// A file of 200 empty tensors, whose names take five bytes each and share 5000.
+fn names_expand() -> Vec<u8> {
+    const TENSORS: usize = 200;
+    let spans = vec![0; TENSORS];
+    let segment = Segment { layout: RecordLayout::opaque(), row: 0, spans, base: Vec::new() };
+    let mut described = Vec::new();
+    segment.write_to(&mut described);
+    let mut page = vec![0; 8];
+    for field in [1, 16, padded_section(described.len() as u32), 0, 0, 0, TENSORS as u64] {
+        put_varint(&mut page, field);
+    }
+    for number in 0..TENSORS {
+        page.extend([0, Dtype::U8.wire_id(), 1, 0]);
+        put_varint(&mut page, if number == 0 { 0 } else { 5000 });
+        let name = format!("{number:05}");
+        put_string(&mut page, &if number == 0 { "n".repeat(5000) + &name } else { name });
+        page.extend(blake3::hash(&[]).as_bytes());
+    }
+    let table_at = 16 + padded_section(described.len() as u32);
+    let at = table_at + padded_section(0);
+    let mut footer = ok::footer(&[], TENSORS as u64);
+    footer.pages = vec![PageRef { at, original_at: 0, len: page.len() as u32, segments: 1 }];
+    let footer_at = at + padded_section(page.len() as u32);
+    let section = |kind, payload: Vec<u8>| (Section { kind, sub: 0, len: 0, check: 0 }, payload);
+    let sections = vec![
+        section(section::SEGMENT, described),
+        section(section::TABLE, Vec::new()),
+        section(section::DIRECTORY, page),
+    ];
+    let header = header::of_file(Flags::default());
+    finish(Parts { header, sections, tail: Vec::new() }, footer_at, &footer)
+}
+
+/// Adds a footer, which will be at that byte, and a tail.
+fn finish(mut parts: Parts, footer_at: u64, footer: &Footer) -> Vec<u8> {
+    let mut payload = Vec::new();
+    footer.write_to(&mut payload);
+    parts.sections.push((Section { kind: section::FOOTER, sub: 0, len: 0, check: 0 }, payload));
+    parts.tail.clear();
+    tail::write_to(footer_at, &mut parts.tail);
+    parts.join()
 }
