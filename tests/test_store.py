@@ -45,9 +45,9 @@ def slow(store, monkeypatch):
     chain, may_write = store._chain, threading.Event()
 
     class Slow:
-        def add(self, *arguments):
+        def add(self, *arguments, **options):
             assert may_write.wait(60)
-            return chain.add(*arguments)
+            return chain.add(*arguments, **options)
 
         def __getattr__(self, name):
             return getattr(chain, name)
@@ -158,10 +158,12 @@ def test_a_disk_without_room_loses_nothing(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert full.value.errno == errno.EFBIG
-        assert [path.name for path in tmp_path.iterdir()] == [f"{FILE.format(1)}.wz"] and is_state(store.load(), 1)
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {f"{FILE.format(1)}.wz", "wz-chain.json"} and is_state(store.load(), 1)
 
 
 def test_two_that_change_a_folder_at_once_are_kept_apart(store, tmp_path):
+    (tmp_path / "run").mkdir()
     other = os.open(tmp_path / "run", os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
     store.save(1, state(1))
@@ -203,11 +205,13 @@ assert len(store.steps()) < 2 and "torch" not in sys.modules
 
 def test_what_nobody_asked_for_is_told_at_exit(tmp_path):
     script = """
-import os, sys
+import shutil, sys
 from weightzip.checkpoint import CheckpointStore
 store = CheckpointStore(sys.argv[1])
-os.rmdir(sys.argv[1])
 store.save(1, {"a": 1})
+store.wait()
+shutil.rmtree(sys.argv[1])
+store.save(2, {"a": 1})
 """
     done = run(script, tmp_path / "run")
     assert done.stderr.startswith("weightzip: this went wrong in the background: i/o error: ")
@@ -241,6 +245,10 @@ def test_the_copy_is_bounded(tmp_path):
     [
         ({"level": "best"}, "level"),
         ({"keep": 0}, "keep=0 would leave no step"),
+        ({"keep_every": 5}, "keep_every=5 says which steps stay .* and keep= for the last ones"),
+        ({"keep": 1, "keep_every": 0}, "keep_every=0 says"),
+        ({"lossy": "abs=x"}, "abs=x"),
+        ({"lossy": "snr=60dB"}, "snr looks at all tensors first"),
         ({"keyframe_every": -1}, "keyframe_every=-1 is less than 0"),
     ],
 )
@@ -250,6 +258,10 @@ def test_options_that_make_no_sense_are_refused(options, message, tmp_path):
 
 
 def test_steps_that_are_not_there(store, tmp_path):
+    with pytest.raises(weightzip.InvalidArgumentError, match="there is no such folder"):
+        store.load()
+    assert store.steps() == [] and not list(tmp_path.iterdir())
+    (tmp_path / "run").mkdir()
     with pytest.raises(weightzip.InvalidArgumentError, match="this store has no step yet"):
         store.load()
     store.save(1, state(1))
@@ -261,6 +273,8 @@ def test_steps_that_are_not_there(store, tmp_path):
                 call(number)
     store.wait()
     weightzip.write([b"no tensors"], tmp_path / "run" / "other-5.bin.wz")
+    assert [step.number for step in store.steps()] == [1]
+    (tmp_path / "run" / "wz-chain.json").unlink()  # then every .wz with a number is read as one
     with pytest.raises(weightzip.InvalidArgumentError, match="step 5 was not saved by a CheckpointStore"):
         store.load()
     assert is_state(store.load(1), 1)
@@ -273,3 +287,64 @@ def test_a_closed_store_still_loads(store):
     with pytest.raises(weightzip.InvalidArgumentError, match="this store is closed: open it again"):
         store.save(2, state(2))
     assert is_state(store.load(), 1)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "file:///tmp/run"])
+def test_urls_are_refused_before_a_folder_is_made(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(weightzip.InvalidArgumentError, match="is a URL, and this is for local folders"):
+        CheckpointStore(url)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_its_own_stays(wz, tmp_path):
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, state(1))
+        store.save(2, state(2))
+    foreign = {}
+    for name in ("llama-7", "gpt-2", "best"):
+        plain = tmp_path / "plain"
+        plain.write_bytes(wz("decompress", tmp_path / f"{FILE.format(1)}.wz", "-o", "-"))
+        base = ["--base", tmp_path / f"{FILE.format(1)}.wz"] if name == "best" else []
+        wz("compress", plain, "-o", tmp_path / f"{name}.wz", *base)
+        foreign[tmp_path / f"{name}.wz"] = plain.read_bytes()
+    with CheckpointStore(tmp_path, keep=1) as store:
+        for step in (3, 4):
+            store.save(step, state(step))
+    # The first one stays, for `best.wz` needs it.
+    assert [step.number for step in store.steps()] == [1, 4] and is_state(store.load(1), 1)
+    assert all(wz("decompress", file, "-o", "-") == content for file, content in foreign.items())
+
+
+@pytest.mark.parametrize("before_end", [60, 900])
+def test_a_damaged_step_stops_no_training(before_end, tmp_path, caplog):
+    with CheckpointStore(tmp_path, keep=2) as store:
+        store.save(1, state(1))
+        store.wait()
+        file = tmp_path / f"{FILE.format(1)}.wz"
+        content = bytearray(file.read_bytes())
+        content[-before_end] ^= 1
+        file.write_bytes(content)
+        for step in (2, 3, 4):
+            store.save(step, state(step))
+        store.wait()
+        assert all(is_state(store.load(step), step) for step in (3, 4))
+    assert "step 1 can't be restored" in caplog.text
+
+
+def test_steps_that_are_multiples_stay(tmp_path):
+    with CheckpointStore(tmp_path, keep=2, keep_every=4) as store:
+        for step in range(1, 11):
+            store.save(step, state(step))
+    assert [step.number for step in store.steps()] == [4, 8, 9, 10]
+    assert all(is_state(store.load(step), step) for step in (4, 8, 9, 10))
+
+
+def test_near_lossless(tmp_path):
+    with CheckpointStore(tmp_path, lossy=["model.*:abs=2^-10"]) as store:
+        store.save(1, {**state(1), "exact": weights(1)})
+        store.save(2, {**state(2), "exact": weights(2)})
+    got = store.load(2)
+    assert same(got["exact"], weights(2)) and not same(got["model"]["w"], weights(2))
+    assert np.abs(got["model"]["w"] - weights(2)).max() <= 2**-11 * 2
+    assert all(path.name.endswith(".lossy.wz") for path in tmp_path.glob("*.wz"))

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 import operator
 import os
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from weightzip import _state
 from weightzip._background import Background
 from weightzip._copies import copy_all
+from weightzip._local import local_folder
 from weightzip._safetensors import Part, in_pieces, read_metadata
 from weightzip._weightzip import Chain
-from weightzip.archive import Archive, size
-from weightzip.errors import InvalidArgumentError
+from weightzip.archive import Archive, Lossy, size
+from weightzip.errors import CorruptionError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["CheckpointStore", "Step"]
 
 _KEY = "weightzip.state"
 _ALIGNMENT = 64
 _NONE = memoryview(b"")
+_LOG = logging.getLogger("weightzip")
 
 
 class Step(NamedTuple):
@@ -43,14 +49,18 @@ class Step(NamedTuple):
 
 
 class CheckpointStore:
-    """Keeps the states of one process in a folder, which is made if there is none.
+    """Keeps the states of one process in a local folder, which the first save makes if there is none.
 
     A state is a tensor of PyTorch or array of NumPy, a number, text, None, or dicts, lists and tuples of these. `save` copies
     its tensors and returns; the rest is done in the background, one save at a time. The folder is one of `wz chain`: each
     step is the `.wz` of a safetensors file.
 
-    With `keep`, so many of the last steps stay: an earlier one goes when the new one is on disk. Of `keyframe_every`
-    steps one is coded alone; 0: only where it must. `max_host_bytes` bounds the copy. `level` is as for `weightzip.write`.
+    With `keep`, so many of the last steps stay: an earlier one goes when the new one is on disk, unless its number is a
+    multiple of `keep_every`. Nothing goes that the store hasn't written, nor what another `.wz` of the folder needs. Of `keyframe_every`
+    steps one is coded alone; 0: only where it must. `max_host_bytes` bounds the copy. `level` and `lossy` are as for `weightzip.write`:
+    rules name tensors by their place in the state, such as `model.*:abs=2^-14`, and `snr=` isn't for here.
+
+    A step that is damaged stops nothing: it is named in a warning of the logger `weightzip`, and the next one stands alone.
 
     As a context manager it is closed at the end. Without, the interpreter's exit waits for the last save.
     """
@@ -61,17 +71,25 @@ class CheckpointStore:
         *,
         level: str = "default",
         keep: int | None = None,
+        keep_every: int | None = None,
+        lossy: Lossy = None,
         keyframe_every: int = 16,
         max_host_bytes: int | None = None,
     ) -> None:
         if keep is not None and keep < 1:
             raise InvalidArgumentError(f"keep={keep} would leave no step: give at least 1, or None to keep all")
+        if keep_every is not None and (keep is None or keep_every < 1):
+            raise InvalidArgumentError(
+                f"keep_every={keep_every} says which steps stay beyond the last: give at least 1, and keep= for the last ones"
+            )
         if keyframe_every < 0:
             raise InvalidArgumentError(f"keyframe_every={keyframe_every} is less than 0: give a number of steps")
-        self._folder, self._keep, self._max_host_bytes = Path(folder), keep, max_host_bytes
-        self._folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        self._chain = Chain(self._folder, level, keyframe_every=keyframe_every)
-        self._last = max((step.number for step in self.steps()), default=-1)
+        self._folder, self._max_host_bytes = local_folder(folder), max_host_bytes
+        self._keep, self._keep_every = keep, keep_every
+        self._chain = Chain(self._folder, level, keyframe_every=keyframe_every, lossy=lossy)
+        last = self._chain.last()
+        self._last, self._is_made = -1 if last is None else last, False
+        self._told: set[str] = set()
         self._room, self._closed = _NONE, False
         self._background = Background(self)
         self._saving = threading.Lock()
@@ -93,9 +111,11 @@ class CheckpointStore:
             self._make_room(ends[-1])
             places = [partial(self._place, start, leaf.nbytes) for start, leaf in zip(ends, leaves)]
             parts = (Part(*leaf[:4], place) for leaf, place in zip(leaves, places))
-            pieces, _ = in_pieces(parts, {_KEY: text})
+            in_order = partial(in_pieces, list(parts), {_KEY: text})
+            in_order()  # raises what can't be a file before anything is copied
             self._copy(leaves, ends)
-            self._background.start(partial(self._write, number, pieces))
+            self._make_folder()
+            self._background.start(partial(self._write, number, in_order))
 
     def load(self, step: int | None = None, *, device: Any = "cpu") -> Any:
         """The state that was saved as a step, or as the last one: the same dicts, lists and tuples, with tensors on `device`.
@@ -104,6 +124,8 @@ class CheckpointStore:
         under way; what goes wrong in it is left to `wait`. Raises `InvalidArgumentError` if there is no such step.
         """
         self._background.join()
+        if not self._folder.is_dir():
+            raise InvalidArgumentError("there is no such folder, and so no step", file=str(self._folder))
         number = self._last_step() if step is None else _number(step)
         with Archive.over(self._chain.open_step(number)) as archive:
             text = (read_metadata(archive) or {}).get(_KEY) if archive.info.format == "safetensors" else None
@@ -173,11 +195,34 @@ class CheckpointStore:
     def _place(self, start: int, nbytes: int) -> memoryview:
         return self._room[start : start + nbytes]
 
-    def _write(self, number: int, pieces: Any) -> None:
-        self._chain.add(f"step-{number:08}.safetensors", pieces)
+    def _make_folder(self) -> None:
+        """Makes the folder, once: if it goes after that, someone should be told."""
+        if not self._is_made:
+            self._folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+            self._chain.create()
+            self._is_made = True
+
+    def _write(self, number: int, in_order: Callable[[], tuple[Iterable[Buffer], int]]) -> None:
+        name = f"step-{number:08}.safetensors"
+        try:
+            _, damaged = self._chain.add(name, in_order()[0])
+        except CorruptionError as error:  # of what this step would be coded against: its own tensors are in memory
+            _LOG.warning("%s: %s; step %d stands alone", self._folder, error, number)
+            _, damaged = self._chain.add(name, in_order()[0], alone=True)
         self._last = number
-        if self._keep is not None and len(self._chain.steps()) > self._keep:
-            self._chain.prune(self._keep)
+        damage = [] if damaged is None else [damaged]
+        if self._keep is not None and self._are_to_go(self._keep):
+            _, found = self._chain.prune(self._keep, self._keep_every)
+            damage += found
+        for path, why in damage:
+            if path not in self._told:
+                self._told.add(path)
+                _LOG.warning("%s: %s; it stays, put a copy of it there or remove it", path, why)
+
+    def _are_to_go(self, keep: int) -> bool:
+        """Whether steps are neither among the last ones nor multiples of `keep_every`."""
+        earlier = self._chain.steps()[:-keep]
+        return any(self._keep_every is None or number % self._keep_every for number, *_ in earlier)
 
 
 def _number(step: int) -> int:

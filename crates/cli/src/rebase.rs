@@ -9,8 +9,10 @@ use crate::source::SourceFile;
 use crate::{escape, space};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
+use weightzip::chain::Lock;
 use weightzip::output::folder_of;
 use weightzip::{Archive, DecodeOptions, Level, Options, Summary};
 
@@ -29,9 +31,16 @@ pub(crate) fn run(args: &Rebase) -> Result<Status> {
 }
 
 fn rebase(args: &Rebase) -> Result<Summary> {
+    let target = args.output.as_deref().unwrap_or(&args.file);
+    let mut new = args.base.named()?;
+    // Until the result has its name, nobody may remove what it needs from a store.
+    let _held = Lock::of_stores([&args.file, target].into_iter().chain(new.files()))?;
+    ensure!(
+        new.files().all(Path::exists),
+        "another process has just removed the base; name another one with --base"
+    );
     let source = SourceFile::open(&args.file)?;
     source.metadata().context("not a regular file; it has to be read at random")?;
-    let mut new = args.base.named()?;
     let file = fs::canonicalize(&args.file).context("can't open")?;
     if new.files().any(|base| base == file) {
         bail!("a base that is this file, or needs it; name another one with --base");
@@ -46,7 +55,6 @@ fn rebase(args: &Rebase) -> Result<Summary> {
     }
     let info = archive.info();
     // What stands alone takes more than what has a base.
-    let target = args.output.as_deref().unwrap_or(&args.file);
     space::check(folder_of(target), |_| info.original_bytes)?;
     let output = Output::create(target, args.force || args.output.is_none(), true)?;
     let bar = Bar::new(args.ui, escape::path(&args.file), Some(info.original_bytes));

@@ -6,6 +6,7 @@ use weightzip::Result;
 use weightzip::lossy::{Losses, Rules};
 
 /// A rule, or several, as on the command line of `wz`; not read yet.
+#[derive(Clone)]
 pub(crate) struct Order(Vec<String>);
 
 impl Order {

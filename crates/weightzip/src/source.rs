@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +75,28 @@ pub fn open_at_random(path: &Path) -> io::Result<File> {
             io::ErrorKind::InvalidInput,
             "not a regular file; it has to be read at random, so copy it into a file first",
         )),
+    }
+}
+
+/// Reads a source from front to back.
+pub(crate) struct FromStart<'a> {
+    source: &'a dyn Source,
+    at: u64,
+}
+
+impl<'a> FromStart<'a> {
+    pub(crate) fn new(source: &'a dyn Source) -> Self {
+        Self { source, at: 0 }
+    }
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.source.size()?.saturating_sub(self.at);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        self.source.read_at(self.at, &mut buf[..len])?;
+        self.at += len as u64;
+        Ok(len)
     }
 }
 

@@ -208,7 +208,7 @@ fn a_chain_rounds_each_step_from_the_checkpoint_itself() {
     for step in 0..4u64 {
         let file = safetensors(&[("w", Dtype::F32, &[100, 1000], &f32s(&state))]);
         let summary = chain.add(&format!("s-{step}"), &file[..], &options).unwrap();
-        let loss = summary.losses.unwrap().tensors[0];
+        let loss = summary.summary.losses.unwrap().tensors[0];
         assert!(loss.absolute <= 2f64.powi(-15), "{step}");
         files.push(file);
         let next = trained(&state, step);

@@ -10,7 +10,14 @@ use weightzip::chain::{AddOptions, MAX_DEPTH, PruneOptions};
 
 const STORE_HELP: &str = "\
 A store is a folder of ordinary .wz files, one for each step. What is coded against what is read from
-the files, and `wz decompress`, verify, cat and inspect take each of them.";
+the files, and `wz decompress`, verify, cat and inspect take each of them. The file wz-chain.json, which
+the first `wz chain add` writes, marks the folder and names the steps; other files are left alone.";
+
+const ADOPT_HELP: &str = "\
+For a folder without wz-chain.json, as earlier versions made it, and for steps that were moved here. Each
+name needs a number of its own. What isn't named is no step: it is never removed, nor coded against.
+
+JSON: {command, adopted [file], steps}; or error. steps is how many the store has.";
 
 const ADD_HELP: &str = "\
 Each file becomes STORE/NAME.wz, coded against the step before it. The step is the last number in the
@@ -21,15 +28,18 @@ becomes NAME.lossy.wz; each step is rounded from the checkpoint itself, so error
 A step stands alone, as a keyframe, if it is the first one, every --keyframe-every steps, where --max-depth
 says so, and where the step before makes it less than 3 % smaller. With --shallow, of 16 steps none needs more than 4
 others, instead of 15. A file gets its name when it is on disk and was decoded again: a crash leaves the store
-as it was.
+as it was. If the step before is damaged, it is named, the new one stands alone, and the exit code is 1.
 
 JSON: as that of `wz compress`, with the action added; or error.";
 
 const LIST_JSON: &str = "\
 The depth of a step is how many other files must be read, one behind the other, to restore it.
 
-JSON: {store, steps [{step, file, bytes, compressed, ratio, keyframe, bases [step], missing [file], depth}],
-bytes, compressed, ratio}; or error. missing names what is not in the store.";
+Steps that can't be read are listed as damaged, and the exit code is 1. Without wz-chain.json every .wz whose name
+has a number is listed.
+
+JSON: {store, marked, steps [{step, file, bytes, compressed, ratio, keyframe, bases [step], missing [file], depth}],
+damaged [{step, file, error}], bytes, compressed, ratio}; or error. missing names what is no step of the store.";
 
 const PRUNE_HELP: &str = "\
 With --keep-last or --keep-every, steps that neither of them keeps go; the last one stays, unless --remove
@@ -37,14 +47,20 @@ names it. A step that stays and is coded against one that goes is first coded ag
 earlier one that stays and --max-depth allows, or as a keyframe, read back and replaced; removal comes after that. Wherever that is
 stopped, each step that is there can be restored, and pruning again does the rest.
 
-JSON: {command, dry_run, rebased [{step, base}], removed [step], compressed_before, compressed_after};
-or error. base is null for a keyframe.";
+Only files that wz-chain.json names are removed. A step that any .wz of the folder needs stays. So does what can't be
+restored, with all that it may need; it doesn't count as one of the last N, and the exit code is 1.
+
+JSON: {command, dry_run, rebased [{step, base}], removed [step], held [{step, by}], damaged [{step, error}],
+compressed_before, compressed_after}; or error. base is null for a keyframe, by is the file that needs a step.";
 
 #[derive(Subcommand)]
 pub(super) enum LowChain {
     /// Add checkpoints, each coded against the one before
     #[command(after_help = [STORE_HELP, ADD_HELP].join("\n\n"))]
     Add(LowAdd),
+    /// Make steps of .wz files that are in the folder
+    #[command(after_help = [STORE_HELP, ADOPT_HELP].join("\n\n"))]
+    Adopt(LowAdopt),
     /// List the steps of a store
     #[command(after_help = [STORE_HELP, LIST_JSON].join("\n\n"))]
     List(LowList),
@@ -78,6 +94,17 @@ pub(super) struct LowAdd {
     /// Store the originals' SHA-256 too
     #[arg(long)]
     sha256: bool,
+    #[command(flatten)]
+    ui: UiArgs,
+}
+
+#[derive(Args)]
+pub(super) struct LowAdopt {
+    /// The store's folder
+    store: PathBuf,
+    /// Files in it
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
     ui: UiArgs,
 }
@@ -120,6 +147,7 @@ pub(super) struct LowPrune {
 /// What `wz chain` is to do.
 pub(crate) enum Chain {
     Add(Box<ChainAdd>),
+    Adopt(ChainAdopt),
     List(ChainList),
     Prune(ChainPrune),
 }
@@ -128,6 +156,12 @@ pub(crate) struct ChainAdd {
     pub(crate) store: PathBuf,
     pub(crate) files: Vec<PathBuf>,
     pub(crate) options: AddOptions,
+    pub(crate) ui: Ui,
+}
+
+pub(crate) struct ChainAdopt {
+    pub(crate) store: PathBuf,
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) ui: Ui,
 }
 
@@ -148,6 +182,7 @@ impl Chain {
     pub(super) fn json(&self) -> bool {
         match self {
             Self::Add(add) => add.ui.json,
+            Self::Adopt(adopt) => adopt.ui.json,
             Self::List(list) => list.json,
             Self::Prune(prune) => prune.ui.json,
         }
@@ -171,6 +206,9 @@ pub(super) fn resolve(low: LowChain) -> Result<Chain, clap::Error> {
             },
             ui: resolve_ui(&a.ui),
         })),
+        LowChain::Adopt(a) => {
+            Chain::Adopt(ChainAdopt { store: a.store, files: a.files, ui: resolve_ui(&a.ui) })
+        }
         LowChain::List(a) => Chain::List(ChainList { store: a.store, json: a.json }),
         LowChain::Prune(a) => Chain::Prune(ChainPrune {
             store: a.store,

@@ -5,7 +5,7 @@ mod high;
 mod low;
 mod tune;
 
-pub(crate) use chain::{Chain, ChainAdd, ChainList, ChainPrune};
+pub(crate) use chain::{Chain, ChainAdd, ChainAdopt, ChainList, ChainPrune};
 pub(crate) use high::{Bench, Cat, Code, Command, Input, Inspect, Rebase, Ui, Verify, Where};
 pub(crate) use low::command;
 pub(crate) use tune::Tune;

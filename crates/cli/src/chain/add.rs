@@ -10,7 +10,7 @@ use crate::{escape, space};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::time::Instant;
-use weightzip::chain::{AddOptions, Chain, Step, step_of};
+use weightzip::chain::{AddOptions, Added, Chain, Step, step_of};
 use weightzip::{Options, Summary};
 
 /// Carries out add.
@@ -18,10 +18,23 @@ pub(crate) fn run(args: &ChainAdd) -> Result<Status> {
     let mut report = Report::new("chain add", args.ui);
     let files = in_order(args)?;
     let mut chain = Chain::create(&args.store)?;
+    if !chain.is_marked() && !chain.steps().is_empty() {
+        say(&format!(
+            "wz: {} has {} that no wz chain add has written here; they are left alone, and wz chain adopt makes steps of them",
+            escape::path(&args.store),
+            super::steps(chain.steps().len()),
+        ));
+    }
     for (i, (_, name, file)) in files.iter().enumerate() {
         let start = Instant::now();
         match add(args, &mut chain, name, file) {
-            Ok(summary) => told(&chain, file, &summary, start, &mut report),
+            Ok(added) => {
+                told(&chain, file, &added.summary, start, &mut report);
+                if let Some(damaged) = added.damaged {
+                    report.failed(&damaged.path, damaged.error().into())?;
+                    say(&format!("wz: {} stands alone for it, as a keyframe", escape::path(file)));
+                }
+            }
             Err(error) => {
                 report.failed(file, error)?;
                 let left = files.len() - i - 1;
@@ -48,7 +61,7 @@ fn in_order(args: &ChainAdd) -> Result<Vec<(u64, &str, &Path)>> {
     Ok(files)
 }
 
-fn add(args: &ChainAdd, chain: &mut Chain, name: &str, file: &Path) -> Result<Summary> {
+fn add(args: &ChainAdd, chain: &mut Chain, name: &str, file: &Path) -> Result<Added> {
     let source = SourceFile::open(file)?;
     let prefix = if source.size().is_some() { job::prefix(file)? } else { Vec::new() };
     ensure!(

@@ -1,19 +1,23 @@
 //! `wz chain list`: the steps of a store.
 
 use crate::args::ChainList;
-use crate::report::{Status, plain, print_json};
+use crate::report::{Status, plain, print_json, say};
 use crate::table::{self, Align};
 use crate::{escape, human};
 use anyhow::Result;
 use serde::Serialize;
 use std::io::{self, Write};
-use weightzip::chain::{Chain, Step};
+use weightzip::chain::{Chain, Damaged, MARK, Step};
 
 /// Everything that is printed; also the JSON object.
 #[derive(Serialize)]
 struct Listing {
     store: String,
+    /// Whether the folder is marked as a store. If not, every .wz with a number is listed.
+    marked: bool,
     steps: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: Vec<DamagedRow>,
     /// Bytes of all originals, and of all .wz.
     bytes: u64,
     compressed: u64,
@@ -35,6 +39,14 @@ struct Row {
     depth: usize,
 }
 
+/// A step that can't be read.
+#[derive(Serialize)]
+struct DamagedRow {
+    step: u64,
+    file: String,
+    error: String,
+}
+
 /// Carries out list.
 pub(crate) fn run(args: &ChainList) -> Result<Status> {
     let chain = Chain::open(&args.store)?;
@@ -42,17 +54,28 @@ pub(crate) fn run(args: &ChainList) -> Result<Status> {
     let sum = |of: fn(&Row) -> u64| steps.iter().map(of).fold(0, u64::saturating_add);
     let (bytes, compressed) = (sum(|row| row.bytes), sum(|row| row.compressed));
     let (store, ratio) = (plain(&args.store), ratio(compressed, bytes));
-    let listing = Listing { store, steps, bytes, compressed, ratio };
+    let damaged: Vec<DamagedRow> = chain.damaged().iter().map(DamagedRow::of).collect();
+    let marked = chain.is_marked();
+    let listing = Listing { store, marked, steps, damaged, bytes, compressed, ratio };
     if args.json {
         print_json(&listing)?;
-        return Ok(Status::Done);
+    } else {
+        let mut stdout = io::stdout().lock();
+        for line in listing.lines() {
+            writeln!(stdout, "{line}")?;
+        }
+        stdout.flush()?;
     }
-    let mut stdout = io::stdout().lock();
-    for line in listing.lines() {
-        writeln!(stdout, "{line}")?;
+    for damaged in chain.damaged() {
+        super::tell_damage(damaged, "put a copy of it there, or remove it");
     }
-    stdout.flush()?;
-    Ok(Status::Done)
+    if !marked && !listing.steps.is_empty() {
+        say(&format!(
+            "wz: {} has no {MARK}, so these may not all be steps; name those that are with wz chain adopt",
+            escape::path(&args.store)
+        ));
+    }
+    Ok(if listing.damaged.is_empty() { Status::Done } else { Status::SomeFailed })
 }
 
 fn ratio(compressed: u64, bytes: u64) -> Option<f64> {
@@ -91,6 +114,19 @@ impl Row {
     }
 }
 
+impl DamagedRow {
+    fn of(damaged: &Damaged) -> Self {
+        let file = plain(damaged.path.file_name().unwrap_or_default().as_ref());
+        Self { step: damaged.number, file, error: damaged.error().to_string() }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let [none, damaged] = ["-", "damaged"].map(str::to_owned);
+        let (step, file) = (self.step.to_string(), escape::text(&self.file));
+        [step, none.clone(), none.clone(), none.clone(), damaged, none, file]
+    }
+}
+
 impl Listing {
     fn lines(&self) -> Vec<String> {
         let heading = [
@@ -102,10 +138,12 @@ impl Listing {
             ("depth", Align::Right),
             ("file", Align::Left),
         ];
-        let mut lines = match self.steps.is_empty() {
-            true => Vec::new(),
-            false => table::lines(heading, &self.steps.iter().map(Row::cells).collect::<Vec<_>>()),
-        };
+        let whole = self.steps.iter().map(|row| (row.step, row.cells()));
+        let damaged = self.damaged.iter().map(|row| (row.step, row.cells()));
+        let mut rows: Vec<_> = whole.chain(damaged).collect();
+        rows.sort_by_key(|(step, _)| *step);
+        let rows: Vec<_> = rows.into_iter().map(|(_, cells)| cells).collect();
+        let mut lines = if rows.is_empty() { Vec::new() } else { table::lines(heading, &rows) };
         let (original, size) = (human::bytes(self.bytes), human::bytes(self.compressed));
         let (steps, ratio) = (super::steps(self.steps.len()), human::percent(self.ratio));
         lines.push(format!("{steps}, {original} -> {size} ({ratio})"));

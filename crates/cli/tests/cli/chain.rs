@@ -140,7 +140,7 @@ fn keyframes_come_when_they_are_due_and_when_a_base_is_of_no_use() {
     let depths: Vec<_> = listed(&dir).into_iter().map(|(_, _, depth)| depth).collect();
     assert_eq!(depths, [0, 1, 0, 0, 0]);
     dir.wz(&["verify", "store"]).ok();
-    assert_eq!(dir.names("store").len(), 5);
+    assert_eq!(dir.names("store").len(), 6); // with the mark
     for wrong in [["--max-depth", "0"], ["--max-depth", "65"]] {
         let run = dir.wz(&[&["chain", "add", "store", "x-9"], &wrong[..]].concat());
         assert_eq!(run.code, Some(2), "{}", run.stderr);
@@ -173,7 +173,7 @@ fn a_checkpoint_must_be_a_later_step_and_a_plain_file() {
     let refused = |file: &str, words: &[&str]| {
         dir.wz(&["chain", "add", "store", file]).fails(words);
         assert_eq!(listed(&dir).len(), 2);
-        assert_eq!(dir.names("store").len(), 2);
+        assert_eq!(dir.names("store").len(), 3);
     };
     dir.write("model.safetensors", model(3));
     refused("model.safetensors", &["no step number in its name", "step-00100.safetensors"]);
@@ -219,19 +219,115 @@ fn what_is_no_step_is_left_alone() {
     dir.wz(&["chain", "prune", "store", "--keep-last", "1"]).ok();
     assert!(others.iter().all(|other| dir.exists(&format!("store/{other}"))));
     assert_eq!(listed(&dir), [(2, vec![], 0)]);
-    // What says that it is a step, and is damaged, or is one for the second time.
+    // The number of another step, and what is damaged, are no reason to stop.
     let mut step = dir.read("store/step-002.safetensors.wz");
     dir.write("store/other-2.bin.wz", &step);
-    dir.wz(&["chain", "list", "store"])
-        .fails(&["other-2.bin.wz and step-002.safetensors.wz are both step 2"]);
-    fs::remove_file(dir.path("store/other-2.bin.wz")).unwrap();
     step.truncate(100);
     dir.write("store/step-003.safetensors.wz", &step);
-    for command in ["list", "prune"] {
-        let more: &[&str] = if command == "prune" { &["--keep-last", "1"] } else { &[] };
-        dir.wz(&[&["chain", command, "store"], more].concat())
-            .fails(&["store/step-003.safetensors.wz: "]);
+    assert_eq!(listed(&dir), [(2, vec![], 0)]);
+    dir.wz(&["chain", "adopt", "store", "store/other-2.bin.wz"])
+        .fails(&["other-2.bin.wz and step-002.safetensors.wz are both step 2"]);
+    dir.wz(&["chain", "adopt", "store", "store/step-003.safetensors.wz"])
+        .fails(&["store/step-003.safetensors.wz: "]);
+    dir.wz(&["chain", "adopt", "store", "other/x-4.wz"]).fails(&["other/x-4.wz"]);
+}
+
+#[test]
+fn only_its_own_steps_go_and_none_that_another_file_needs() {
+    let dir = store(&[1, 2, 3, 4, 5]);
+    for (name, base) in [("llama-7", None), ("gpt-2", None), ("best", Some(2)), ("best-9", Some(3))]
+    {
+        dir.write(name, model(base.unwrap_or(30)));
+        let (target, base) =
+            (format!("store/{name}.wz"), base.map(|step| format!("store/{}.wz", self::name(step))));
+        let base: Vec<&str> = base.iter().flat_map(|base| ["--base", base]).collect();
+        dir.wz(&[&["compress", name, "-o", &target][..], &base].concat()).ok();
     }
+    dir.wz(&["chain", "prune", "store", "--keep-last", "1"]).ok();
+    let steps: Vec<u64> = listed(&dir).into_iter().map(|(step, ..)| step).collect();
+    assert_eq!(steps, [2, 3, 5]);
+    restores(&dir, &steps);
+    for (name, step) in [("llama-7", 30), ("gpt-2", 30), ("best", 2), ("best-9", 3)] {
+        dir.wz(&["decompress", &format!("store/{name}.wz"), "-f", "-o", "restored"]).ok();
+        assert!(dir.read("restored") == model(step), "{name}");
+    }
+    let run = dir.wz(&["chain", "prune", "store", "--keep-last", "1", "--json"]).ok().json();
+    assert_eq!(run["held"][0], serde_json::json!({"step": 2, "by": "store/best.wz"}));
+}
+
+#[test]
+fn a_folder_without_a_mark_is_listed_and_never_pruned() {
+    let dir = store(&[1, 2]);
+    fs::remove_file(dir.path("store/wz-chain.json")).unwrap();
+    let list = dir.wz(&["chain", "list", "store"]).ok();
+    assert!(list.stderr.contains("has no wz-chain.json"), "{}", list.stderr);
+    let prune = ["chain", "prune", "store", "--keep-last", "1"];
+    dir.wz(&prune).fails(&["store has no wz-chain.json", "name them with wz chain adopt"]);
+    // What is added is the first step of a new store.
+    dir.write(&name(3), model(3));
+    let added = dir.wz(&["chain", "add", "store", &name(3)]).ok();
+    assert!(
+        added.stderr.contains("2 steps that no wz chain add has written here"),
+        "{}",
+        added.stderr
+    );
+    assert_eq!(listed(&dir), [(3, vec![], 0)]);
+    dir.wz(&prune).ok();
+    let names: Vec<String> = [1, 2].map(|step| format!("store/{}.wz", name(step))).into();
+    dir.wz(&["chain", "adopt", "store", &names[0], &names[1]]).ok();
+    assert_eq!(listed(&dir), [(1, vec![], 0), (2, vec![1], 1), (3, vec![], 0)]);
+    dir.wz(&prune).ok();
+    assert_eq!(listed(&dir), [(3, vec![], 0)]);
+}
+
+#[test]
+fn a_damaged_step_is_named_and_the_rest_goes_on() {
+    for back in [60, 600] {
+        let dir = store(&[1, 2]);
+        let file = format!("store/{}.wz", name(1));
+        let mut bytes = dir.read(&file);
+        let at = bytes.len() - back;
+        bytes[at] ^= 1;
+        dir.write(&file, &bytes);
+        for step in [3, 4] {
+            dir.write(&name(step), model(step));
+        }
+        let add = dir.wz(&["chain", "add", "store", &name(3), &name(4)]);
+        assert_eq!(add.code, Some(1), "{}", add.stderr);
+        assert!(add.stderr.contains("can't be restored"), "{}", add.stderr);
+        assert!(add.stderr.contains("stands alone for it, as a keyframe"), "{}", add.stderr);
+        restores(&dir, &[3, 4]);
+        let is_read = back == 600;
+        let list = dir.wz(&["chain", "list", "store"]);
+        assert_eq!(list.code, Some(i32::from(!is_read)), "{}", list.stderr);
+        let shown = String::from_utf8(list.stdout).unwrap();
+        assert!(shown.contains("damaged") != is_read, "{shown}");
+        let prune = dir.wz(&["chain", "prune", "store", "--keep-last", "1"]);
+        assert_eq!(prune.code, Some(i32::from(!is_read)), "{}", prune.stderr);
+        assert!(dir.exists(&file) != is_read);
+        restores(&dir, &[4]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn rebase_waits_for_who_changes_a_store() {
+    let dir = store(&[1, 2]);
+    dir.wz(&["decompress", &format!("store/{}.wz", name(2)), "-o", "plain"]).ok();
+    dir.wz(&["compress", "plain", "-o", "other.wz"]).ok();
+    let folder = fs::File::open(dir.path("store")).unwrap();
+    folder.lock().unwrap();
+    let (one, two) = (format!("store/{}.wz", name(1)), format!("store/{}.wz", name(2)));
+    let runs: [&[&str]; 3] = [
+        &["rebase", &two],
+        &["rebase", "other.wz", "-o", "store/new.wz"],
+        &["rebase", "other.wz", "--base", &one, "-f"],
+    ];
+    for args in runs {
+        dir.wz(args).fails(&["another process is changing this store; try again when it is done"]);
+    }
+    drop(folder);
+    dir.wz(runs[0]).ok();
 }
 
 #[test]
@@ -250,7 +346,7 @@ fn pruning_gives_later_steps_another_base() {
         );
         assert!(done["compressed_after"].as_u64() < done["compressed_before"].as_u64());
         let left = listed(&dir);
-        assert_eq!(dir.names("store").len(), left.len());
+        assert_eq!(dir.names("store").len(), left.len() + 1);
         restores(&dir, &left.iter().map(|(step, ..)| *step).collect::<Vec<_>>());
         (left, done["removed"].clone())
     };
@@ -290,19 +386,22 @@ fn pruning_refuses_what_it_can_not_do() {
     dir.wz(&["chain", "prune", "store", "--remove", "7"]).fails(&["there is no step 7"]);
     dir.wz(&["chain", "prune", "nowhere", "--keep-last", "1", "--json"])
         .fails(&["can't read nowhere"]);
-    // A step whose base is gone: nothing goes that others might need.
+    // A step whose base is gone can't be coded anew: what it needs stays, and so does the renamed one.
     fs::rename(dir.path("store/step-001.safetensors.wz"), dir.path("store/renamed-001.wz"))
         .unwrap();
     let list = String::from_utf8(dir.wz(&["chain", "list", "store"]).ok().stdout).unwrap();
     assert!(list.contains("step-001.safetensors.wz (missing)"), "{list}");
-    dir.wz(&["chain", "prune", "store", "--remove", "1"])
-        .fails(&["step 2 needs step-001.safetensors.wz, which is not in the store"]);
+    dir.wz(&["chain", "prune", "store", "--remove", "1"]).fails(&["there is no step 1"]);
+    dir.wz(&["chain", "prune", "store", "--remove", "2"]).ok();
+    assert_eq!(listed(&dir).iter().map(|(step, ..)| *step).collect::<Vec<_>>(), [2, 3]);
     dir.write(&name(4), model(4));
-    dir.wz(&["chain", "add", "store", &name(4)]).fails(&["step 2 needs step-001.safetensors.wz"]);
-    dir.wz(&["chain", "add", "store", &name(4), "--keyframe-every", "1"]).ok();
+    dir.wz(&["chain", "add", "store", &name(4)])
+        .fails(&["step 2 needs step-001.safetensors.wz", "stands alone for it"]);
+    assert_eq!(listed(&dir)[2], (4, vec![], 0));
     // What needs it may go, too.
     dir.wz(&["chain", "prune", "store", "--keep-last", "1"]).ok();
     assert_eq!(listed(&dir), [(4, vec![], 0)]);
+    assert!(dir.exists("store/renamed-001.wz"));
 }
 
 #[cfg(unix)]

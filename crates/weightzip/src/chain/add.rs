@@ -1,15 +1,18 @@
 //! A new step.
 
 use super::coding::{Against, Coding, Nearer};
-use super::store::{Lock, read, step_of};
-use super::{Chain, MAX_DEPTH, Step};
+use super::lock::Lock;
+use super::mark::Mark;
+use super::store::step_of;
+use super::{Chain, Damaged, MAX_DEPTH, Step};
 use crate::container::footer::Info;
 use crate::error::{Error, Result};
 use crate::formats::Layout;
 use crate::lossy::Rules;
 use crate::options::{Level, Options, Progress};
+use crate::output::Output;
 use crate::pipeline::Summary;
-use crate::source::Source;
+use crate::source::{FromStart, Source};
 use std::fs::{self, Metadata};
 use std::io::Read;
 use std::sync::Arc;
@@ -61,6 +64,21 @@ impl Default for AddOptions {
     }
 }
 
+/// What a new step may be coded against.
+struct Pick<'a> {
+    base: &'a Step,
+    /// What it is coded against if that is much smaller; and what a step takes by such a base: bytes coded, of so many.
+    nearer: Option<(&'a Step, (u64, u64))>,
+}
+
+/// What [`Chain::add`] did.
+pub struct Added {
+    /// What was written.
+    pub summary: Summary,
+    /// What it would have been coded against, but for its damage: so it stands alone.
+    pub damaged: Option<Damaged>,
+}
+
 impl Chain {
     /// Adds a checkpoint, `name.wz` (`name.lossy.wz` if it may be rounded), as the last step, coded against the one that was the last.
     ///
@@ -72,21 +90,26 @@ impl Chain {
     /// [`max_depth`](AddOptions::max_depth) say so, or if its base makes it less than a 32nd smaller. To see that,
     /// it is coded alone, too, unless it takes a 32nd less, for its size, than the keyframe it leads to. The file gets its name when it is on
     /// disk and was decoded again. Reads the folder anew; leftovers of a crash go. Decodes as many steps as it is
-    /// deep, twice.
+    /// deep, twice. The first one marks the folder as a store; other `.wz` files that are there are left alone.
+    ///
+    /// If the base is damaged, it stands alone, too. Damage that is only seen when it is coded takes the checkpoint again: that is
+    /// an error without [`source`](AddOptions::source), of kind [`Corruption`](crate::Kind::Corruption).
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) if the name has no number, or one that isn't beyond those of all steps;
     /// [`Io`](crate::Kind::Io), also while another process changes the store; and what [`Archive`](crate::Archive)
     /// reports of the last step. The store is as it was then.
-    pub fn add(&mut self, name: &str, reader: impl Read, options: &AddOptions) -> Result<Summary> {
+    pub fn add(&mut self, name: &str, reader: impl Read, options: &AddOptions) -> Result<Added> {
         check_depth(options.max_depth)?;
         let number = step_of(name)?;
         let lock = Lock::take(&self.folder)?;
         lock.clean(&self.folder);
-        self.steps = read(&self.folder)?;
+        let mut mark = Mark::load(&self.folder)?.unwrap_or_else(Mark::new);
+        self.read_again(&mark)?;
         self.check_new(number)?;
         let suffix = if options.lossy.is_empty() { ".wz" } else { ".lossy.wz" };
-        let target = self.folder.join(format!("{name}{suffix}"));
+        let file = format!("{name}{suffix}");
+        let target = self.folder.join(&file);
         if fs::symlink_metadata(&target).is_ok() {
             let target = target.display();
             return Err(Error::argument(format!("{target} is there already, and is no step")));
@@ -105,41 +128,94 @@ impl Chain {
             },
             like: options.like.as_ref(),
         };
-        let against = self.against_for(options)?;
-        let (output, summary) = coding.write(reader, against.as_ref())?;
+        let (output, summary, damaged) = self.code(&coding, reader, options)?;
+        // Before it has its name: a name without a file does no harm, a step that isn't known would.
+        mark.add(&file, &summary.blake3);
+        mark.save(&self.folder, Some(&file))?;
         output.commit(false)?;
-        self.steps = read(&self.folder)?;
-        Ok(summary)
+        self.read_again(&mark)?;
+        Ok(Added { summary, damaged })
+    }
+
+    /// Codes a checkpoint against what is best, or alone if that is damaged.
+    fn code(
+        &self,
+        coding: &Coding<'_>,
+        mut reader: impl Read,
+        options: &AddOptions,
+    ) -> Result<(Output, Summary, Option<Damaged>)> {
+        let alone = |reader: &mut dyn Read, damaged| {
+            let (output, summary) = coding.write(reader, None)?;
+            Ok((output, summary, Some(damaged)))
+        };
+        if let Some(damaged) = self.newest_is_damaged() {
+            return alone(&mut reader, damaged.clone());
+        }
+        let Some(pick) = self.pick(options) else {
+            let (output, summary) = coding.write(reader, None)?;
+            return Ok((output, summary, None));
+        };
+        let against = match self.against_picked(&pick) {
+            Ok(against) => against,
+            Err(why) => {
+                return alone(&mut reader, Damaged::new(pick.base.number, &pick.base.path, &why));
+            }
+        };
+        let error = match coding.write(reader, Some(&against)) {
+            Ok((output, summary)) => return Ok((output, summary, None)),
+            Err(error) => error,
+        };
+        let bases = [Some(pick.base), pick.nearer.map(|(near, _)| near)];
+        let damaged = bases.into_iter().flatten().find_map(|base| self.damage_of(base.number));
+        match (damaged, &options.source) {
+            (None, _) => Err(error),
+            (Some(damaged), Some(source)) => alone(&mut FromStart::new(&**source), damaged),
+            (Some(damaged), None) => Err(Error::corrupt(format!(
+                "{damaged}; add this one as a keyframe, which doesn't need that step"
+            ))),
+        }
+    }
+
+    /// The damaged step that is beyond all others, if there is one.
+    fn newest_is_damaged(&self) -> Option<&Damaged> {
+        let newest = self.steps().last().map(|step| step.number);
+        self.damaged().last().filter(|damaged| newest.is_none_or(|newest| damaged.number > newest))
     }
 
     /// What a new step may be coded against.
-    fn against_for(&self, options: &AddOptions) -> Result<Option<Against<'_>>> {
-        let deltas = self.steps.iter().rev().take_while(|step| !step.is_keyframe()).count();
+    fn pick(&self, options: &AddOptions) -> Option<Pick<'_>> {
+        let steps = self.steps();
+        let deltas = steps.iter().rev().take_while(|step| !step.is_keyframe()).count();
         let is_due = options.keyframe_every != 0 && deltas + 1 >= options.keyframe_every;
-        let Some(last) = self.steps.last().filter(|_| !is_due) else { return Ok(None) };
+        let last = steps.last().filter(|_| !is_due)?;
         let may_be_base = |step: &Step| step.depth < options.max_depth;
-        let group = &self.steps[self.steps.len().saturating_sub(deltas + 1)..];
+        let group = &steps[steps.len().saturating_sub(deltas + 1)..];
         let far = if options.shallow { further_back(group) } else { None };
         let Some((far, near_step)) = far.filter(|(far, _)| may_be_base(far)) else {
-            return may_be_base(last).then(|| self.against(last)).transpose();
+            return may_be_base(last).then_some(Pick { base: last, nearer: None });
         };
-        let mut against = self.against(far)?;
-        if may_be_base(last) {
-            let info = &near_step.info;
-            let size = (info.compressed_bytes, info.original_bytes);
-            against.nearer = Some(Nearer { base: self.base(last)?, size });
+        let info = &near_step.info;
+        let size = (info.compressed_bytes, info.original_bytes);
+        Some(Pick { base: far, nearer: may_be_base(last).then_some((last, size)) })
+    }
+
+    fn against_picked(&self, pick: &Pick<'_>) -> Result<Against<'_>> {
+        let mut against = self.against(pick.base)?;
+        if let Some((near, size)) = pick.nearer {
+            against.nearer = Some(Nearer { base: self.base(near)?, size });
         }
-        Ok(Some(against))
+        Ok(against)
     }
 
     fn check_new(&self, number: u64) -> Result<()> {
-        let Some(last) = self.steps.last().filter(|last| number <= last.number) else {
+        let whole = self.steps().iter().map(|step| step.number);
+        let numbers = whole.chain(self.damaged().iter().map(|damaged| damaged.number));
+        let Some(last) = numbers.clone().max().filter(|&last| number <= last) else {
             return Ok(());
         };
-        let last = last.number;
-        Err(Error::argument(match self.step(number) {
-            Ok(_) => format!("step {number} is there already; add one beyond {last}"),
-            Err(_) => {
+        Err(Error::argument(match numbers.clone().any(|known| known == number) {
+            true => format!("step {number} is there already; add one beyond {last}"),
+            false => {
                 format!(
                     "step {number} is not beyond the last one; add steps in order, from {last} on"
                 )

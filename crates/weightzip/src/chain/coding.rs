@@ -1,6 +1,6 @@
 //! How a step is written: against a base if that pays, to disk, and read back before it gets its name.
 
-use super::store::PREFIX;
+use super::lock::PREFIX;
 use crate::archive::Archive;
 use crate::base::Base;
 use crate::container::footer::Info;

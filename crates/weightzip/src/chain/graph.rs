@@ -26,11 +26,16 @@ pub(super) fn depths(bases: &[Vec<usize>]) -> Option<Vec<usize>> {
     None
 }
 
-/// Gives each step that stays, and needs one that goes, another base: the nearest earlier step that stays
-/// and isn't too deep, or none. Returns which, in the order in which it must be done. Whenever that stops, every step can still be
+/// Gives each step that stays, and needs one that goes, another base: the nearest earlier step that stays,
+/// can be restored and isn't too deep, or none. Returns which, in the order in which it must be done. Whenever that stops, every step can still be
 /// restored: none needs more than [`MAX_DEPTH`] others, and in the end none more than `max_depth`, unless
 /// it did before.
-pub(super) fn rebases(bases: &mut Bases, goes: &[bool], max_depth: usize) -> Rebases {
+pub(super) fn rebases(
+    bases: &mut Bases,
+    goes: &[bool],
+    whole: &[bool],
+    max_depth: usize,
+) -> Rebases {
     let before = depths(bases).unwrap_or_default();
     let no_deeper = |bases: &[Vec<usize>], limit: usize| {
         let now = depths(bases);
@@ -46,7 +51,7 @@ pub(super) fn rebases(bases: &mut Bases, goes: &[bool], max_depth: usize) -> Reb
             changed[step] = vec![base];
             no_deeper(&changed, MAX_DEPTH) && no_deeper(&without(&changed, goes), max_depth)
         };
-        let stays = |&base: &usize| !goes[base] && !needs(bases, base, step);
+        let stays = |&base: &usize| !goes[base] && whole[base] && !needs(bases, base, step);
         let base = (0..step).rev().filter(stays).find(|&base| fits(base));
         bases[step] = base.into_iter().collect();
         done.push((step, base));
@@ -65,7 +70,7 @@ fn without(bases: &[Vec<usize>], goes: &[bool]) -> Bases {
 }
 
 /// Whether `step` needs `other`, or is it.
-fn needs(bases: &[Vec<usize>], step: usize, other: usize) -> bool {
+pub(super) fn needs(bases: &[Vec<usize>], step: usize, other: usize) -> bool {
     let (mut seen, mut open) = (vec![false; bases.len()], vec![step]);
     while let Some(step) = open.pop() {
         if step == other {
@@ -81,6 +86,11 @@ fn needs(bases: &[Vec<usize>], step: usize, other: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With steps that can all be restored.
+    fn rebases(bases: &mut Bases, goes: &[bool], max_depth: usize) -> Rebases {
+        super::rebases(bases, goes, &vec![true; goes.len()], max_depth)
+    }
 
     /// Steps that are each coded against the one before, but for a keyframe every so often.
     fn chain(len: usize, every: usize) -> Bases {
@@ -106,6 +116,14 @@ mod tests {
         assert_eq!(rebased(&[0]), [(1, None)]);
         assert_eq!(rebased(&[0, 2, 5]), [(1, None), (3, Some(1))]);
         assert_eq!(rebases(&mut chain(6, 3), &going(6, &[3]), 16), [(4, Some(2))]);
+    }
+
+    #[test]
+    fn no_step_moves_to_one_that_can_not_be_restored() {
+        let mut whole = [true; 6];
+        whole[1] = false;
+        let rebased = super::rebases(&mut chain(6, 100), &going(6, &[2, 3]), &whole, 16);
+        assert_eq!(rebased, [(4, Some(0))]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Chains: checkpoints in a folder, each coded against the one before.
 //!
 //! A store is a folder of ordinary `.wz` files, each named by its checkpoint: the last number in the name is its
-//! step. Which one is coded against which is read from the files themselves; there is no other state. Whoever
+//! step. Which one is coded against which is read from the files themselves. The file [`MARK`] marks the folder and names
+//! its steps: no other file is ever removed, nor a step that another `.wz` of the folder needs. Whoever
 //! changes a store locks its folder, and the names in it change when a file is complete, so that a crash leaves the
-//! store as it was before or as it was meant to be.
+//! store as it was before or as it was meant to be. A step that can't be read is left alone, and nothing is coded against it.
 //!
 //! ```
 //! use weightzip::chain::{AddOptions, Chain, PruneOptions};
@@ -32,20 +33,26 @@
 mod add;
 mod coding;
 mod graph;
+mod lock;
+mod mark;
 mod prune;
 mod store;
 
 pub use crate::base::MAX_DEPTH;
-pub use add::AddOptions;
-pub use prune::{Plan, PruneOptions};
+pub use add::{AddOptions, Added};
+pub use lock::Lock;
+pub use mark::MARK;
+pub use prune::{Held, Plan, PruneOptions};
 pub use store::step_of;
 
 use crate::archive::Archive;
 use crate::base::Base;
 use crate::container::footer::Info;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::options::DecodeOptions;
 use crate::output::{folder_of, sync_folder};
+use mark::Mark;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,7 +61,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Chain {
     folder: PathBuf,
-    steps: Vec<Step>,
+    is_marked: bool,
+    contents: store::Contents,
 }
 
 /// A checkpoint in a store.
@@ -74,7 +82,44 @@ pub struct Step {
     pub info: Info,
 }
 
+/// A step that can't be read, or restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// The number in its name.
+    pub number: u64,
+    /// Its `.wz`.
+    pub path: PathBuf,
+    /// The kind of error that is met.
+    pub kind: Kind,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {} can't be restored: {}", self.number, self.why)
+    }
+}
+
+impl Damaged {
+    fn new(number: u64, path: &Path, why: &Error) -> Self {
+        let (kind, text) = (why.kind(), why.to_string());
+        let why = text.strip_prefix(&format!("{kind}: ")).unwrap_or(&text).to_owned();
+        Self { number, path: path.to_owned(), kind, why }
+    }
+
+    /// The error that says so.
+    pub fn error(&self) -> Error {
+        Error::new(self.kind, self.to_string())
+    }
+}
+
 impl Step {
+    /// A step that isn't linked yet.
+    fn new(number: u64, path: PathBuf, info: Info) -> Self {
+        Self { number, path, bases: Vec::new(), missing: Vec::new(), depth: 0, info }
+    }
+
     /// The checkpoint's name: the file's, without `.wz`.
     pub fn name(&self) -> &str {
         self.path.file_stem().and_then(|name| name.to_str()).unwrap_or_default()
@@ -87,14 +132,16 @@ impl Step {
 }
 
 impl Chain {
-    /// Opens the store in a folder; reads the directory of each `.wz` whose name has a number in it, and leaves
-    /// everything else alone.
+    /// Opens the store in a folder; reads the directory of each `.wz`. Without a [mark](Self::is_marked) each one whose name
+    /// has a number counts as a step, to be listed and read.
     ///
     /// # Errors
     /// [`Io`](crate::Kind::Io) if it can't be read, [`InvalidArgument`](crate::Kind::InvalidArgument) if two files
-    /// are the same step, and what [`Archive::open`] reports, with the file's path.
+    /// are the same step, and if the mark can't be read.
     pub fn open(folder: &Path) -> Result<Self> {
-        Ok(Self { folder: folder.to_owned(), steps: store::read(folder)? })
+        let mark = Mark::load(folder)?;
+        let contents = store::read(folder, mark.as_ref())?;
+        Ok(Self { folder: folder.to_owned(), is_marked: mark.is_some(), contents })
     }
 
     /// Opens the store in a folder, which is made if there is none.
@@ -110,6 +157,47 @@ impl Chain {
         Self::open(folder)
     }
 
+    /// Takes files of the folder, such as those of an earlier version, as steps, and marks it.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::Kind::InvalidArgument) if a name has no number, or that of another step; and what
+    /// [`Archive::open`] reports of one. The store is as it was then.
+    pub fn adopt(&mut self, names: &[&str]) -> Result<()> {
+        let _lock = Lock::take(&self.folder)?;
+        let mut mark = Mark::load(&self.folder)?.unwrap_or_else(Mark::new);
+        for name in names {
+            step_of(name)?;
+            let path = self.folder.join(name);
+            let file = File::open(&path).map_err(|e| Error::io("can't open", e));
+            let archive = file.and_then(Archive::open).map_err(|e| store::in_file(&path, &e))?;
+            if !name.ends_with(".wz") {
+                return Err(Error::argument(format!("{name} has to end in .wz to be a step")));
+            }
+            mark.add(name, &archive.info().blake3);
+        }
+        let contents = store::read(&self.folder, Some(&mark))?;
+        mark.save(&self.folder, None)?;
+        (self.contents, self.is_marked) = (contents, true);
+        Ok(())
+    }
+
+    /// Reads the folder again, with the mark that it has now.
+    fn read_again(&mut self, mark: &Mark) -> Result<()> {
+        self.contents = store::read(&self.folder, Some(mark))?;
+        self.is_marked = true;
+        Ok(())
+    }
+
+    /// Whether the folder is marked as a store: the first [`add`](Self::add) does that, or [`adopt`](Self::adopt).
+    pub fn is_marked(&self) -> bool {
+        self.is_marked
+    }
+
+    /// Steps whose files can't be read.
+    pub fn damaged(&self) -> &[Damaged] {
+        &self.contents.damaged
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -117,7 +205,7 @@ impl Chain {
 
     /// The steps, in order.
     pub fn steps(&self) -> &[Step] {
-        &self.steps
+        &self.contents.steps
     }
 
     /// The step of a number.
@@ -125,9 +213,12 @@ impl Chain {
     /// # Errors
     /// [`InvalidArgument`](crate::Kind::InvalidArgument) if there is none.
     pub fn step(&self, number: u64) -> Result<&Step> {
-        let found = self.steps.binary_search_by_key(&number, |step| step.number);
+        if let Some(damaged) = self.damaged().iter().find(|damaged| damaged.number == number) {
+            return Err(damaged.error());
+        }
+        let found = self.steps().binary_search_by_key(&number, |step| step.number);
         let found = found.map_err(|_| Error::argument(format!("there is no step {number}")))?;
-        Ok(&self.steps[found])
+        Ok(&self.steps()[found])
     }
 
     /// Opens a step, with all that it is coded against.
@@ -167,10 +258,7 @@ impl Chain {
         let mut next = 0;
         while let Some(&step) = found.get(next) {
             if let Some(missing) = step.missing.first() {
-                return Err(Error::argument(format!(
-                    "step {} needs {missing}, which is not in the store; put it there, or make the step stand alone with wz rebase",
-                    step.number
-                )));
+                return Err(self.lacks(step.number, missing));
             }
             for &number in &step.bases {
                 if found.iter().all(|known| known.number != number) {
@@ -182,6 +270,32 @@ impl Chain {
         found.remove(0);
         found.sort_by_key(|step| step.depth);
         Ok(found)
+    }
+
+    /// That a step needs a file which is no step, or damaged.
+    fn lacks(&self, number: u64, missing: &str) -> Error {
+        let file = format!("{}.wz", missing.strip_suffix(".wz").unwrap_or(missing));
+        let is_it = |damaged: &&Damaged| damaged.path.file_name() == Some(file.as_ref());
+        match self.damaged().iter().find(is_it) {
+            Some(damaged) => {
+                Error::corrupt(format!("step {number} needs {missing}: {}", damaged.why))
+            }
+            None => Error::argument(format!(
+                "step {number} needs {missing}, which is no step of the store; put it there, or make the step stand alone with wz rebase"
+            )),
+        }
+    }
+
+    /// Restores a step, to nowhere; says what is wrong with it, if anything is.
+    fn damage_of(&self, number: u64) -> Option<Damaged> {
+        let step = self.step(number).ok()?;
+        let restore = || {
+            let options = DecodeOptions { base: self.base_of(number)?, ..DecodeOptions::default() };
+            let archive = Archive::open_with(step.open()?, options)?;
+            let restored = io::copy(&mut archive.reader(), &mut io::sink());
+            restored.map_err(|e| e.downcast().unwrap_or_else(|e| Error::io("can't read", e)))
+        };
+        restore().err().map(|why| Damaged::new(number, &step.path, &why))
     }
 }
 

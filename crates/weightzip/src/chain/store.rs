@@ -1,18 +1,20 @@
-//! The folder: which files are steps, who may change them, and what a crash has left.
+//! The folder: which files are steps, what they are coded against, and what else needs them.
 
-use super::{Step, graph};
+use super::mark::Mark;
+use super::{Damaged, Step, graph};
 use crate::archive::Archive;
+use crate::container::bases::BaseTensor;
+use crate::container::directory::Hash;
+use crate::container::footer::Info;
 use crate::container::header::{LEN, is_weightzip};
+use crate::container::stream::Stream;
 use crate::error::{Error, Result};
-use crate::output::SUFFIX;
+use crate::options::Limits;
 use crate::source::Source;
 use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// What the names of unfinished steps begin with. Nothing but a chain makes such files, and none without the lock.
-pub(super) const PREFIX: &str = ".wz-chain-";
 
 /// The step of a checkpoint: the last number in its file's name, before the suffix, and that of what is
 /// near-lossless.
@@ -47,50 +49,115 @@ pub fn step_of(name: &str) -> Result<u64> {
     number.map_err(|_| Error::argument(format!("the step number of {name} is beyond 64 bits")))
 }
 
-/// Reads what a folder has: its steps, in order.
-pub(super) fn read(folder: &Path) -> Result<Vec<Step>> {
+/// What a folder has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Contents {
+    /// The steps, in order.
+    pub(super) steps: Vec<Step>,
+    /// Steps that can't be read.
+    pub(super) damaged: Vec<Damaged>,
+    /// What else can't be restored without tensors that steps may have.
+    pub(super) dependents: Vec<Dependent>,
+}
+
+/// A file that needs tensors, but doesn't say which step has them.
+#[derive(Clone, Debug)]
+pub(super) struct Dependent {
+    pub(super) path: PathBuf,
+    /// If it is a step: earlier ones alone may be its bases.
+    pub(super) number: Option<u64>,
+    /// The BLAKE3 of each tensor; `None` if it can't be read, and so may need any.
+    pub(super) tensors: Option<Vec<Hash>>,
+}
+
+/// Reads what a folder has. Steps are the files that its mark has; without a mark, each `.wz` with a number.
+pub(super) fn read(folder: &Path, mark: Option<&Mark>) -> Result<Contents> {
     let cant_read = |e| Error::io(format!("can't read {}", folder.display()), e);
-    let mut found = Vec::new();
+    let (mut contents, mut found) = (Contents::default(), Vec::new());
     for entry in fs::read_dir(folder).map_err(cant_read)? {
         let path = entry.map_err(cant_read)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let number = name.strip_suffix(".wz").and_then(|name| step_of(name).ok());
-        if let Some(number) = number
-            && let Some(step) = look(number, &path).map_err(|e| in_file(&path, &e))?
-        {
-            found.push(step);
+        let number = number.filter(|_| mark.is_none_or(|mark| mark.names(name)));
+        match look(&path, number.is_some() && mark.is_some()) {
+            Look::Other => {}
+            Look::Archive(info, bases) => {
+                let is_step = mark.is_none_or(|mark| mark.has(name, &info.blake3));
+                match number.filter(|_| is_step) {
+                    Some(number) => found.push((Step::new(number, path, *info), bases)),
+                    None if bases.is_empty() => {}
+                    None => contents.dependents.push(Dependent::new(path, None, &bases)),
+                }
+            }
+            Look::Unreadable(why, tensors) => {
+                if let Some(number) = number {
+                    contents.damaged.push(Damaged::new(number, &path, &why));
+                }
+                contents.dependents.push(Dependent { path, number, tensors });
+            }
         }
     }
     found.sort_by(|(a, _), (b, _)| (a.number, &a.path).cmp(&(b.number, &b.path)));
-    let (mut steps, names): (Vec<Step>, Vec<Vec<String>>) = found.into_iter().unzip();
-    let twice = steps.windows(2).find(|pair| pair[0].number == pair[1].number);
-    if let Some([one, other]) = twice {
-        let (number, one, other) = (one.number, one.name(), other.name());
-        return Err(Error::argument(format!(
-            "{one}.wz and {other}.wz are both step {number}; move one of them to another folder"
-        )));
-    }
-    link(&mut steps, names)?;
-    Ok(steps)
+    contents.damaged.sort_by_key(|damaged| damaged.number);
+    let (steps, bases): (Vec<Step>, Vec<Vec<BaseTensor>>) = found.into_iter().unzip();
+    contents.steps = steps;
+    check_numbers(&contents)?;
+    contents.link(&bases)?;
+    Ok(contents)
 }
 
-/// A step that isn't linked, and the names of what it is coded against; nothing if this is no `.wz`.
-fn look(number: u64, path: &Path) -> Result<Option<(Step, Vec<String>)>> {
-    let file = open_regular(path).map_err(|e| Error::io("can't open", e))?;
-    let Some(file) = file else { return Ok(None) };
-    let mut start = [0; LEN];
-    if Source::read_at(&file, 0, &mut start).is_err() || !is_weightzip(&start) {
-        return Ok(None);
-    }
-    let archive = Archive::open(file)?;
-    let mut names: Vec<String> = Vec::new();
-    for tensor in archive.bases() {
-        if names.iter().all(|name| **name != *tensor.file) {
-            names.push(tensor.file.to_string());
+/// Fails if a number is that of two steps.
+fn check_numbers(contents: &Contents) -> Result<()> {
+    let whole = contents.steps.iter().map(|step| (step.number, &step.path));
+    let damaged = contents.damaged.iter().map(|step| (step.number, &step.path));
+    let mut all: Vec<_> = whole.chain(damaged).collect();
+    all.sort();
+    let twice = all.windows(2).find(|pair| pair[0].0 == pair[1].0);
+    let Some(&[(number, one), (_, other)]) = twice else { return Ok(()) };
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Err(Error::argument(format!(
+        "{} and {} are both step {number}; move one of them to another folder",
+        name(one),
+        name(other)
+    )))
+}
+
+/// What a file is.
+enum Look {
+    /// No `.wz`.
+    Other,
+    /// A `.wz` that says this of itself, and what it is coded against.
+    Archive(Box<Info>, Vec<BaseTensor>),
+    /// A `.wz` that can't be read; what its first section says it needs, if that can be.
+    Unreadable(Error, Option<Vec<Hash>>),
+}
+
+/// Looks at a file, which is a `.wz` if somebody said so, or its first bytes do.
+fn look(path: &Path, is_named: bool) -> Look {
+    let file = match open_regular(path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Look::Other,
+        Err(e) if is_named || path.extension().is_some_and(|e| e == "wz") => {
+            return Look::Unreadable(Error::io("can't open", e), None);
         }
+        Err(_) => return Look::Other,
+    };
+    let mut start = [0; LEN];
+    let is_archive = Source::read_at(&file, 0, &mut start).is_ok() && is_weightzip(&start);
+    if !is_archive && !is_named {
+        return Look::Other;
     }
-    let (bases, missing, info) = (Vec::new(), Vec::new(), archive.info().clone());
-    Ok(Some((Step { number, path: path.to_owned(), bases, missing, depth: 0, info }, names)))
+    match Archive::open(&file) {
+        Ok(archive) => Look::Archive(Box::new(archive.info().clone()), archive.bases().to_vec()),
+        Err(e) => Look::Unreadable(e, needed_by(&file).ok()),
+    }
+}
+
+/// The BLAKE3 of each tensor that a file is coded against, as its first section has it.
+fn needed_by(file: &File) -> Result<Vec<Hash>> {
+    let mut stream = Stream::new(file, Limits::default())?;
+    stream.next()?;
+    Ok(stream.into_bases().iter().map(|tensor| tensor.blake3).collect())
 }
 
 /// Opens a regular file; nothing if it is none, or gone meanwhile.
@@ -103,78 +170,49 @@ fn open_regular(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Finds which steps have these names, and how deep each one is.
-fn link(steps: &mut [Step], names: Vec<Vec<String>>) -> Result<()> {
-    let places = steps.iter().enumerate().map(|(i, step)| (step.name().to_owned(), i));
-    let places: HashMap<String, usize> = places.collect();
-    let mut bases = vec![Vec::new(); steps.len()];
-    for (i, names) in names.into_iter().enumerate() {
-        for name in names {
-            match places.get(name.strip_suffix(".wz").unwrap_or(&name)) {
-                Some(&base) if base != i => bases[i].push(base),
-                _ => steps[i].missing.push(name),
+impl Dependent {
+    fn new(path: PathBuf, number: Option<u64>, bases: &[BaseTensor]) -> Self {
+        let tensors = Some(bases.iter().map(|tensor| tensor.blake3).collect());
+        Self { path, number, tensors }
+    }
+}
+
+impl Contents {
+    /// Finds which steps each one is coded against, by their names, and how deep it is.
+    fn link(&mut self, bases: &[Vec<BaseTensor>]) -> Result<()> {
+        let steps = &mut self.steps;
+        let places = steps.iter().enumerate().map(|(i, step)| (step.name().to_owned(), i));
+        let places: HashMap<String, usize> = places.collect();
+        let mut linked = vec![Vec::new(); steps.len()];
+        for (i, tensors) in bases.iter().enumerate() {
+            for tensor in tensors {
+                let name = &*tensor.file;
+                match places.get(name.strip_suffix(".wz").unwrap_or(name)) {
+                    Some(&base) if base != i => linked[i].push(base),
+                    _ if steps[i].missing.iter().any(|known| known == name) => {}
+                    _ => steps[i].missing.push(name.to_owned()),
+                }
+            }
+            linked[i].sort_unstable();
+            linked[i].dedup();
+            if !steps[i].missing.is_empty() {
+                let (path, number) = (steps[i].path.clone(), Some(steps[i].number));
+                self.dependents.push(Dependent::new(path, number, tensors));
             }
         }
-        bases[i].sort_unstable();
-        bases[i].dedup();
+        let depths = graph::depths(&linked);
+        let depths = depths.ok_or_else(|| Error::corrupt("steps of this store need each other"))?;
+        for (i, depth) in depths.into_iter().enumerate() {
+            let numbers = linked[i].iter().map(|&base| steps[base].number).collect();
+            (steps[i].bases, steps[i].depth) = (numbers, depth);
+        }
+        Ok(())
     }
-    let depths = graph::depths(&bases);
-    let depths = depths.ok_or_else(|| Error::corrupt("steps of this store need each other"))?;
-    for (i, depth) in depths.into_iter().enumerate() {
-        let numbers = bases[i].iter().map(|&base| steps[base].number).collect();
-        (steps[i].bases, steps[i].depth) = (numbers, depth);
-    }
-    Ok(())
 }
 
 /// An error about a file.
 pub(super) fn in_file(path: &Path, error: &Error) -> Error {
     Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// Held by whoever changes a store.
-pub(super) struct Lock {
-    /// The folder. Nothing where the system has no locks: then two that change a store at once are not kept apart.
-    held: Option<File>,
-}
-
-impl Lock {
-    pub(super) fn take(folder: &Path) -> Result<Self> {
-        let cant_lock = |e| Error::io(format!("can't lock {}", folder.display()), e);
-        if !cfg!(unix) {
-            return Ok(Self { held: None });
-        }
-        let file = File::open(folder).map_err(cant_lock)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { held: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(cant_lock(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "another process is changing this store; try again when it is done",
-            ))),
-            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {
-                Ok(Self { held: None })
-            }
-            Err(TryLockError::Error(e)) => Err(cant_lock(e)),
-        }
-    }
-
-    /// Removes what a crash has left: while this is held, nobody is writing it any more.
-    pub(super) fn clean(&self, folder: &Path) {
-        let entries = fs::read_dir(folder).ok().filter(|_| self.held.is_some());
-        let files = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-        for leftover in files.filter(is_leftover) {
-            // What can't be removed is in nobody's way.
-            let _ = fs::remove_file(leftover);
-        }
-    }
-}
-
-fn is_leftover(path: &PathBuf) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let random = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
-    random.is_some_and(|random| {
-        random.len() == 6 && random.bytes().all(|b| b.is_ascii_alphanumeric())
-    }) && fs::symlink_metadata(path).is_ok_and(|there| there.is_file())
 }
 
 #[cfg(test)]
@@ -198,25 +236,6 @@ mod tests {
             ["model.safetensors", "", "..", "a/step-1.x", "model.pt2", "a-18446744073709551616"]
         {
             assert_eq!(step_of(name).unwrap_err().kind(), crate::Kind::InvalidArgument, "{name}");
-        }
-    }
-
-    #[test]
-    fn only_its_own_leftovers_are_cleaned_and_only_by_who_has_the_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let others = [".wz-abc123.tmp", ".wz-chain-abc.tmp", ".wz-chain-abc12-.tmp", "x.tmp"];
-        for name in others.iter().chain(&[".wz-chain-aB12cd.tmp"]) {
-            fs::write(dir.path().join(name), "half").unwrap();
-        }
-        Lock { held: None }.clean(dir.path());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
-        let lock = Lock::take(dir.path()).unwrap();
-        lock.clean(dir.path());
-        assert!(others.iter().all(|name| dir.path().join(name).exists()));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
-        if cfg!(unix) {
-            let refused = Lock::take(dir.path()).map(drop).unwrap_err();
-            assert!(refused.to_string().contains("another process"), "{refused}");
         }
     }
 }
