@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch.distributed.checkpoint.planner import LoadPlanner, ReadItem, SavePlanner, WriteItem
 
-from weightzip._leaves_torch import layout, more_than_bytes, without_bytes
+from weightzip._leaves_torch import layout, more_than_bytes
 from weightzip._safe_open import SafeSlice
 from weightzip._safetensors import Part
+from weightzip._tied import without_memory
 from weightzip.archive import Archive
 from weightzip.errors import InvalidArgumentError
 from weightzip.torch import Torch, _groups, _memory
@@ -50,7 +51,7 @@ def _name(item: WriteItem) -> str:
 def _data(item: WriteItem, planner: SavePlanner) -> memoryview:
     tensor = planner.resolve_data(item).detach()
     shape, dtype = item.tensor_data.chunk.sizes, item.tensor_data.properties.dtype
-    why = without_bytes(tensor)
+    why = without_memory(tensor)
     if why is None and (tensor.shape, tensor.dtype) != (shape, dtype):
         got, planned = (f"{list(s)} of {d}" for s, d in [(tensor.shape, tensor.dtype), (shape, dtype)])
         why = f"is {got} and was planned as {planned}: a planner must plan what it resolves to"
@@ -106,6 +107,9 @@ def _target(chunk: Chunk, planner: LoadPlanner) -> torch.Tensor:
             f"the planner gives {list(target.shape)} to load {list(chunk.item.lengths)} into: let it plan the same shape",
             tensor=chunk.item.dest_index.fqn,
         )
+    why = without_memory(target) if type(target) is torch.Tensor else None
+    if why is not None:
+        raise InvalidArgumentError(f"the tensor to load into {why}", tensor=chunk.item.dest_index.fqn)
     return target
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from weightzip._tied import without_memory
 from weightzip.archive import Archive
 from weightzip.torch import _NAMES, Torch
 
@@ -19,15 +20,6 @@ def more_than_bytes(layout: torch.layout, dtype: torch.dtype) -> str | None:
         return "is sparse, which safetensors files can't hold: save its `.to_dense()`"
     if dtype not in _NAMES and str(dtype).startswith("torch.q"):
         return f"has dtype {dtype}, whose scales would be lost: save its `.dequantize()`"
-    return None
-
-
-def without_bytes(tensor: torch.Tensor) -> str | None:
-    """Why a tensor has no bytes of its own."""
-    if type(tensor) is not torch.Tensor and hasattr(tensor, "__tensor_flatten__"):
-        return f"is a {type(tensor).__name__}, made of other tensors: save these"
-    if tensor.device.type == "meta":
-        return "is on device meta, it has no values: load or initialise it first"
     return None
 
 
@@ -43,7 +35,7 @@ def layout(shape: Sequence[int], dtype: torch.dtype) -> tuple[str, tuple[int, ..
 
 def describe(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], str | None]:
     own = tensor.dtype
-    why = more_than_bytes(tensor.layout, own) or without_bytes(tensor)
+    why = more_than_bytes(tensor.layout, own) or without_memory(tensor)
     if why is not None:
         raise ValueError(why)
     dtype, shape = layout(tensor.shape, own)
