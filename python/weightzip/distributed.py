@@ -34,6 +34,7 @@ from torch.futures import Future
 
 import weightzip
 from weightzip import _chunks, _safetensors
+from weightzip._local import local_folder
 from weightzip._weightzip import base_files
 from weightzip.archive import Archive, Base
 from weightzip.errors import InvalidArgumentError
@@ -60,7 +61,7 @@ class StorageWriter(dcp.StorageWriter):
         overwrite: bool = True,
     ) -> None:
         super().__init__()
-        self._path, self._level, self._base, self._overwrite = Path(path), level, _listed(base), overwrite
+        self._path, self._level, self._base, self._overwrite = local_folder(path), level, _listed(base), overwrite
 
     @property
     def checkpoint_id(self) -> Path:
@@ -75,7 +76,7 @@ class StorageWriter(dcp.StorageWriter):
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Takes another folder."""
         if checkpoint_id:
-            self._path = Path(checkpoint_id)
+            self._path = local_folder(checkpoint_id)
 
     def storage_meta(self) -> StorageMeta:
         """What planners are told."""

@@ -241,6 +241,13 @@ def test_the_folder_may_be_named_later(tmp_path):
         assert same(loaded, states[name])
 
 
+def test_urls_are_refused_before_a_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(weightzip.InvalidArgumentError, match="is a URL, and this is for local folders"):
+        StorageWriter("s3://bucket/run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_plans_may_be_kept_from_save_to_save(tmp_path):
     planner = dcp.DefaultSavePlanner(enable_plan_caching=True)
     for step in range(3):

@@ -13,7 +13,7 @@ fn help() {
         let shown = dir.wz(&[command, "--help"]).ok().shown();
         snapshot!(format!("help_{command}"), shown);
     }
-    for command in ["add", "list", "prune"] {
+    for command in ["add", "adopt", "list", "prune"] {
         let shown = dir.wz(&["chain", command, "--help"]).ok().shown();
         snapshot!(format!("help_chain_{command}"), shown);
     }
