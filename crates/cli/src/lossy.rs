@@ -135,6 +135,11 @@ impl LossRow {
         Self { bound: bound.to_string(), max_abs, max_rel, rmse, snr }
     }
 
+    /// How much noise there is to the signal: the more, the higher.
+    pub(crate) fn noise(&self) -> f64 {
+        self.snr.map_or(f64::NEG_INFINITY, |snr| -snr)
+    }
+
     /// For a table: bound, largest errors, signal-to-noise ratio.
     pub(crate) fn cells(&self) -> [String; 4] {
         let snr = self.snr.map_or_else(|| "-".to_owned(), |snr| format!("{snr:.1} dB"));

@@ -1,8 +1,10 @@
 //! A table of files: what was done with each, or would be, and what it saves.
 
+use crate::human;
 use crate::report::FileEntry;
+use crate::screen::Screen;
 use crate::table::{self, Align};
-use crate::{escape, human};
+use std::cmp::Reverse;
 
 /// Sizes of some files.
 #[derive(Default)]
@@ -31,15 +33,26 @@ impl Sum {
     }
 }
 
-/// Lines of the table. Files of which there is nothing to tell share one; the total is the last.
-pub(crate) fn lines(entries: &[&FileEntry]) -> Vec<String> {
-    let (mut rows, mut others, mut all) = (Vec::new(), Sum::default(), Sum::default());
+/// Lines of the table. Files of which there is nothing to tell share one, and so do the smaller ones of too many
+/// unless it is to be `full`; the total is the last.
+pub(crate) fn lines(entries: &[&FileEntry], full: bool, screen: Screen) -> Vec<String> {
+    let (mut told, mut others, mut all) = (Vec::new(), Sum::default(), Sum::default());
     for entry in entries {
         all.add(entry);
         match row(entry) {
-            Some(row) => rows.push(row),
+            Some(row) => told.push((entry, row)),
             None => others.add(entry),
         }
+    }
+    let mut smaller = Sum::default();
+    if !full && told.len() > table::ROWS {
+        told.sort_by_key(|(entry, _)| Reverse(entry.bytes));
+        told.drain(table::ROWS..).for_each(|(entry, _)| smaller.add(entry));
+    }
+    let mut rows: Vec<_> = told.into_iter().map(|(_, row)| row).collect();
+    if smaller.files > 0 {
+        let label = format!("{} smaller files (--table full)", smaller.files);
+        rows.push(smaller.row(label, ""));
     }
     match others.files {
         0 => {}
@@ -55,7 +68,7 @@ pub(crate) fn lines(entries: &[&FileEntry]) -> Vec<String> {
         ("saves", Align::Right),
         ("", Align::Left),
     ];
-    table::lines(heading, &rows)
+    table::lines(heading, &rows, screen)
 }
 
 fn row(entry: &FileEntry) -> Option<[String; 6]> {
@@ -68,7 +81,7 @@ fn row(entry: &FileEntry) -> Option<[String; 6]> {
         (None, None) => return None,
     };
     Some([
-        escape::text(&entry.file),
+        table::name(&entry.file),
         format,
         human::bytes(entry.bytes),
         human::bytes(compressed),

@@ -61,6 +61,11 @@ impl Bar {
         Counted { inner, bar: self.0.clone() }
     }
 
+    /// Says something while the bar is out of the way.
+    pub(crate) fn pause<T>(&self, say: impl FnOnce() -> T) -> T {
+        self.0.suspend(say)
+    }
+
     /// Says what is going on.
     pub(crate) fn message(&self, message: String) {
         self.0.set_message(message);

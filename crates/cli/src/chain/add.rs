@@ -4,7 +4,7 @@ use crate::args::ChainAdd;
 use crate::code::{self, Way};
 use crate::job::{self, Coder};
 use crate::progress::Bar;
-use crate::report::{FileEntry, InFile, Report, Status, say};
+use crate::report::{FileEntry, InFile, Report, Status, fail};
 use crate::source::SourceFile;
 use crate::{escape, space};
 use anyhow::{Context, Result, ensure};
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ChainAdd) -> Result<Status> {
                 report.failed(file, error)?;
                 let left = files.len() - i - 1;
                 if left > 0 {
-                    say(&format!("wz: {} after it: not added", super::steps(left)));
+                    fail(&format!("{} after it: not added", super::steps(left)));
                 }
                 break;
             }

@@ -1,13 +1,17 @@
 //! `wz chain list`: the steps of a store.
 
 use crate::args::ChainList;
+use crate::human;
 use crate::report::{Status, plain, print_json, say};
+use crate::screen::Screen;
 use crate::table::{self, Align};
-use crate::{escape, human};
 use anyhow::Result;
 use serde::Serialize;
 use std::io::{self, Write};
 use weightzip::chain::{Chain, Damaged, MARK, Step};
+
+/// Bases of a step that are told; the JSON object has all.
+const BASES: usize = 4;
 
 /// Everything that is printed; also the JSON object.
 #[derive(Serialize)]
@@ -100,8 +104,10 @@ impl Row {
 
     fn cells(&self) -> [String; 7] {
         let bases = self.bases.iter().map(u64::to_string);
-        let missing = self.missing.iter().map(|name| format!("{} (missing)", escape::text(name)));
-        let on: Vec<String> = bases.chain(missing).collect();
+        let missing = self.missing.iter().map(|name| format!("{} (missing)", table::name(name)));
+        let (count, more) = (self.bases.len() + self.missing.len(), |n| format!("{n} more"));
+        let rest = count.checked_sub(BASES).filter(|rest| *rest > 0).map(more);
+        let on: Vec<String> = bases.chain(missing).take(BASES).chain(rest).collect();
         [
             self.step.to_string(),
             human::bytes(self.bytes),
@@ -109,7 +115,7 @@ impl Row {
             human::percent(self.ratio),
             if self.keyframe { "keyframe".to_owned() } else { on.join(", ") },
             self.depth.to_string(),
-            escape::text(&self.file),
+            table::name(&self.file),
         ]
     }
 }
@@ -143,10 +149,44 @@ impl Listing {
         let mut rows: Vec<_> = whole.chain(damaged).collect();
         rows.sort_by_key(|(step, _)| *step);
         let rows: Vec<_> = rows.into_iter().map(|(_, cells)| cells).collect();
-        let mut lines = if rows.is_empty() { Vec::new() } else { table::lines(heading, &rows) };
+        let mut lines = match rows.is_empty() {
+            true => Vec::new(),
+            false => table::lines(heading, &rows, Screen::stdout()),
+        };
         let (original, size) = (human::bytes(self.bytes), human::bytes(self.compressed));
         let (steps, ratio) = (super::steps(self.steps.len()), human::percent(self.ratio));
         lines.push(format!("{steps}, {original} -> {size} ({ratio})"));
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_names_does_not_make_the_table_wide() {
+        let missing = vec!["n".repeat(1 << 16); 1000];
+        let (file, bases) = ("s-1.safetensors.wz".to_owned(), vec![1, 2]);
+        let row = Row {
+            step: 3,
+            file,
+            bytes: 4000,
+            compressed: 1000,
+            ratio: None,
+            keyframe: false,
+            bases,
+            missing,
+            depth: 1,
+        };
+        let listing = Listing {
+            store: "s".to_owned(),
+            steps: vec![row],
+            bytes: 4000,
+            compressed: 1000,
+            ratio: None,
+        };
+        let shown = listing.lines().join("\n");
+        assert!(shown.len() < 1500 && shown.contains(", 998 more"), "{shown}");
     }
 }

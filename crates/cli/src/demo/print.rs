@@ -2,6 +2,7 @@
 
 use super::{Class, Report};
 use crate::human;
+use crate::screen::Screen;
 use crate::table::{self, Align::Left, Align::Right};
 use std::fmt::Display;
 use std::io::{Result, Write};
@@ -33,7 +34,7 @@ pub(super) fn classes(out: &mut impl Write, classes: &[Class]) -> Result<()> {
         ("ratio", Right),
     ];
     writeln!(out)?;
-    table(out, table::lines(heading, &rows))
+    table(out, table::lines(heading, &rows, Screen::default()))
 }
 
 /// Heads the next table before its figures are there: measuring takes seconds.
@@ -65,7 +66,7 @@ pub(super) fn codecs(out: &mut impl Write, report: &Report) -> Result<()> {
     ]);
     let heading =
         [("", Left), ("bytes", Right), ("ratio", Right), ("encode", Right), ("decode", Right)];
-    table(out, table::lines(heading, &rows))
+    table(out, table::lines(heading, &rows, Screen::default()))
 }
 
 /// What the tables' words mean.

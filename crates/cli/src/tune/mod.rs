@@ -7,7 +7,7 @@ mod show;
 use crate::args::Tune;
 use crate::output::Output;
 use crate::progress::Bar;
-use crate::report::{InFile, Status, say};
+use crate::report::{InFile, Status, fail, say};
 use crate::{escape, space};
 use anyhow::{Context, Result, bail};
 use plot::Plot;
@@ -84,8 +84,8 @@ pub(crate) fn run(args: &Tune) -> Result<Status> {
     let rules = found.best.is_some().then_some(places.rules.as_path());
     shown.print(rules, plot.as_ref())?;
     if rules.is_none() {
-        say(&format!(
-            "wz: {}: no rounded model is smaller and keeps the score; compress it without --lossy, or allow more with --tolerance",
+        fail(&format!(
+            "{}: no rounded model is smaller and keeps the score; compress it without --lossy, or allow more with --tolerance",
             escape::path(&args.input)
         ));
         return Ok(Status::SomeFailed);

@@ -1,5 +1,6 @@
 //! Size against score: as text, and as a picture.
 
+use crate::table::{self, Align};
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use weightzip::lossy::tune::{Found, Options, Trial};
@@ -71,8 +72,13 @@ impl Plot {
             };
             cells[row(p.score)][place(p.size, self.size, COLUMNS)] = sign;
         }
-        let (low, high) = (format!("{:.5}", self.score.0), format!("{:.5}", self.score.1));
+        let (low, high) = (number(self.score.0), number(self.score.1));
         let width = low.len().max(high.len());
+        let labelled = |label: &str| {
+            let mut line = String::new();
+            table::push(&mut line, label, width, Align::Right);
+            line
+        };
         let mut lines = Vec::new();
         for (number, cells) in cells.iter().enumerate() {
             let label = match number {
@@ -81,12 +87,12 @@ impl Plot {
                 _ => "",
             };
             let cells: String = cells.iter().collect();
-            lines.push(format!("{label:>width$} |{}", cells.trim_end()));
+            lines.push(labelled(label) + " |" + cells.trim_end());
         }
         let (left, right) = (format!("{:.1} %", self.size.0), format!("{:.1} %", self.size.1));
-        lines.push(format!("{:>width$} +{}", "score", "-".repeat(COLUMNS)));
+        lines.push(labelled("score") + " +" + &"-".repeat(COLUMNS));
         let gap = COLUMNS.saturating_sub(left.len() + right.len());
-        lines.push(format!("{:>width$}  {left}{:gap$}{right}", "", ""));
+        lines.push(labelled("") + "  " + &left + &" ".repeat(gap) + &right);
         lines.push("o within, x outside the tolerance (the line), * the result".to_owned());
         lines
     }
@@ -123,6 +129,11 @@ impl Plot {
         area.present()?;
         Ok(())
     }
+}
+
+/// A score, in few characters however large it is.
+fn number(score: f64) -> String {
+    if score.abs() < 1e6 { format!("{score:.5}") } else { format!("{score:.5e}") }
 }
 
 /// From the least to the most, with some room.

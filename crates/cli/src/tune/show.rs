@@ -4,6 +4,7 @@ use super::name_of;
 use super::plot::Plot;
 use crate::args::Tune;
 use crate::report::{plain, print_json};
+use crate::screen::Screen;
 use crate::table::{self, Align};
 use crate::{escape, human};
 use anyhow::Result;
@@ -111,7 +112,8 @@ impl Shown<'_> {
                 within.to_owned(),
             ]
         };
-        table::lines(heading, &self.found.trials.iter().enumerate().map(row).collect::<Vec<_>>())
+        let rows: Vec<_> = self.found.trials.iter().enumerate().map(row).collect();
+        table::lines(heading, &rows, Screen::stdout())
     }
 
     /// `28.4 % of the original, 84.1 % without loss; score 0.9312, the original's is 0.9316`

@@ -141,7 +141,7 @@ macro_rules! snapshot {
                 (r#""(compressed|ratio|remains)":[0-9.]+"#, r#""$1":[SIZE]"#),
                 (r#""groups":\[[0-9.,]+\]"#, r#""groups":[SIZES]"#),
                 (r"[0-9.]+ (bytes|kB) -> [0-9.]+ (bytes|kB)", "[SIZE] -> [SIZE]"),
-                (r"compressed( about)? \d+ bytes", "compressed$1 [SIZE]"),
+                (r"compressed( about)? [0-9.]+ (bytes|kB)", "compressed$1 [SIZE]"),
                 (r"(bytes|kB) +[0-9.]+ (bytes|kB) +([0-9.]+ %|nothing)", "$1 [SIZE]  $3"),
                 (r"\([0-9.]+ %", "([RATIO]"),
                 (r" *\b[0-9.]+ %", " [RATIO]"),

@@ -32,6 +32,7 @@ mod refused;
 mod savings;
 #[cfg(unix)]
 mod signals;
+mod tables;
 #[cfg(unix)]
 mod terminal;
 #[cfg(unix)]
