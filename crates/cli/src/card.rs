@@ -1,10 +1,15 @@
-//! `wz compress --print-card`: a text for the model card of a repository with the results.
+//! `wz compress --print-card` and `--append-card`: a text for the model card of a repository with the results.
 
+use crate::output::Output;
+use crate::report::InFile;
 use crate::source::SourceFile;
 use crate::{escape, human, job, walk};
 use anyhow::{Context, Result, ensure};
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use weightzip::Archive;
 
@@ -71,8 +76,79 @@ struct Packed {
     blake3: String,
 }
 
+/// The marks that a card is between in a README, so that it can be found and replaced.
+const BEGIN: &[u8] =
+    b"\n<!-- weightzip card: wz compress --append-card replaces it, up to its end -->\n";
+const END: &[u8] = b"\n<!-- end of the weightzip card -->\n";
+
 /// Prints the card of these results, files or folders, to stdout.
 pub(crate) fn print(results: &[PathBuf]) -> Result<()> {
+    let card = text(&packed(results)?);
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(card.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes the card of a folder's results into its README.md, in the place of the one that is there.
+pub(crate) fn append(folder: &Path) -> Result<()> {
+    let readme = folder.join("README.md");
+    let card = text(&packed(&[folder.to_owned()])?);
+    write_into(&readme, &card).context(InFile(readme))
+}
+
+fn write_into(readme: &Path, card: &str) -> Result<()> {
+    let there = fs::symlink_metadata(readme).ok();
+    ensure!(
+        there.as_ref().is_none_or(Metadata::is_file),
+        "not a regular file, so no card is written into it; use --print-card"
+    );
+    let before = if there.is_some() { fs::read(readme).context("can't read")? } else { Vec::new() };
+    let after = with(&before, card)?;
+    if after != before {
+        let output = Output::create(readme, true, there.is_some())?;
+        output.file()?.write_all(&after).context("can't write")?;
+        // With the time that it had: a card is no change that somebody made by hand.
+        output.seal(there.as_ref())?;
+        output.commit()?;
+    }
+    Ok(())
+}
+
+/// A README with this card.
+fn with(readme: &[u8], card: &str) -> Result<Vec<u8>> {
+    let place = place(readme);
+    ensure!(
+        place.is_some() || find(readme, BEGIN).is_none(),
+        "the end of the card that is in it is missing; remove its beginning too"
+    );
+    let (before, after) = match place {
+        Some(place) => (&readme[..place.start], &readme[place.end..]),
+        None => (readme, &[][..]),
+    };
+    Ok([before, BEGIN, card.as_bytes(), END, after].concat())
+}
+
+/// A README without the card that is in it.
+pub(crate) fn without(readme: &[u8]) -> Cow<'_, [u8]> {
+    match place(readme) {
+        Some(place) => [&readme[..place.start], &readme[place.end..]].concat().into(),
+        None => readme.into(),
+    }
+}
+
+/// Where a card is, with its marks.
+fn place(readme: &[u8]) -> Option<Range<usize>> {
+    let start = find(readme, BEGIN)?;
+    let end = start + find(&readme[start..], END)? + END.len();
+    Some(start..end)
+}
+
+fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
+    text.windows(mark.len()).position(|part| part == mark)
+}
+
+/// The compressed files among these results, and in those that are folders.
+fn packed(results: &[PathBuf]) -> Result<Vec<Packed>> {
     let mut files = Vec::new();
     for result in results {
         if result.is_dir() {
@@ -84,9 +160,7 @@ pub(crate) fn print(results: &[PathBuf]) -> Result<()> {
         }
     }
     ensure!(!files.is_empty(), "there is no .wz among the results, so there is nothing for a card");
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text(&files).as_bytes())?;
-    Ok(stdout.flush()?)
+    Ok(files)
 }
 
 /// What a card says of a file, if it is a .wz.
@@ -181,6 +255,21 @@ mod tests {
         let other = of("modelling.safetensors.wz");
         assert!(other.contains("weightzip.torch") && !other.contains("weightzip.transformers"));
         assert!(!of("notes.bin.wz").contains("python"));
+    }
+
+    #[test]
+    fn a_card_is_replaced_and_leaves_the_rest_as_it_was() {
+        for readme in ["", "# Model", "# Model\n\ntext\n"] {
+            let first = with(readme.as_bytes(), "a card").unwrap();
+            assert_eq!(without(&first), readme.as_bytes());
+            let edited = [&first[..], b"more"].concat();
+            let second = with(&edited, "another").unwrap();
+            let shown = String::from_utf8_lossy(&second);
+            assert!(shown.starts_with(readme) && shown.ends_with("more"), "{shown}");
+            assert!(shown.contains("another") && !shown.contains("a card"), "{shown}");
+            assert_eq!(with(&second, "another").unwrap(), second);
+        }
+        assert!(with(BEGIN, "a card").is_err());
     }
 
     #[test]

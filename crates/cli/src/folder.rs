@@ -2,11 +2,13 @@
 
 mod choice;
 mod plan;
+mod settings;
 
 use crate::code::{self, Way};
 use crate::job::{self, Coder, Job};
 use crate::progress::Bar;
 use crate::report::{FileEntry, Report, plain};
+use crate::screen::Screen;
 use crate::walk::{self, Entry, Tree};
 use crate::{cache, escape, overview, remove, space};
 use anyhow::{Context, Result, bail, ensure};
@@ -41,15 +43,26 @@ struct Totals {
     bases: Vec<BaseTensor>,
 }
 
-/// Codes the folder `dir` to the folder `to`, or in place. `chosen`: `to` is what somebody has asked for.
+/// Where a folder's results go.
+pub(crate) struct Target<'a> {
+    /// Another folder; in place if there is none.
+    pub(crate) place: Option<&'a Path>,
+    /// Whether somebody has asked for it.
+    pub(crate) chosen: bool,
+}
+
+/// Codes the folder `dir`. With `full` each of its files has a row in the table.
 pub(crate) fn run(
     job: &Job,
     dir: &Path,
-    to: Option<&Path>,
-    chosen: bool,
+    target: Target<'_>,
+    full: bool,
     report: &mut Report,
 ) -> Result<()> {
     let start = Instant::now();
+    let Target { place: to, chosen } = target;
+    // A base that can't be read fails before anything is done, also if all is finished.
+    job.base.named()?;
     match to {
         _ if job.dry_run => {}
         Some(to) => check_target(job, dir, to)?,
@@ -76,12 +89,16 @@ pub(crate) fn run(
                 .with_context(|| format!("can't make {}", escape::path(&path)))?;
         }
     }
+    for (path, remark) in &plan.remarks {
+        report.remark(path, remark);
+    }
     let before = report.count();
     let totals = work(job, &mut plan, to.is_none(), dir, report);
     finish_folders(&tree, to, &mut plan.failures);
 
     if matches!(job.coder, Coder::Compress(_)) {
-        overview::lines(&report.done_after(before)).iter().for_each(|line| report.line(line));
+        let lines = overview::lines(&report.done_after(before), full, Screen::stderr());
+        lines.iter().for_each(|line| report.line(line));
         say_what_is_left(job, &plan, report);
     }
     report.line(&totals.line(job, dir, plan.failures.len(), start));
@@ -108,6 +125,7 @@ fn tell(job: &Job, plan: Plan<'_>, in_place: bool, report: &mut Report) -> Resul
             file: plain(file),
             action,
             bytes,
+            warnings: step.remark(job, in_place).into_iter().collect(),
             estimate: step.estimate,
             ..FileEntry::default()
         };
@@ -144,10 +162,13 @@ fn work(job: &Job, plan: &mut Plan<'_>, in_place: bool, dir: &Path, report: &mut
         match step.carry_out(job, in_place, &bar) {
             Ok(did) => {
                 totals.add(&did);
-                if let Did::Larger = did {
-                    report.line(&job::stays(source));
-                }
-                report.done(source, entry(job, step, &did, start));
+                let entry = entry(job, step, &did, in_place, start);
+                bar.pause(|| {
+                    if let Did::Larger = did {
+                        report.line(&job::stays(source));
+                    }
+                    report.done(source, entry);
+                });
             }
             Err(error) => plan.failures.push((source.clone(), error)),
         }
@@ -155,7 +176,7 @@ fn work(job: &Job, plan: &mut Plan<'_>, in_place: bool, dir: &Path, report: &mut
     totals
 }
 
-fn entry(job: &Job, step: &Step<'_>, did: &Did, start: Instant) -> FileEntry {
+fn entry(job: &Job, step: &Step<'_>, did: &Did, in_place: bool, start: Instant) -> FileEntry {
     let (source, time) = (&step.entry.path, start.elapsed());
     let action = match job.coder {
         Coder::Compress(_) => "compressed",
@@ -169,12 +190,15 @@ fn entry(job: &Job, step: &Step<'_>, did: &Did, start: Instant) -> FileEntry {
         seconds: time.as_secs_f64(),
         ..FileEntry::default()
     };
-    let entry = match did {
+    let mut entry = match did {
         Did::Coded(summary) => FileEntry::coded(source, action, summary, time),
         Did::Copied(bytes) => other("copied", *bytes),
         Did::Left | Did::Larger => other("left", step.entry.metadata.len()),
         Did::Skipped => other("skipped", step.original_size(job)),
     };
+    if matches!(did, Did::Skipped) {
+        entry.warnings.extend(step.remark(job, in_place));
+    }
     let stays = step.task == Task::Leave || matches!(did, Did::Larger);
     let target = (!stays).then_some(step.target.as_path());
     entry.to(target, job.remove)
@@ -205,11 +229,6 @@ impl Step<'_> {
             return Ok(coded.map_or(Did::Larger, Did::Coded));
         }
         Ok(Did::Copied(job::copy(source, &self.target, job.force, bar)?))
-    }
-
-    /// Whether an earlier run did it.
-    fn is_done(&self, job: &Job, in_place: bool) -> bool {
-        !in_place && self.is_finished(job)
     }
 
     /// Both names are there: an earlier run stopped just before it removed the source, if the bytes are the same.

@@ -1,14 +1,16 @@
 //! What is to be done with each file of a folder: its new name, and whether that is done already.
 
 use super::choice::{self, has_suffix};
+use super::settings;
 use crate::estimate::{Estimate, WORTH};
 use crate::job::{self, Coder, Job};
-use crate::lossy;
 use crate::source::SourceFile;
 use crate::walk::{Entry, Through, Tree};
+use crate::{card, escape, lossy};
 use anyhow::{Result, anyhow, bail};
+use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +23,25 @@ pub(super) struct Step<'a> {
     pub(super) estimate: Option<Estimate>,
     /// The name of a result that must not be there too: restoring would make the same file of both.
     pub(super) other: Option<PathBuf>,
+    /// Known when it was asked for.
+    there: OnceCell<There>,
 }
+
+/// What has a result's name already.
+enum There {
+    Nothing,
+    /// The result.
+    Finished,
+    /// One that is as good, but made in another way, which is said.
+    MadeOtherwise(String),
+    /// A copy that somebody has changed since.
+    Edited,
+    /// Something else, or the result of what the source was before.
+    Other,
+}
+
+/// Copies up to this size are compared byte by byte with their source.
+const SMALL: u64 = 1 << 20;
 
 /// What is to be done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +59,8 @@ pub(super) struct Plan<'a> {
     /// How many files need nothing.
     pub(super) finished: u64,
     pub(super) failures: Vec<(PathBuf, anyhow::Error)>,
+    /// What is to be known of files that need nothing.
+    pub(super) remarks: Vec<(PathBuf, String)>,
 }
 
 impl<'a> Plan<'a> {
@@ -51,9 +73,7 @@ impl<'a> Plan<'a> {
             let plain = to.join(&entry.relative);
             match coded_name(job, entry, &entry.relative, rounded) {
                 Some(name) => Step::choose(job, entry, to.join(name), Some(plain)),
-                None => {
-                    Step { entry, target: plain, task: Task::Copy, estimate: None, other: None }
-                }
+                None => Step::new(entry, plain, Task::Copy, None),
             }
         };
         Self { steps: tree.files.iter().map(step).collect(), ..Self::default() }
@@ -68,7 +88,12 @@ impl<'a> Plan<'a> {
         for entry in tree.files.iter().filter(|e| e.through != Through::FolderLink) {
             let Some(target) = coded_name(job, entry, &entry.path, lossy::marked) else { continue };
             match is_result(job, &entry.path) {
-                Ok(true) => plan.finished += 1,
+                Ok(true) => {
+                    plan.finished += 1;
+                    let how = settings::difference(job, &entry.path);
+                    let remark = |how| format!("finished {how}; restore it to compress it again");
+                    plan.remarks.extend(how.map(|how| (entry.path.clone(), remark(how))));
+                }
                 Ok(false) if linked.contains(entry.real.as_path()) => {
                     let why = anyhow!(
                         "a link in the folder would lead nowhere; write to another folder with -o"
@@ -97,9 +122,13 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Step<'a> {
+    fn new(entry: &'a Entry, target: PathBuf, task: Task, other: Option<PathBuf>) -> Self {
+        Self { entry, target, task, estimate: None, other, there: OnceCell::new() }
+    }
+
     /// Codes a file to `coded`; or, if that saves too little, copies it to `plain`, or leaves it where it is.
     fn choose(job: &Job, entry: &'a Entry, coded: PathBuf, plain: Option<PathBuf>) -> Self {
-        let code = Step { entry, target: coded, task: Task::Code, estimate: None, other: None };
+        let code = Step::new(entry, coded, Task::Code, None);
         // Restoring would take what ends in .wz for a result.
         if matches!(job.coder, Coder::Decompress(_)) || job::without_suffix(&entry.path).is_some() {
             return code;
@@ -118,7 +147,7 @@ impl<'a> Step<'a> {
             None => (Task::Leave, entry.path.clone()),
         };
         let other = (!in_place).then(|| code.target.clone());
-        let copy = Step { entry, target, task, estimate: None, other };
+        let copy = Step::new(entry, target, task, other);
         if !in_place && copy.is_finished(job) {
             return copy;
         }
@@ -131,22 +160,87 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Whether an earlier run made a result, whatever it was asked for.
+    fn is_finished(&self, job: &Job) -> bool {
+        matches!(self.there(job), There::Finished | There::MadeOtherwise(_) | There::Edited)
+    }
+
+    /// Whether nothing is to be done.
+    pub(super) fn is_done(&self, job: &Job, in_place: bool) -> bool {
+        let is_made = match self.there(job) {
+            There::Finished | There::Edited => true,
+            There::MadeOtherwise(_) => !job.force,
+            There::Nothing | There::Other => false,
+        };
+        !in_place && is_made
+    }
+
+    /// What is to be known of a result that stays as it is.
+    pub(super) fn remark(&self, job: &Job, in_place: bool) -> Option<String> {
+        match self.there(job) {
+            _ if in_place => None,
+            There::MadeOtherwise(how) if !job.force => {
+                Some(format!("finished {how}; -f makes it again"))
+            }
+            There::Edited => Some(format!(
+                "{} was changed after it was copied, and stays; remove it to have it copied again",
+                escape::path(&self.target)
+            )),
+            _ => None,
+        }
+    }
+
+    fn there(&self, job: &Job) -> &There {
+        self.there.get_or_init(|| self.look(job))
+    }
+
     /// A result that is there has its name, so it is whole; it is this source's if the time and the size say so.
-    pub(super) fn is_finished(&self, job: &Job) -> bool {
-        let Ok(there) = fs::symlink_metadata(&self.target) else { return false };
+    fn look(&self, job: &Job) -> There {
+        let Ok(there) = fs::symlink_metadata(&self.target) else { return There::Nothing };
         let source = &self.entry.metadata;
+        if !there.is_file() {
+            return There::Other;
+        }
         let times = there.modified().ok().zip(source.modified().ok());
-        if !there.is_file() || times.is_some_and(|(there, source)| !is_time(there, source)) {
-            return false;
+        let is_of_its_time = times.is_none_or(|(there, source)| is_time(there, source));
+        if self.task != Task::Code {
+            return match is_of_its_time && there.len() == source.len() {
+                true => There::Finished,
+                false => self.look_at_copy(job, &there),
+            };
         }
         let original = |path: &Path| File::open(path).ok().and_then(|f| job::original_size(&f));
-        match (&job.coder, self.task) {
-            (_, Task::Copy | Task::Leave) => there.len() == source.len(),
-            (Coder::Compress(options), Task::Code) => {
-                original(&self.target) == Some(source.len())
-                    && lossy::is_by(&self.target, &options.lossy)
-            }
-            (Coder::Decompress(_), Task::Code) => original(&self.entry.path) == Some(there.len()),
+        let is_result = is_of_its_time
+            && match &job.coder {
+                Coder::Compress(options) => {
+                    original(&self.target) == Some(source.len())
+                        && lossy::is_by(&self.target, &options.lossy)
+                }
+                Coder::Decompress(_) => original(&self.entry.path) == Some(there.len()),
+            };
+        match is_result {
+            false => There::Other,
+            true => settings::difference(job, &self.target)
+                .map_or(There::Finished, There::MadeOtherwise),
+        }
+    }
+
+    /// A copy with another time or size. Copies have the time of their source, so one that was changed is newer than
+    /// that, or than itself when it was made, where the system tells when that was.
+    fn look_at_copy(&self, job: &Job, there: &Metadata) -> There {
+        let source = &self.entry.metadata;
+        if there.len().max(source.len()) <= SMALL
+            && let (Ok(a), Ok(b)) = (fs::read(&self.target), fs::read(&self.entry.path))
+            && card::without(&a) == card::without(&b)
+        {
+            return There::Finished;
+        }
+        let Ok(changed) = there.modified() else { return There::Other };
+        let is_after = |time: std::io::Result<_>| time.is_ok_and(|time| changed >= time);
+        let is_edited = is_after(source.modified()) || is_after(there.created());
+        match (&job.coder, is_edited) {
+            (Coder::Compress(_), true) => There::Edited,
+            _ => There::Other,
         }
     }
 

@@ -58,6 +58,60 @@ fn in_place_too() {
 }
 
 #[test]
+fn a_card_is_written_into_the_readme_again_and_again() {
+    let dir = repository();
+    dir.write("repo/README.md", "---\nlicense: mit\n---\n# Model");
+    let card = dir.wz(&["compress", "repo", "--append-card", "--print-card"]).ok().stdout;
+    let card = String::from_utf8(card).unwrap();
+    let readme = || String::from_utf8(dir.read("repo.wz/README.md")).unwrap();
+    let first = readme();
+    assert!(first.starts_with("---\nlicense: mit\n---\n# Model\n<!-- weightzip card"), "{first}");
+    assert!(first.contains(&card), "{first}");
+    // A second run finds nothing to do, nor does one that doesn't want the card.
+    for args in [&["compress", "repo", "--append-card"][..], &["compress", "repo"]] {
+        let run = dir.wz(args).ok();
+        assert!(run.stderr.contains("5 already complete") && !run.stderr.contains("warning"));
+        assert_eq!(readme(), first);
+    }
+    // What somebody adds stays, and the card follows the files.
+    dir.write("repo.wz/README.md", format!("{first}\nmy words\n"));
+    dir.write("repo/model-00003-of-00003.safetensors", model());
+    let run = dir.wz(&["compress", "repo", "--append-card", "-f"]).ok();
+    assert!(run.stderr.contains("README.md was changed after it was copied"), "{}", run.stderr);
+    let second = readme();
+    assert!(
+        second.contains("model-00003-of-00003") && second.ends_with("\nmy words\n"),
+        "{second}"
+    );
+    assert_eq!(second.matches("## Compressed with weightzip").count(), 1, "{second}");
+    // Another README of the original takes the place of one that nobody changed.
+    fs::remove_dir_all(dir.path("repo.wz")).unwrap();
+    dir.wz(&["compress", "repo", "--append-card"]).ok();
+    dir.write("repo/README.md", "# Another");
+    dir.wz(&["compress", "repo"]).fails(&["repo.wz/README.md already exists"]);
+    dir.wz(&["compress", "repo", "--append-card", "-f"]).ok();
+    assert!(readme().starts_with("# Another\n<!-- weightzip card"), "{}", readme());
+}
+
+#[test]
+fn a_card_goes_into_a_folder() {
+    let dir = repository();
+    for args in [
+        &["compress", "repo/config.json", "--append-card"][..],
+        &["compress", "repo", "--append-card", "--lossy", "abs=0.1"],
+        &["compress", "repo", "--append-card", "--dry-run"],
+    ] {
+        let run = dir.wz(args);
+        assert!(run.code == Some(2) && run.stderr.contains("--append-card"), "{}", run.stderr);
+    }
+    // There need be no README before; in place it is the folder's own.
+    dir.wz(&["compress", "--in-place", "repo", "--append-card"]).ok();
+    dir.wz(&["compress", "--in-place", "repo", "--append-card"]).ok();
+    let readme = String::from_utf8(dir.read("repo/README.md")).unwrap();
+    assert_eq!(readme.matches("## Compressed with weightzip").count(), 1, "{readme}");
+}
+
+#[test]
 fn a_run_that_failed_has_no_card() {
     let dir = repository();
     let run = dir.wz(&["compress", "repo", "missing", "--print-card"]).fails(&["missing"]);

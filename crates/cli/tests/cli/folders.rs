@@ -101,6 +101,75 @@ fn a_rerun_skips_what_is_complete() {
     assert_eq!(dir.read("repo.wz/empty.txt"), b"no longer");
 }
 
+/// The level, whether there is a SHA-256, and the base of a result.
+fn made(dir: &Scratch, file: &str) -> (String, bool, bool) {
+    let json = dir.wz(&["inspect", file, "--json"]).ok().json();
+    let archive = &json["archive"];
+    let level = archive["level"].as_str().unwrap().to_owned();
+    (level, archive["sha256"].is_string(), archive["needs"].is_array())
+}
+
+#[test]
+fn a_rerun_says_what_is_made_otherwise_and_makes_it_again_with_force() {
+    let dir = repository();
+    dir.write("base/model-1.safetensors", model());
+    let one = "repo.wz/model-1.safetensors.wz";
+    dir.wz(&["compress", "repo"]).ok();
+    for (args, how, expected) in [
+        (&["--level", "max"][..], "at level default, not max", ("max", false, false)),
+        (&["--sha256"], "at level max, not default, without a SHA-256", ("default", true, false)),
+        (&["--base", "base"], "with nothing of a base", ("default", false, true)),
+        (&[], "next to the base model-1.safetensors", ("default", false, false)),
+    ] {
+        let before = made(&dir, one);
+        let rerun = |more: &[&str]| dir.wz(&[&["compress", "repo"], args, more].concat()).ok();
+        let said = format!("repo/model-1.safetensors: warning: finished {how}; -f makes it again");
+        let run = rerun(&[]);
+        assert!(run.stderr.contains(&said), "{how}: {}", run.stderr);
+        assert!(run.stderr.contains("already complete"), "{how}: {}", run.stderr);
+        assert_eq!(made(&dir, one), before, "{how}");
+        let json = rerun(&["--json"]).json();
+        let entry = json["files"].as_array().unwrap().iter().find(|f| f["output"] == one).unwrap();
+        assert!(entry["action"] == "skipped" && !entry["warnings"].as_array().unwrap().is_empty());
+        rerun(&["-f"]);
+        let (level, sha256, needs) = expected;
+        assert_eq!(made(&dir, one), (level.to_owned(), sha256, needs), "{how}");
+    }
+    let run = dir.wz(&["compress", "repo"]).ok();
+    assert!(!run.stderr.contains("finished"), "{}", run.stderr);
+    // More than was asked for is no difference.
+    dir.wz(&["compress", "repo", "--sha256", "-f"]).ok();
+    let run = dir.wz(&["compress", "repo"]).ok();
+    assert!(!run.stderr.contains("finished"), "{}", run.stderr);
+    // In place the source is gone.
+    dir.wz(&["compress", "repo", "--in-place"]).ok();
+    let run = dir.wz(&["compress", "repo", "--in-place", "--level", "max", "-f"]).ok();
+    let said = "model-1.safetensors.wz: warning: finished at level default, not max; restore it";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
+#[test]
+fn a_copy_that_somebody_changed_stays() {
+    let dir = repository();
+    dir.write("repo/README.md", "# Model\n");
+    dir.write("repo/config.json", "{}");
+    dir.wz(&["compress", "repo"]).ok();
+    dir.write("repo.wz/README.md", "# Model\n\nmy words\n");
+    fs::remove_file(dir.path("repo.wz/config.json")).unwrap();
+    dir.write("repo.wz/config.json", "{}");
+    for args in [&["compress", "repo"][..], &["compress", "repo", "-f"]] {
+        let run = dir.wz(args).ok();
+        let said = "repo/README.md: warning: repo.wz/README.md was changed after it was copied";
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+        assert_eq!(dir.read("repo.wz/README.md"), b"# Model\n\nmy words\n");
+        // The same bytes at another time are no change.
+        assert!(!run.stderr.contains("config.json"), "{}", run.stderr);
+    }
+    fs::remove_file(dir.path("repo.wz/README.md")).unwrap();
+    dir.wz(&["compress", "repo"]).ok();
+    assert_eq!(dir.read("repo.wz/README.md"), b"# Model\n");
+}
+
 #[test]
 fn restoring_into_what_exists_wants_force() {
     let dir = repository();
