@@ -2,7 +2,7 @@
 
 use crate::human;
 use crate::source::SourceFile;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use weightzip::Options;
 
@@ -25,8 +25,7 @@ impl Estimate {
     /// Looks at about 2 % of a file.
     pub(crate) fn of(source: &SourceFile, options: &Options) -> Result<Self> {
         let file = source.file();
-        let layout = source.layout()?.context("not a regular file; it has to be read at random")?;
-        let mut layout = layout.clone();
+        let mut layout = source.known_layout()?.clone();
         if let Some(dtype) = options.dtype {
             layout = layout.of_numbers(dtype)?;
         }

@@ -1,12 +1,12 @@
 //! `wz inspect DIR --needs BASE`: the files that can't be restored without a base.
 
-use crate::report::{Status, plain, print_json, say};
-use crate::{escape, job, report, walk};
+use crate::report::{Status, plain, print_json, tell_failure};
+use crate::{escape, job, walk};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use weightzip::{Archive, Base};
 
 /// Everything that is printed; also the JSON object.
@@ -27,22 +27,25 @@ struct Dependent {
     in_base: usize,
 }
 
-/// Lists what in a folder, or which file, needs `base`.
-pub(crate) fn run(path: &Path, base: &Path, json: bool) -> Result<Status> {
+/// Lists which of these files, and of the .wz in these folders, need `base`.
+pub(crate) fn run(paths: &[PathBuf], base: &Path, json: bool) -> Result<Status> {
     let mut found = Dependents { base: plain(base), files: Vec::new(), failed: 0 };
     let mut models = Base::new();
     models.load(base)?;
-    let tree = if path.is_dir() { Some(walk::walk(path)?) } else { None };
-    let inside = tree.iter().flat_map(|tree| &tree.files).map(|entry| entry.path.as_path());
-    let files: Vec<&Path> = match &tree {
-        Some(_) => inside.filter(|file| job::without_suffix(file).is_some()).collect(),
-        None => vec![path],
-    };
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let inside = walk::walk(path)?.files.into_iter().map(|entry| entry.path);
+            files.extend(inside.filter(|file| job::without_suffix(file).is_some()));
+        } else {
+            files.push(path.clone());
+        }
+    }
     for file in files {
-        match dependent(file, &models) {
+        match dependent(&file, &models) {
             Ok(dependent) => found.files.extend(dependent),
             Err(error) => {
-                say(&format!("wz: {}: {}", escape::path(file), report::message(&error)));
+                tell_failure(&file, &error);
                 found.failed += 1;
             }
         }

@@ -5,6 +5,7 @@ use crate::base::{self, Need};
 use crate::escape;
 use crate::estimate::Estimate;
 use crate::lossy::LossyEntry;
+use crate::screen::Screen;
 use anyhow::Result;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -33,14 +34,27 @@ struct Object<'a> {
 #[serde(untagged)]
 enum Entry {
     Done(Box<FileEntry>),
-    Failed { file: String, error: Failure },
+    Failed(Failed),
+}
+
+/// A file that failed.
+#[derive(Serialize)]
+pub(crate) struct Failed {
+    file: String,
+    error: Failure,
+}
+
+impl Failed {
+    pub(crate) fn new(file: &Path, error: &anyhow::Error) -> Self {
+        Self { file: plain(file), error: failure(error) }
+    }
 }
 
 impl Entry {
     fn done(&self) -> Option<&FileEntry> {
         match self {
             Self::Done(entry) => Some(entry),
-            Self::Failed { .. } => None,
+            Self::Failed(_) => None,
         }
     }
 }
@@ -176,7 +190,7 @@ impl Report {
     /// A file that went well; its warnings are printed, and its stages.
     pub(crate) fn done(&mut self, file: &Path, entry: FileEntry) {
         for warning in &entry.warnings {
-            say(&format!("{}: warning: {}", escape::path(file), escape::text(warning)));
+            warn(file, warning);
         }
         for Stage { name, seconds } in entry.coded.iter().flat_map(|c| &c.stages) {
             self.line(&format!("{name:>8} {seconds:8.3} s"));
@@ -202,6 +216,13 @@ impl Report {
         }
     }
 
+    /// A line about a file that needs nothing.
+    pub(crate) fn remark(&self, file: &Path, remark: &str) {
+        if !self.ui.json {
+            warn(file, remark);
+        }
+    }
+
     /// A line about what was lost.
     pub(crate) fn losses(&self, file: &Path, summary: &weightzip::Summary) {
         if let Some(losses) = &summary.losses {
@@ -222,9 +243,9 @@ impl Report {
         if is_broken_pipe(&error) {
             return Err(error);
         }
-        say(&format!("wz: {}: {}", escape::path(file), message(&error)));
+        tell_failure(file, &error);
         self.failed += 1;
-        self.entries.push(Entry::Failed { file: plain(file), error: failure(&error) });
+        self.entries.push(Entry::Failed(Failed::new(file, &error)));
         Ok(())
     }
 
@@ -240,7 +261,7 @@ impl Report {
 
 /// Tells of a command that failed as a whole; `json` as `{"error": {...}}` too.
 pub(crate) fn command_failed(error: &anyhow::Error, json: bool) {
-    say(&format!("wz: {}", message(error)));
+    fail(&message(error));
     if json {
         // Nothing is left to be told if this fails too.
         let _ = print_json(&serde_json::json!({ "error": failure(error) }));
@@ -265,6 +286,22 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// One line on stderr. A stderr that is closed is no reason to stop.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// One line about something that failed.
+pub(crate) fn fail(line: &str) {
+    say(&format!("{} {line}", Screen::stderr().error("wz:")));
+}
+
+/// One line about a file that failed.
+pub(crate) fn tell_failure(file: &Path, error: &anyhow::Error) {
+    fail(&format!("{}: {}", escape::path(file), message(error)));
+}
+
+/// One line about something in a file that somebody should know.
+pub(crate) fn warn(file: &Path, warning: &str) {
+    let sign = Screen::stderr().warning("warning:");
+    say(&format!("{}: {sign} {}", escape::path(file), escape::text(warning)));
 }
 
 /// One JSON object on stdout, in ASCII: exact for programs, harmless on a terminal.

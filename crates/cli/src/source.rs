@@ -1,11 +1,15 @@
 //! A file being read, and whether it stayed the same.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use weightzip::{Layout, Source};
+
+/// What a pipe can't be.
+const AT_RANDOM: &str =
+    "not a regular file, and it has to be read at random; write it to a file first";
 
 /// An open source and what it was when it was opened.
 pub(crate) struct SourceFile {
@@ -25,6 +29,13 @@ impl SourceFile {
             bail!("a folder, where a file is needed");
         }
         Ok(Self { path: path.to_owned(), file, before, layout: OnceLock::new() })
+    }
+
+    /// Opens a file that has to be read at random. A pipe is refused before it is opened: that would wait for a writer.
+    pub(crate) fn open_at_random(path: &Path) -> Result<Self> {
+        let there = fs::metadata(path).context("can't open")?;
+        ensure!(there.is_file() || there.is_dir(), AT_RANDOM);
+        Self::open(path)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -48,6 +59,11 @@ impl SourceFile {
         }
         let layout = weightzip::scan_file(&self.path, &self.file)?;
         Ok(Some(self.layout.get_or_init(|| layout)))
+    }
+
+    /// [`layout`](Self::layout) of a file that is read at random.
+    pub(crate) fn known_layout(&self) -> Result<&Layout> {
+        self.layout()?.context(AT_RANDOM)
     }
 
     /// Reads the file; its end is an error if it changed meanwhile.
@@ -78,6 +94,21 @@ impl SourceFile {
         }
         Ok(())
     }
+}
+
+/// Whether opening it would wait for a writer, who may never come. The pipes of a shell's `<(...)` have one.
+#[cfg(unix)]
+pub(crate) fn is_named_pipe(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_pipe = fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo());
+    // Those without a name are found through /dev/fd, which leads to no path.
+    is_pipe && fs::canonicalize(path).is_ok()
+}
+
+/// Other systems have none in folders.
+#[cfg(not(unix))]
+pub(crate) fn is_named_pipe(_: &Path) -> bool {
+    false
 }
 
 struct Reader<'a>(&'a SourceFile);

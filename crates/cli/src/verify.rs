@@ -3,7 +3,7 @@
 use crate::args::{Input, Verify};
 use crate::progress::Bar;
 use crate::report::{FileEntry, InFile, Report, Status};
-use crate::source::SourceFile;
+use crate::source::{self, SourceFile};
 use crate::{code, escape, human, job, stdio, walk};
 use anyhow::{Context, Result, bail, ensure};
 use std::io;
@@ -69,7 +69,10 @@ fn one(args: &Verify, input: &Input, report: &mut Report) -> Result<()> {
 fn check(args: &Verify, input: &Input) -> Result<Summary> {
     let source = match input {
         Input::Stdin => None,
-        Input::Path(path) => Some(SourceFile::open(path)?),
+        Input::Path(path) => {
+            ensure!(!source::is_named_pipe(path), "a named pipe; use `wz verify - < PIPE`");
+            Some(SourceFile::open(path)?)
+        }
     };
     let known = source.as_ref().and_then(|s| Archive::open(s.file()).ok());
     let total = known.as_ref().map(|archive| archive.info().original_bytes);
@@ -78,8 +81,8 @@ fn check(args: &Verify, input: &Input) -> Result<Summary> {
     let sha256 = args.sha256.is_some() || known.is_some_and(|a| a.info().sha256.is_some());
     let progress = Some(bar.callback());
     let base = args.base.of_file(match input {
-        Input::Stdin => None,
-        Input::Path(path) => Some(path),
+        Input::Path(path) if path.is_file() => Some(path),
+        _ => None,
     })?;
     let again = source.as_ref().and_then(SourceFile::at_random);
     let options = DecodeOptions { progress, sha256, base, source: again, ..args.options.clone() };
@@ -101,8 +104,7 @@ fn check(args: &Verify, input: &Input) -> Result<Summary> {
 
 /// Compares with what the .wz was made from.
 fn compare(args: &Verify, wz: &SourceFile, original: &Path) -> Result<()> {
-    let original = SourceFile::open(original)?;
-    ensure!(original.size().is_some(), "not a regular file; it has to be read at random");
+    let original = SourceFile::open_at_random(original)?;
     let bar = Bar::new(args.ui, "comparing".to_owned(), original.size());
     let options =
         DecodeOptions { base: args.base.of_file(Some(wz.path()))?, ..args.options.clone() };
