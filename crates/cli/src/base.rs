@@ -12,7 +12,7 @@ use weightzip::{Base, BaseTensor};
 pub(crate) struct BaseArgs {
     /// A model that files are coded against, or a folder of its files; may be compressed, and given
     /// more than once
-    #[arg(long = "base", value_name = "MODEL")]
+    #[arg(long = "base", value_name = "MODEL", value_parser = crate::args::path::local())]
     paths: Vec<PathBuf>,
     /// What was loaded of these.
     #[arg(skip)]

@@ -4,8 +4,8 @@ use crate::args::{Cat, Where};
 use crate::output::Output;
 use crate::report::{InFile, Status};
 use crate::source::SourceFile;
-use crate::stdio;
-use anyhow::{Context, Result, bail, ensure};
+use crate::{escape, near, place, stdio};
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
@@ -14,6 +14,9 @@ use weightzip::{Archive, DecodeOptions, Kind};
 /// Bytes that are decoded at once.
 const CHUNK: u64 = 16 << 20;
 
+/// Columns of a name in a message.
+const SHOWN: usize = 200;
+
 /// Carries out cat.
 pub(crate) fn run(args: &Cat) -> Result<Status> {
     write(args).context(InFile(args.file.clone()))?;
@@ -21,27 +24,43 @@ pub(crate) fn run(args: &Cat) -> Result<Status> {
 }
 
 fn write(args: &Cat) -> Result<()> {
-    let source = SourceFile::open(&args.file)?;
-    ensure!(source.size().is_some(), "not a regular file; it has to be read at random");
+    let source = SourceFile::open_at_random(&args.file)?;
     let base = args.base.of_file(Some(&args.file))?;
     let options = DecodeOptions { base, ..DecodeOptions::default() };
     let archive = Archive::open_with(source.file(), options)?;
     let range = match find(&archive, args) {
         Err(e) if e.kind() == Kind::InvalidArgument => {
-            return Err(
-                anyhow::Error::from(e).context("no such tensor or rows; `wz inspect` lists them")
-            );
+            return Err(unknown(&archive, args, e));
         }
         found => found?,
     };
     match &args.to {
         Where::Path(target) => {
+            let target = match place::is_folder(target) {
+                true => &place::in_folder(target, &place::of_tensor(&args.tensor))?,
+                false => target,
+            };
             let output = Output::create(target, args.force, false)?;
             copy(&archive, &args.tensor, range, output.file()?)?;
             output.seal(None)?;
             output.commit()
         }
         _ => copy(&archive, &args.tensor, range, stdio::data_stdout()?),
+    }
+}
+
+/// What to say of a tensor that isn't there, or of rows that it doesn't have.
+fn unknown(archive: &Archive<&File>, args: &Cat, error: weightzip::Error) -> anyhow::Error {
+    if archive.tensors().any(|tensor| tensor.info().name == args.tensor) {
+        return anyhow::Error::from(error).context("no such rows; `wz inspect` lists shapes");
+    }
+    let names: Vec<_> = archive.tensors().map(|tensor| tensor.info().name.clone()).collect();
+    let near = near::near(&args.tensor, names.iter().map(String::as_str));
+    let near: Vec<_> = near.into_iter().map(|name| escape::name(name, SHOWN)).collect();
+    let name = escape::name(&args.tensor, SHOWN);
+    match near.as_slice() {
+        [] => anyhow!("there is no tensor \"{name}\"; `wz inspect` lists them"),
+        near => anyhow!("there is no tensor \"{name}\"; near it: {}", near.join(", ")),
     }
 }
 

@@ -2,11 +2,13 @@
 
 use crate::args::{Code, Input, Where};
 use crate::estimate::WORTH;
+use crate::folder::{self, Target};
 use crate::job::{self, Coder, Job};
 use crate::progress::Bar;
 use crate::report::{FileEntry, Report, Status, plain};
+use crate::screen::Screen;
 use crate::source::SourceFile;
-use crate::{cache, card, escape, folder, human, lossy, overview};
+use crate::{cache, card, escape, human, lossy, overview, place};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::io::{self, Write};
@@ -27,27 +29,52 @@ pub(crate) fn run(args: &Code) -> Result<Status> {
     }
     if args.job.dry_run && !args.ui.quiet && !args.ui.json {
         let mut stdout = io::stdout().lock();
-        for line in overview::lines(&report.done_after(0)) {
+        for line in overview::lines(&report.done_after(0), args.full_table, Screen::stdout()) {
             writeln!(stdout, "{line}")?;
         }
         stdout.flush()?;
     }
     let status = report.finish()?;
-    if args.card && status == Status::Done {
+    if status == Status::Done && (args.card || args.append_card) {
         let results: Vec<_> = args.inputs.iter().filter_map(|input| result(args, input)).collect();
-        card::print(&results)?;
+        if args.append_card {
+            results.iter().try_for_each(|folder| card::append(folder))?;
+        }
+        if args.card {
+            card::print(&results)?;
+        }
     }
     Ok(status)
 }
 
 /// Where an input's result is, unless that is stdout.
 fn result(args: &Code, input: &Input) -> Option<PathBuf> {
-    match (&args.to, input) {
-        (Where::Path(out), _) => Some(out.clone()),
-        (Where::InPlace, Input::Path(path)) => Some(path.clone()),
-        (Where::Beside, Input::Path(path)) => beside(&args.job, path).ok(),
+    let Input::Path(path) = input else { return None };
+    match place(args, path).ok()? {
+        Where::Path(out) => Some(out),
+        Where::InPlace => Some(path.clone()),
         _ => None,
     }
+}
+
+/// Where the result of `source` goes: its name is known, unless it is stdout or in place.
+fn place(args: &Code, source: &Path) -> Result<Where> {
+    Ok(match &args.to {
+        Where::Beside => Where::Path(beside(&args.job, source)?),
+        Where::Path(out) if is_for_several(args, out, source) => {
+            let name = default_name(&args.job, source)?;
+            match args.job.dry_run {
+                true => Where::Path(out.join(name)),
+                false => Where::Path(place::in_folder(out, &name)?),
+            }
+        }
+        other => other.clone(),
+    })
+}
+
+/// Whether what `-o` names is a folder to put results into. A folder by itself becomes what is named.
+fn is_for_several(args: &Code, out: &Path, source: &Path) -> bool {
+    place::is_folder(out) && (args.inputs.len() > 1 || !source.is_dir())
 }
 
 fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
@@ -56,11 +83,10 @@ fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
     };
     let there = fs::metadata(path).context("can't open")?;
     if there.is_dir() {
-        let place = match &args.to {
+        let place = match place(args, path)? {
             Where::Stdout => bail!("a folder can't go to stdout; name a folder with -o"),
-            Where::InPlace => None,
-            Where::Path(out) => Some(out.clone()),
-            Where::Beside => Some(beside(&args.job, path)?),
+            Where::Path(out) => Some(out),
+            Where::InPlace | Where::Beside => None,
         };
         ensure!(
             !args.job.has_dtype(),
@@ -70,7 +96,8 @@ fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
         if args.job.remove && place.is_some() {
             bail!("--rm is for files; --in-place replaces a folder's files one at a time");
         }
-        return folder::run(&args.job, path, place.as_deref(), chosen, report);
+        let to = Target { place: place.as_deref(), chosen };
+        return folder::run(&args.job, path, to, args.full_table, report);
     }
     if matches!(args.to, Where::InPlace) {
         bail!("--in-place is for folders; --rm removes a file once its result is safe");
@@ -88,10 +115,9 @@ fn one(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
     if estimated(args, path, report)? {
         return Ok(());
     }
-    match &args.to {
-        Where::Stdout => streamed(args, input, report),
-        Where::Path(out) => to_file(args, path, out, report),
-        _ => to_file(args, path, &beside(&args.job, path)?, report),
+    match place(args, path)? {
+        Where::Path(out) => to_file(args, path, &out, report),
+        _ => streamed(args, input, report),
     }
 }
 
@@ -158,9 +184,18 @@ fn streamed(args: &Code, input: &Input, report: &mut Report) -> Result<()> {
     // What a .wz holds is not known before its end; a file's own size is.
     let total = size.filter(|_| matches!(args.job.coder, Coder::Compress(_)));
     let bar = Bar::new(args.ui, escape::path(name(input)), total);
-    let summary = job::stream(&args.job, input, &args.to, &bar)?;
+    let to = match input {
+        Input::Path(path) => place(args, path)?,
+        Input::Stdin => args.to.clone(),
+    };
+    let target = if let Where::Path(out) = &to { Some(out.as_path()) } else { None };
+    ensure!(
+        !target.is_some_and(place::is_folder),
+        "{} is a folder, and what comes from stdin has no name; name a file in it",
+        escape::path(target.unwrap_or(Path::new("")))
+    );
+    let summary = job::stream(&args.job, input, &to, &bar)?;
     drop(bar);
-    let target = if let Where::Path(out) = &args.to { Some(out.as_path()) } else { None };
     say(args, name(input), &summary, start.elapsed(), target, report);
     Ok(())
 }
@@ -237,21 +272,26 @@ pub(crate) fn line(
     )
 }
 
-/// The result's name when none is given.
+/// The result's place when none is given: beside its source.
 fn beside(job: &Job, source: &Path) -> Result<PathBuf> {
+    let name = default_name(job, source)?;
+    if matches!(job.coder, Coder::Compress(_)) && !job.dry_run {
+        cache::check_target(folder_of(source))?;
+    }
+    Ok(source.with_file_name(name))
+}
+
+/// The result's name when none is given.
+fn default_name(job: &Job, source: &Path) -> Result<PathBuf> {
+    // A trailing slash, `.` and `..` have no name to append to.
+    let name = source.file_name().map(PathBuf::from);
     match job.coder {
         Coder::Compress(_) => {
-            // A trailing slash, `.` and `..` have no name to append to.
-            let name = source
-                .file_name()
-                .context("has no name to append .wz to; name the result with -o")?;
-            if !job.dry_run {
-                cache::check_target(folder_of(source))?;
-            }
-            Ok(job.with_suffix(&source.with_file_name(name)))
+            let name = name.context("has no name to append .wz to; name the result with -o")?;
+            Ok(job.with_suffix(&name))
         }
         Coder::Decompress(_) => {
-            let name = job::without_suffix(source).context(
+            let name = name.and_then(|name| job::without_suffix(&name)).context(
                 "the name doesn't end in .wz, so the original's name is unknown; give it with -o",
             )?;
             // A folder has its mark at the end already.

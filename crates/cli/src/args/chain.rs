@@ -2,6 +2,7 @@
 
 use super::high::{Ui, resolve_ui, usage};
 use super::low::{LevelArg, ThreadsArg, UiArgs, at_least_one};
+use super::path::local;
 use crate::escape;
 use crate::lossy::LossyArgs;
 use clap::{ArgGroup, Args, Subcommand};
@@ -72,9 +73,10 @@ pub(super) enum LowChain {
 #[derive(Args)]
 pub(super) struct LowAdd {
     /// The store's folder; made if there is none
+    #[arg(value_parser = local())]
     store: PathBuf,
     /// Checkpoints: model files
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_parser = local())]
     files: Vec<PathBuf>,
     #[command(flatten)]
     level: LevelArg,
@@ -112,6 +114,7 @@ pub(super) struct LowAdopt {
 #[derive(Args)]
 pub(super) struct LowList {
     /// The store's folder
+    #[arg(value_parser = local())]
     store: PathBuf,
     /// Print one JSON object to stdout
     #[arg(long)]
@@ -122,6 +125,7 @@ pub(super) struct LowList {
 #[command(group = ArgGroup::new("which").required(true).multiple(true))]
 pub(super) struct LowPrune {
     /// The store's folder
+    #[arg(value_parser = local())]
     store: PathBuf,
     /// Keep the last N steps
     #[arg(long, value_name = "N", group = "which", value_parser = at_least_one)]

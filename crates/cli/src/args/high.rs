@@ -24,6 +24,7 @@ pub(crate) enum Input {
 }
 
 /// Where a result goes.
+#[derive(Clone)]
 pub(crate) enum Where {
     /// Next to the source, under the name that follows from it.
     Beside,
@@ -40,6 +41,10 @@ pub(crate) struct Code {
     pub(crate) job: crate::job::Job,
     /// Print a text for the model card.
     pub(crate) card: bool,
+    /// Write it into the README.md of each result.
+    pub(crate) append_card: bool,
+    /// Give each file a row, however many there are.
+    pub(crate) full_table: bool,
     pub(crate) ui: Ui,
 }
 
@@ -54,7 +59,8 @@ pub(crate) struct Verify {
 }
 
 pub(crate) struct Inspect {
-    pub(crate) file: PathBuf,
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) list: low::List,
     pub(crate) base: BaseArgs,
     /// What the numbers of a file without a known format are.
     pub(crate) dtype: Option<Dtype>,
@@ -135,6 +141,8 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
             let coder = crate::job::Coder::Compress(options);
             let mut code = code(a.inputs, a.write, a.ui, coder, a.base)?;
             code.card = a.print_card;
+            code.append_card = a.append_card;
+            code.full_table = a.table.is_full();
             code.job.min_saving = a.min_saving;
             code.job.dry_run = a.dry_run;
             if (a.dry_run || a.min_saving.is_some()) && !stands_alone {
@@ -152,8 +160,16 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
                     "a near-lossless result can't take the place of its source: --lossy goes without --rm and --in-place",
                 ));
             }
-            if is_lossy && code.card {
-                return Err(usage("the card promises identical files; leave out --print-card"));
+            if is_lossy && (code.card || code.append_card) {
+                return Err(usage(
+                    "the card promises identical files; leave out --print-card and --append-card",
+                ));
+            }
+            let is_folder = |input: &Input| matches!(input, Input::Path(path) if path.is_dir());
+            if code.append_card && !code.inputs.iter().all(is_folder) {
+                return Err(usage(
+                    "--append-card writes into the README.md of a folder's result; use --print-card for files",
+                ));
             }
             if code.card && matches!(code.to, Where::Stdout) {
                 return Err(usage("--print-card and the data can't both go to stdout; use -o"));
@@ -179,7 +195,8 @@ pub(super) fn resolve(low: LowArgs) -> Result<Command, clap::Error> {
         LowCommand::Inspect(a) => {
             let dtype = a.dtype.dtype;
             Command::Inspect(Inspect {
-                file: a.file,
+                files: a.files,
+                list: a.list.list(),
                 base: a.base,
                 dtype,
                 needs: a.needs,
@@ -230,9 +247,7 @@ fn code(
     let inputs = resolve_inputs(inputs)?;
     let stdin = inputs.iter().any(|i| matches!(i, Input::Stdin));
     let to = match write.output {
-        Some(_) if inputs.len() > 1 => {
-            return Err(usage("-o takes one input; without it each result goes beside its source"));
-        }
+        Some(out) if inputs.len() > 1 => several(out, &inputs)?,
         Some(out) => place(out),
         None if write.in_place => Where::InPlace,
         None if stdin => Where::Stdout,
@@ -257,7 +272,29 @@ fn code(
         min_saving: None,
         dry_run: false,
     };
-    Ok(Code { inputs, to, job, card: false, ui: resolve_ui(&ui) })
+    let ui = resolve_ui(&ui);
+    Ok(Code { inputs, to, job, card: false, append_card: false, full_table: false, ui })
+}
+
+/// Where several results go together: into a folder, each under its own name.
+fn several(out: PathBuf, inputs: &[Input]) -> Result<Where, clap::Error> {
+    if !crate::place::is_folder(&out) {
+        return Err(usage(
+            "-o takes one input, or a folder for several: end its name in a slash; without -o each result goes beside its source",
+        ));
+    }
+    let mut names = std::collections::HashSet::new();
+    let paths = inputs.iter().filter_map(|input| match input {
+        Input::Path(path) => path.file_name(),
+        Input::Stdin => None,
+    });
+    match paths.into_iter().find(|name| !names.insert(*name)) {
+        Some(name) => Err(usage(&format!(
+            "two inputs are called {}, and their results can't both be in one folder; leave out -o",
+            escape::path(Path::new(name))
+        ))),
+        None => Ok(place(out)),
+    }
 }
 
 fn verify(a: low::VerifyArgs) -> Result<Verify, clap::Error> {

@@ -1,13 +1,15 @@
 //! Low-level arguments: exactly what can be typed, with its help.
 
 use super::chain::LowChain;
+use super::path::local;
 use super::tune::{self, LowTune};
 use crate::base::BaseArgs;
 use crate::demo::DemoArgs;
 use crate::lossy::{self, LossyArgs};
 use crate::report::say;
+use clap::builder::styling::{AnsiColor, Styles};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use weightzip::{Dtype, Level};
 
@@ -31,16 +33,24 @@ const FOLDER_HELP: &str = "\
 Folders: model files become .wz if that saves something, and so does every file whose name ends in
 .wz; the rest is copied. Links are followed inside the folder, and from a snapshot in a hub's cache
 to its files. A file counts as finished if its result has its modification time and is for its
-size; a rerun skips it. In place, a whole .wz with the name of a result does.
+size; a rerun skips it. In place, a whole .wz with the name of a result does. One that was made at
+another level, next to another base or without the SHA-256 that is asked for stays, with a warning;
+-f makes it again. A copied file that was changed after it was copied stays, with a warning, also
+with -f.
 ";
 
-const INSPECT_JSON: &str = "\
+const INSPECT_HELP: &str = "\
+Of more than 40 tensors those of one shape whose names differ in numbers share a row, and of more than 40 rows
+the largest are shown; --table full lists each. Roles (embedding, attention, mlp, norm, head, other) are
+guessed from names. In a folder, what has no tensors is counted and not listed. ~ marks estimates.
+
 JSON: file, format, bytes, compressed, ratio, estimated, archive {writer, wire_version, level, blake3,
-sha256, needs [{file, tensors, blake3}], lossy}, tensors [{name, dtype, shape, bytes, compressed, ratio, codings,
-loss {bound, max_abs, max_rel, rmse, snr}}], group, byte_groups
-[{dtype, tensors, bytes, remains, groups, group}], warnings; or error. groups are per byte of an
-element, top byte first; estimated is true for a plain file. With --needs: base, files [{file, tensors,
-in_base}], failed.";
+sha256, needs [{file, tensors, blake3}], lossy}, tensors [{name, dtype, shape, role, bytes, compressed, ratio,
+codings, loss {bound, max_abs, max_rel, rmse, snr}}], roles [{role, tensors, bytes, compressed, ratio}], group,
+byte_groups [{dtype, tensors, bytes, remains, groups, group}], warnings; or error. groups are per byte of an
+element, top byte first; estimated is true for a plain file. Of several files or a folder: files [as above, or
+{file, error}], others, bytes, compressed, ratio, roles, failed. With --needs: base, files [{file, tensors,
+in_base}], failed. JSON always has all tensors.";
 
 const BENCH_HELP: &str = "\
 The codec runs in memory, over as many copies of the file as make 256 MiB, each with its own input;
@@ -64,9 +74,16 @@ restored: any file that has the same tensors, compressed or not. It is looked fo
 beside the .wz, in the folders of WEIGHTZIP_BASE_PATH, and in the cache of Hugging Face's hub.
 ";
 
+/// Colours of the help on a terminal.
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
 /// Makes AI model files smaller without changing one bit.
 #[derive(Parser)]
-#[command(name = "wz", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "wz", version, styles = STYLES, after_help = AFTER_HELP)]
 pub(super) struct LowArgs {
     #[command(subcommand)]
     pub(super) command: LowCommand,
@@ -83,8 +100,8 @@ pub(super) enum LowCommand {
     /// Decode everything and check every hash, without writing anything
     #[command(after_help = FILES_JSON)]
     Verify(VerifyArgs),
-    /// List the tensors of a model file or a .wz
-    #[command(after_help = INSPECT_JSON)]
+    /// List the tensors of model files, .wz or folders
+    #[command(after_help = INSPECT_HELP)]
     Inspect(InspectArgs),
     /// Write the bytes of one tensor to stdout
     Cat(CatArgs),
@@ -182,8 +199,8 @@ pub(super) struct DtypeArg {
 
 #[derive(Args)]
 pub(super) struct WriteArgs {
-    /// Where to write; `-` means stdout
-    #[arg(short, long, value_name = "OUT")]
+    /// Where to write; `-` means stdout, a folder or a name that ends in a slash takes files under their usual names
+    #[arg(short, long, value_name = "OUT", value_parser = local())]
     pub(super) output: Option<PathBuf>,
     /// Replace what is already there
     #[arg(short, long)]
@@ -199,7 +216,7 @@ pub(super) struct WriteArgs {
 #[derive(Args)]
 pub(super) struct CompressArgs {
     /// Files or folders; `-` means stdin
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_parser = local())]
     pub(super) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) write: WriteArgs,
@@ -218,7 +235,7 @@ pub(super) struct CompressArgs {
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub(super) min_saving: Option<f64>,
     /// Estimate from a sample of each file what compressing would save; write nothing
-    #[arg(long, conflicts_with_all = ["print_card", "rm"])]
+    #[arg(long, conflicts_with_all = ["print_card", "append_card", "rm"])]
     pub(super) dry_run: bool,
     /// Store the original's SHA-256 too
     #[arg(long)]
@@ -226,6 +243,11 @@ pub(super) struct CompressArgs {
     /// Print a text for the model card of the compressed repository to stdout
     #[arg(long, conflicts_with = "json")]
     pub(super) print_card: bool,
+    /// Write this text into the README.md of a folder's result, between two marks; again, it is replaced
+    #[arg(long)]
+    pub(super) append_card: bool,
+    #[command(flatten)]
+    pub(super) table: TableArg,
     #[command(flatten)]
     pub(super) timings: TimingsArg,
     #[command(flatten)]
@@ -235,7 +257,7 @@ pub(super) struct CompressArgs {
 #[derive(Args)]
 pub(super) struct DecompressArgs {
     /// .wz files or folders; `-` means stdin
-    #[arg(required = true, value_name = "FILE.wz")]
+    #[arg(required = true, value_name = "FILE.wz", value_parser = local())]
     pub(super) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) lossless: LosslessArg,
@@ -254,13 +276,13 @@ pub(super) struct DecompressArgs {
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     /// .wz files or folders; `-` means stdin
-    #[arg(required = true, value_name = "FILE.wz")]
+    #[arg(required = true, value_name = "FILE.wz", value_parser = local())]
     pub(super) inputs: Vec<PathBuf>,
     /// The SHA-256 that the original must have (for one file)
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     pub(super) sha256: Option<[u8; 32]>,
     /// The file that it was made from: all bytes must be the same, or rounded as the .wz says (for one file)
-    #[arg(long, value_name = "ORIGINAL")]
+    #[arg(long, value_name = "ORIGINAL", value_parser = local())]
     pub(super) against: Option<PathBuf>,
     #[command(flatten)]
     pub(super) lossless: LosslessArg,
@@ -272,12 +294,69 @@ pub(super) struct VerifyArgs {
     pub(super) ui: UiArgs,
 }
 
+/// Which rows tables have.
+#[derive(Args, Clone, Copy, Default)]
+pub(super) struct TableArg {
+    /// Rows of a table, for people: at most 40, or all
+    #[arg(long, value_enum, default_value_t = Rows::Short)]
+    table: Rows,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Rows {
+    #[default]
+    Short,
+    Full,
+}
+
+impl TableArg {
+    pub(super) fn is_full(self) -> bool {
+        self.table == Rows::Full
+    }
+}
+
+/// What `wz inspect` lists of the tensors, for people. JSON has all of them, in the order of the file.
+#[derive(Clone, Copy)]
+pub(crate) struct List {
+    pub(crate) sort: Option<Sort>,
+    pub(crate) top: Option<usize>,
+    pub(crate) full: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Size,
+    Name,
+    Ratio,
+}
+
+#[derive(Args)]
+pub(super) struct ListArgs {
+    /// Order of the tensors, for people: the largest first, by name, or what shrinks most first; that of the file if not given
+    #[arg(long, value_enum)]
+    sort: Option<Sort>,
+    /// List N tensors, the largest ones or the first by --sort
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "table")]
+    top: Option<usize>,
+    #[command(flatten)]
+    table: TableArg,
+}
+
+impl ListArgs {
+    pub(super) fn list(&self) -> List {
+        List { sort: self.sort, top: self.top, full: self.table.is_full() }
+    }
+}
+
 #[derive(Args)]
 pub(super) struct InspectArgs {
-    /// A model file or a .wz; with --needs also a folder
-    pub(super) file: PathBuf,
+    /// Model files, .wz or folders; of several, and of a folder, what they have together
+    #[arg(required = true, value_name = "FILE", value_parser = local())]
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) list: ListArgs,
     /// List which .wz of FILE can't be restored without this model, instead
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["paths", "dtype"])]
+    #[arg(long, value_name = "MODEL", value_parser = local(), conflicts_with_all = ["paths", "dtype", "sort", "top", "table"])]
     pub(super) needs: Option<PathBuf>,
     #[command(flatten)]
     pub(super) dtype: DtypeArg,
@@ -291,7 +370,7 @@ pub(super) struct InspectArgs {
 #[derive(Args)]
 pub(super) struct CatArgs {
     /// The .wz file
-    #[arg(value_name = "FILE.wz")]
+    #[arg(value_name = "FILE.wz", value_parser = local())]
     pub(super) file: PathBuf,
     /// The tensor's name, as `wz inspect` lists it
     pub(super) tensor: String,
@@ -300,8 +379,8 @@ pub(super) struct CatArgs {
     pub(super) rows: Option<(u64, Option<u64>)>,
     #[command(flatten)]
     pub(super) base: BaseArgs,
-    /// Where to write; stdout if not given
-    #[arg(short, long, value_name = "OUT")]
+    /// Where to write; stdout if not given, a folder or a name that ends in a slash takes TENSOR.bin
+    #[arg(short, long, value_name = "OUT", value_parser = local())]
     pub(super) output: Option<PathBuf>,
     /// Replace what is already there
     #[arg(short, long)]
@@ -311,12 +390,12 @@ pub(super) struct CatArgs {
 #[derive(Args)]
 pub(super) struct RebaseArgs {
     /// The .wz file
-    #[arg(value_name = "FILE.wz")]
+    #[arg(value_name = "FILE.wz", value_parser = local())]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) base: BaseArgs,
     /// Where to write; FILE.wz itself if not given
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = local())]
     pub(super) output: Option<PathBuf>,
     /// Replace what is already there
     #[arg(short, long)]
@@ -328,6 +407,7 @@ pub(super) struct RebaseArgs {
 #[derive(Args)]
 pub(super) struct BenchArgs {
     /// The file to measure with
+    #[arg(value_parser = local())]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) level: LevelArg,

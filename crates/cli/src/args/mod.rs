@@ -3,11 +3,12 @@
 mod chain;
 mod high;
 mod low;
+pub(crate) mod path;
 mod tune;
 
 pub(crate) use chain::{Chain, ChainAdd, ChainAdopt, ChainList, ChainPrune};
 pub(crate) use high::{Bench, Cat, Code, Command, Input, Inspect, Rebase, Ui, Verify, Where};
-pub(crate) use low::command;
+pub(crate) use low::{List, Sort, command};
 pub(crate) use tune::Tune;
 
 use std::ffi::OsString;

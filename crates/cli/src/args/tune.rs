@@ -2,6 +2,7 @@
 
 use super::high::{Ui, resolve_ui};
 use super::low::{LevelArg, ThreadsArg, UiArgs, at_least_one};
+use super::path::local;
 use crate::tune::evaluation::Evaluation;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -29,7 +30,7 @@ compressed / bytes. best and output are null if nothing that is rounded is withi
 #[derive(Args)]
 pub(super) struct LowTune {
     /// A model file, or a folder with some
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = local())]
     input: PathBuf,
     /// The command that prints a model's score, such as 'python eval.py {model}'
     #[arg(long, value_name = "COMMAND", value_parser = Evaluation::parse)]
@@ -49,19 +50,19 @@ pub(super) struct LowTune {
     #[arg(long, value_name = "N", default_value_t = Options::default().max_evaluations, value_parser = at_least_one)]
     max_evaluations: usize,
     /// Where to write the rules; FILE.rules.toml if not given
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = local())]
     output: Option<PathBuf>,
     /// Where to write a plot of size against score
-    #[arg(long, value_name = "OUT.svg")]
+    #[arg(long, value_name = "OUT.svg", value_parser = local())]
     plot: Option<PathBuf>,
     /// Replace rules and a plot that are already there
     #[arg(short, long)]
     force: bool,
     /// Where to keep measures; FILE.tune.jsonl if not given
-    #[arg(long, value_name = "LOG")]
+    #[arg(long, value_name = "LOG", value_parser = local())]
     log: Option<PathBuf>,
     /// The folder for rounded models, one at a time; that of FILE if not given
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = local())]
     work: Option<PathBuf>,
     #[command(flatten)]
     threads: ThreadsArg,

@@ -142,13 +142,65 @@ fn decompress_wants_the_suffix_or_a_name() {
 fn the_target_is_never_a_folder_a_device_or_the_source() {
     let dir = Scratch::new();
     dir.write("m", model());
-    fs::create_dir(dir.path("folder")).unwrap();
-    dir.wz(&["compress", "m", "-f", "-o", "folder"]).fails(&["folder is a folder"]);
+    fs::create_dir_all(dir.path("folder/m.wz")).unwrap();
+    dir.wz(&["compress", "m", "-f", "-o", "folder"]).fails(&["folder/m.wz is a folder"]);
+    dir.wz_with_stdin(&["compress", "-", "-o", "folder"], model())
+        .fails(&["folder is a folder, and what comes from stdin has no name"]);
     dir.wz(&["compress", "m", "-f", "-o", "m"]).fails(&["same file"]);
     dir.wz(&["compress", "m", "-o", "nowhere/m.wz"]).fails(&["nowhere"]);
     #[cfg(unix)]
     dir.wz(&["compress", "m", "-f", "-o", "/dev/null"]).fails(&["/dev/null is not a regular file"]);
     assert!(dir.read("m") == model());
+}
+
+#[test]
+fn a_folder_takes_results_under_their_usual_names() {
+    let dir = Scratch::new();
+    dir.write("a/m.safetensors", model());
+    dir.write("n.safetensors", other_model());
+    dir.wz(&["compress", "a/m.safetensors", "n.safetensors", "-o", "new/folder/"]).ok();
+    assert_eq!(dir.names("new/folder"), ["m.safetensors.wz", "n.safetensors.wz"]);
+    fs::create_dir(dir.path("back")).unwrap();
+    dir.wz(&["decompress", "new/folder/m.safetensors.wz", "-o", "back"]).ok();
+    assert!(dir.read("back/m.safetensors") == model());
+    dir.wz(&["cat", "new/folder/m.safetensors.wz", "a.weight", "-o", "back"]).ok();
+    assert_eq!(dir.names("back"), ["a.weight.bin", "m.safetensors"]);
+    // A folder by itself becomes what is named; with others it goes in, too.
+    dir.wz(&["compress", "a", "-o", "back2/"]).ok();
+    dir.wz(&["compress", "a", "n.safetensors", "-o", "both/"]).ok();
+    assert_eq!(dir.names("back2"), ["m.safetensors.wz"]);
+    assert_eq!(dir.names("both"), ["a.wz/", "a.wz/m.safetensors.wz", "n.safetensors.wz"]);
+    for args in [
+        &["compress", "a/m.safetensors", "n.safetensors", "-o", "x"][..],
+        &["compress", "a/m.safetensors", "back/m.safetensors", "-o", "x/", "-f"],
+    ] {
+        assert_eq!(dir.wz(args).code, Some(2), "{args:?}");
+    }
+    assert!(!dir.exists("x"));
+}
+
+#[test]
+fn urls_are_refused_with_what_to_do() {
+    let dir = Scratch::new();
+    dir.write("m", model());
+    for args in [
+        &["compress", "s3://bucket/m.safetensors"][..],
+        &["compress", "m", "-o", "https://host/m.wz"],
+        &["compress", "m", "--base", "hf://owner/name"],
+        &["decompress", "s3://bucket/m.wz"],
+        &["verify", "s3://bucket/m.wz"],
+        &["inspect", "s3://bucket/m.wz"],
+        &["cat", "s3://bucket/m.wz", "w"],
+        &["rebase", "s3://bucket/m.wz"],
+        &["bench", "s3://bucket/m"],
+        &["chain", "add", "s3://bucket/run", "m"],
+        &["tune", "s3://bucket/m", "--eval", "true"],
+    ] {
+        let run = dir.wz(args);
+        assert_eq!(run.code, Some(2), "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains("curl -L URL | wz compress -"), "{args:?}: {}", run.stderr);
+    }
+    assert_eq!(dir.names(""), ["m"]);
 }
 
 #[test]
@@ -247,6 +299,10 @@ fn a_named_pipe_is_read_if_the_result_is_named() {
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)
         .unwrap();
     dir.wz(&["compress", "pipe"]).fails(&["pipe: not a regular file", "-o"]);
+    // Nobody writes to it: whoever opened it would wait.
+    dir.wz(&["inspect", "pipe"]).fails(&["pipe: not a regular file", "write it to a file first"]);
+    dir.wz(&["cat", "pipe", "a.weight"]).fails(&["pipe: not a regular file"]);
+    dir.wz(&["verify", "pipe"]).fails(&["pipe: a named pipe; use `wz verify - < PIPE`"]);
     let writer = std::thread::spawn(move || fs::write(pipe, model()));
     dir.wz(&["compress", "pipe", "-o", "m.wz"]).ok();
     writer.join().unwrap().unwrap();

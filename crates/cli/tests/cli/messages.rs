@@ -20,6 +20,16 @@ fn help() {
 }
 
 #[test]
+fn help_of_a_command_has_two_spellings() {
+    let dir = Scratch::new();
+    for command in [&["compress"][..], &["cat"], &["chain", "add"]] {
+        let words = dir.wz(&[&["help"], command].concat()).ok().stdout;
+        assert!(words == dir.wz(&[command, &["--help"]].concat()).ok().stdout, "{command:?}");
+    }
+    assert_eq!(dir.wz(&["help"]).ok().stdout, dir.wz(&["--help"]).ok().stdout);
+}
+
+#[test]
 fn the_first_hour() {
     let dir = Scratch::new();
     dir.write("model.safetensors", model());
