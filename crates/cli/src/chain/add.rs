@@ -4,7 +4,7 @@ use crate::args::ChainAdd;
 use crate::code::{self, Way};
 use crate::job::{self, Coder};
 use crate::progress::Bar;
-use crate::report::{FileEntry, InFile, Report, Status, fail};
+use crate::report::{FileEntry, InFile, Report, Status, fail, say};
 use crate::source::SourceFile;
 use crate::{escape, space};
 use anyhow::{Context, Result, ensure};

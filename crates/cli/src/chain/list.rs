@@ -1,10 +1,10 @@
 //! `wz chain list`: the steps of a store.
 
 use crate::args::ChainList;
-use crate::human;
 use crate::report::{Status, plain, print_json, say};
 use crate::screen::Screen;
 use crate::table::{self, Align};
+use crate::{escape, human};
 use anyhow::Result;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -128,7 +128,7 @@ impl DamagedRow {
 
     fn cells(&self) -> [String; 7] {
         let [none, damaged] = ["-", "damaged"].map(str::to_owned);
-        let (step, file) = (self.step.to_string(), escape::text(&self.file));
+        let (step, file) = (self.step.to_string(), table::name(&self.file));
         [step, none.clone(), none.clone(), none.clone(), damaged, none, file]
     }
 }
@@ -181,7 +181,9 @@ mod tests {
         };
         let listing = Listing {
             store: "s".to_owned(),
+            marked: true,
             steps: vec![row],
+            damaged: Vec::new(),
             bytes: 4000,
             compressed: 1000,
             ratio: None,
