@@ -3,6 +3,7 @@
 use crate::escape;
 use anyhow::Result;
 use clap::Args;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use weightzip::{Base, BaseTensor};
@@ -58,25 +59,52 @@ pub(crate) struct Need {
 
 /// The files that have these tensors.
 pub(crate) fn needs(tensors: &[BaseTensor]) -> Vec<Need> {
-    let mut needs: Vec<Need> = Vec::new();
+    let (mut needs, mut numbers) = (Vec::<Need>::new(), HashMap::new());
     for tensor in tensors {
-        match needs.iter_mut().find(|need| *need.file == *tensor.file) {
-            Some(need) => need.tensors += 1,
-            None => {
-                let (file, blake3) = (tensor.file.to_string(), crate::human::hex(&tensor.blake3));
-                needs.push(Need { file, tensors: 1, blake3 });
-            }
-        }
+        let number = *numbers.entry(&*tensor.file).or_insert_with(|| {
+            let (file, blake3) = (tensor.file.to_string(), crate::human::hex(&tensor.blake3));
+            needs.push(Need { file, tensors: 0, blake3 });
+            needs.len() - 1
+        });
+        needs[number].tensors += 1;
     }
     needs
 }
 
+/// Most files that people are told of, one a line.
+const TOLD: usize = 20;
+
 /// What to tell people of them.
 pub(crate) fn lines(needs: &[Need]) -> impl Iterator<Item = String> {
-    needs.iter().map(|Need { file, tensors, blake3 }| {
+    let told = needs.iter().take(TOLD).map(|Need { file, tensors, blake3 }| {
         let (file, some) = (escape::text(file), if *tensors == 1 { "tensor" } else { "tensors" });
         format!(
             "needs base {file}, {tensors} {some}, the first with blake3 {blake3}; without it this file cannot be restored"
         )
-    })
+    });
+    let more = needs.len().saturating_sub(TOLD);
+    told.chain((more > 0).then(|| format!("needs {more} more bases; --json lists them")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn many_bases_are_counted_at_once_and_told_briefly() {
+        let tensor = |i: u32| BaseTensor {
+            file: format!("{}.safetensors", i / 2).into(),
+            name: i.to_string(),
+            bytes: 1,
+            blake3: [0; 32],
+        };
+        let tensors: Vec<_> = (0..400_000).map(tensor).collect();
+        let start = Instant::now();
+        let needs = needs(&tensors);
+        assert!(start.elapsed() < Duration::from_secs(20));
+        assert_eq!((needs.len(), needs[7].tensors), (200_000, 2));
+        let lines: Vec<_> = lines(&needs).collect();
+        assert_eq!((lines.len(), &*lines[20]), (21, "needs 199980 more bases; --json lists them"));
+    }
 }

@@ -28,7 +28,7 @@ fn write(args: &Cat) -> Result<()> {
     let base = args.base.of_file(Some(&args.file))?;
     let options = DecodeOptions { base, ..DecodeOptions::default() };
     let archive = Archive::open_with(source.file(), options)?;
-    let range = match find(&archive, args) {
+    let rows = match find(&archive, args) {
         Err(e) if e.kind() == Kind::InvalidArgument => {
             return Err(unknown(&archive, args, e));
         }
@@ -41,11 +41,11 @@ fn write(args: &Cat) -> Result<()> {
                 false => target,
             };
             let output = Output::create(target, args.force, false)?;
-            copy(&archive, &args.tensor, range, output.file()?)?;
+            copy(&archive, &args.tensor, rows, output.file()?)?;
             output.seal(None)?;
             output.commit()
         }
-        _ => copy(&archive, &args.tensor, range, stdio::data_stdout()?),
+        _ => copy(&archive, &args.tensor, rows, stdio::data_stdout()?),
     }
 }
 
@@ -64,29 +64,25 @@ fn unknown(archive: &Archive<&File>, args: &Cat, error: weightzip::Error) -> any
     }
 }
 
-/// The bytes of the original that are asked for.
-fn find(archive: &Archive<&File>, args: &Cat) -> weightzip::Result<Range<u64>> {
+/// The bytes of the original that have the rows; nothing if the whole tensor is asked for.
+fn find(archive: &Archive<&File>, args: &Cat) -> weightzip::Result<Option<Range<u64>>> {
     let tensor = archive.tensor(&args.tensor)?;
-    let range = tensor.range();
-    let Some((first, last)) = args.rows else { return Ok(range) };
+    let Some((first, last)) = args.rows else { return Ok(None) };
     let count = tensor.info().shape.first().copied().unwrap_or(0);
-    let rows = first..last.unwrap_or(count);
-    let bytes = tensor.rows(rows)?.bytes();
-    let row = (range.end - range.start).checked_div(count).unwrap_or(0);
-    let start = range.start + first * row;
-    Ok(start..start + bytes)
+    Ok(Some(tensor.rows(first..last.unwrap_or(count))?.range()))
 }
 
+/// Writes a tensor, which is compared with its BLAKE3, or some rows of it.
 fn copy(
     archive: &Archive<&File>,
     tensor: &str,
-    range: Range<u64>,
+    rows: Option<Range<u64>>,
     mut writer: impl Write,
 ) -> Result<()> {
-    let mut buffer = Vec::new();
-    let mut at = range.start;
-    while at < range.end {
-        let Ok(bytes) = usize::try_from(CHUNK.min(range.end - at)) else {
+    let Some(rows) = rows else { return Ok(archive.tensor(tensor)?.write_to(writer)?) };
+    let (mut buffer, mut at) = (Vec::new(), rows.start);
+    while at < rows.end {
+        let Ok(bytes) = usize::try_from(CHUNK.min(rows.end - at)) else {
             bail!("chunk too large")
         };
         buffer.resize(bytes, 0);

@@ -4,7 +4,6 @@ use crate::report::{Status, plain, print_json, tell_failure};
 use crate::{escape, job, walk};
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use weightzip::{Archive, Base};
@@ -65,7 +64,7 @@ pub(crate) fn run(paths: &[PathBuf], base: &Path, json: bool) -> Result<Status> 
 
 /// `None` if the file doesn't need any of these models.
 fn dependent(file: &Path, models: &Base) -> Result<Option<Dependent>> {
-    let archive = Archive::open(File::open(file).context("can't open")?)?;
+    let archive = Archive::open(weightzip::open_at_random(file).context("can't open")?)?;
     let (tensors, in_base) = (archive.bases().len(), models.count_of(archive.bases())?);
     Ok((in_base > 0).then(|| Dependent { file: plain(file), tensors, in_base }))
 }

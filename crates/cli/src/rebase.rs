@@ -39,8 +39,7 @@ fn rebase(args: &Rebase) -> Result<Summary> {
         new.files().all(Path::exists),
         "another process has just removed the base; name another one with --base"
     );
-    let source = SourceFile::open(&args.file)?;
-    source.metadata().context("not a regular file; it has to be read at random")?;
+    let source = SourceFile::open_at_random(&args.file)?;
     let file = fs::canonicalize(&args.file).context("can't open")?;
     if new.files().any(|base| base == file) {
         bail!("a base that is this file, or needs it; name another one with --base");

@@ -312,3 +312,63 @@ fn equal_tensors_are_stored_once_where_a_file_can_be_read_at_random() {
     dir.wz(&["compress", "--rm", "--force", "tied.safetensors"]).ok();
     assert!(!dir.path("tied.safetensors").exists());
 }
+
+#[test]
+fn a_base_of_the_same_name_is_found_below_the_search_path_or_said_to_be_missing() {
+    let dir = Scratch::new();
+    dir.write("models/deep/down/model.safetensors", model(usize::MAX));
+    dir.write("model.safetensors", model(100));
+    let base = ["--base", "models/deep/down/model.safetensors"];
+    dir.wz(&[&["compress", "model.safetensors"], &base[..]].concat()).ok();
+    // Beside the file lies what it was made from, under the name of its base.
+    let verify = |search: &str| {
+        let mut command = Command::new(WZ);
+        command.args(["verify", "model.safetensors.wz"]).current_dir(dir.path(""));
+        command.env_remove("HF_HUB_CACHE").env_remove("HF_HOME").env("HOME", dir.path("nowhere"));
+        let output = command.env("WEIGHTZIP_BASE_PATH", search).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (found, told) = verify("models");
+    assert!(found, "{told}");
+    let (found, told) = verify("");
+    assert!(!found);
+    for part in [
+        "looked for model.safetensors and model.safetensors.wz in .",
+        "WEIGHTZIP_BASE_PATH (not set)",
+        "the hub's cache",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn named_pipes_are_refused_where_a_file_is_read_at_random() {
+    let dir = delta();
+    let pipe = dir.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    for args in [
+        &["inspect", "pipe"][..],
+        &["cat", "pipe", "w"],
+        &["verify", "new.safetensors.wz", "--base", "pipe"],
+        &["compress", "new.safetensors", "--base", "pipe", "-o", "x.wz"],
+        &["inspect", "pipe", "--needs", "old.safetensors"],
+    ] {
+        dir.wz(args).fails(&["not a regular file"]);
+    }
+    // One under the name of a base is passed over.
+    std::fs::remove_file(dir.path("old.safetensors")).unwrap();
+    std::fs::rename(&pipe, dir.path("old.safetensors")).unwrap();
+    dir.wz(&["verify", "new.safetensors.wz"]).fails(&["base model not found"]);
+}
+
+#[test]
+fn a_tensor_that_is_printed_is_compared_with_its_blake3() {
+    let dir = Scratch::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/error");
+    let wz = std::fs::read(format!("{folder}/wrong_tensor_hash.wz")).unwrap();
+    dir.write("bad.wz", wz);
+    dir.wz(&["cat", "bad.wz", "part.0", "-o", "out"]).fails(&["differ from its BLAKE3", "part.0"]);
+    assert!(!dir.exists("out"));
+}
