@@ -35,6 +35,27 @@ def test_a_base_beside_the_file_is_found(folder):
         assert bytes(archive.rows("w", 3, 5)) == wanted[3:5].tobytes()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
+def test_a_folder_whose_name_is_no_text_hides_no_base(folder):
+    odd = os.path.join(os.fsencode(folder), b"caf\xe9")
+    try:
+        os.mkdir(odd)
+    except OSError:
+        pytest.skip("this file system has names of text only")
+    for name in (b"old.safetensors", b"new.safetensors.wz"):
+        os.rename(os.path.join(os.fsencode(folder), name), os.path.join(odd, name))
+    wanted = weightzip.numpy.load_file(folder / "new.safetensors")["w"]
+    with weightzip.open(os.fsdecode(os.path.join(odd, b"new.safetensors.wz"))) as archive:
+        assert bytes(archive.read("w")) == wanted.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_named_pipe_is_refused_and_not_waited_for(folder):
+    os.mkfifo(folder / "pipe.wz")
+    with pytest.raises(OSError, match="not a regular file"):
+        weightzip.open(folder / "pipe.wz")
+
+
 def test_a_base_is_looked_for_in_the_folders_of_the_environment(folder, monkeypatch):
     (folder / "models").mkdir()
     (folder / "old.safetensors").rename(folder / "models" / "old.safetensors")

@@ -12,7 +12,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyTuple};
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use weightzip::{DecodeOptions, Error};
 
@@ -47,10 +47,14 @@ pub(crate) fn open(
     let (input, name) = Input::open(file)?;
     let bases = Bases::of(base)?;
     let call = Call { progress: None, total: 0, has_errands: input.has_errands() };
-    let path = name.as_deref().filter(|_| matches!(input, Input::File(_)));
+    // Its own bytes, which the name has only if they are text.
+    let path: Option<PathBuf> = match input {
+        Input::File(_) => Some(file.extract()?),
+        _ => None,
+    };
     let core = interrupt::run(py, &call, |desk| {
         let mut base = bases.load()?;
-        path.map_or(Ok(()), |path| base.find_for(Path::new(path)))?;
+        path.as_deref().map_or(Ok(()), |path| base.find_for(path))?;
         let threads = threads::for_call();
         let options = DecodeOptions { threads, base, require_lossless, ..DecodeOptions::default() };
         input.during(&desk, || Core::open_with(input.clone(), options))

@@ -3,6 +3,7 @@
 use crate::errors::{at_path, raised};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use weightzip::{Base, BaseTensor};
@@ -51,11 +52,6 @@ pub(crate) fn base_files(py: Python<'_>, base: &Bound<'_, PyAny>) -> PyResult<Ve
 
 /// The names of the files that have these tensors.
 pub(crate) fn names(tensors: &[BaseTensor]) -> Vec<&str> {
-    let mut names = Vec::new();
-    for tensor in tensors {
-        if !names.contains(&&*tensor.file) {
-            names.push(&*tensor.file);
-        }
-    }
-    names
+    let mut seen = HashSet::new();
+    tensors.iter().map(|tensor| &*tensor.file).filter(|file| seen.insert(*file)).collect()
 }

@@ -31,7 +31,7 @@ impl Input {
             return Ok((Self::FileLike(Arc::new(FileLike::new(file))), name));
         }
         let path: PathBuf = file.extract()?;
-        let opened = file.py().detach(|| File::open(&path));
+        let opened = file.py().detach(|| weightzip::open_at_random(&path));
         let opened = opened.map_err(|e| errors::at_path(e, &path))?;
         Ok((Self::File(Arc::new(opened)), Some(path.display().to_string())))
     }
