@@ -37,7 +37,7 @@ def test_a_base_beside_the_file_is_found(folder):
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
 def test_a_folder_whose_name_is_no_text_hides_no_base(folder):
-    odd = os.path.join(os.fsencode(folder), b"caf\xe9")
+    odd = os.path.join(os.fsencode(folder), b"\xe9")
     try:
         os.mkdir(odd)
     except OSError:

@@ -82,9 +82,7 @@ fn copy(
     let Some(rows) = rows else { return Ok(archive.tensor(tensor)?.write_to(writer)?) };
     let (mut buffer, mut at) = (Vec::new(), rows.start);
     while at < rows.end {
-        let Ok(bytes) = usize::try_from(CHUNK.min(rows.end - at)) else {
-            bail!("chunk too large")
-        };
+        let Ok(bytes) = usize::try_from(CHUNK.min(rows.end - at)) else { bail!("chunk too large") };
         buffer.resize(bytes, 0);
         archive.read_at(at, &mut buffer).map_err(|e| e.in_tensor(tensor))?;
         writer.write_all(&buffer).context("can't write")?;

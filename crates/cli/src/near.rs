@@ -37,7 +37,7 @@ mod tests {
     fn slips_and_parts_lead_to_names() {
         let names = ["model.embed.weight", "model.0.q_proj.weight", "model.0.k_proj.weight", "x"];
         let near = |wanted| super::near(wanted, names.into_iter());
-        assert_eq!(near("model.embed.wieght"), ["model.embed.weight"]);
+        assert_eq!(near("model.embed_weight"), ["model.embed.weight"]);
         assert_eq!(near("Q_proj"), ["model.0.q_proj.weight"]);
         assert_eq!(near("model.1.q_proj.weight")[0], "model.0.q_proj.weight");
         assert!(near("completely else").is_empty() && near("").is_empty());

@@ -9,7 +9,7 @@
 
 use crate::threads::while_needed;
 use pyo3::prelude::*;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
@@ -24,7 +24,15 @@ const LARGE: u64 = 32 << 20;
 
 thread_local! {
     /// The calls that this thread runs Python code for, the innermost last.
-    static SERVED: RefCell<Vec<Arc<State>>> = const { RefCell::new(Vec::new()) };
+    static SERVED: Cell<Vec<Arc<State>>> = const { Cell::new(Vec::new()) };
+}
+
+/// Does something with the calls that this thread runs Python code for. It may not run such code itself.
+fn with_served<T>(work: impl FnOnce(&mut Vec<Arc<State>>) -> T) -> T {
+    let mut served = SERVED.take();
+    let done = work(&mut served);
+    SERVED.set(served);
+    done
 }
 
 /// Something for the calling thread to do.
@@ -71,9 +79,9 @@ impl State {
 
     /// Runs Python code for a call.
     fn serve<T>(self: &Arc<Self>, code: impl FnOnce() -> T) -> T {
-        SERVED.with_borrow_mut(|served| served.push(Arc::clone(self)));
+        with_served(|served| served.push(Arc::clone(self)));
         let done = while_needed(code);
-        SERVED.with_borrow_mut(Vec::pop);
+        with_served(Vec::pop);
         done
     }
 }
@@ -138,7 +146,7 @@ pub(crate) fn run<T: Send>(
 ) -> PyResult<T> {
     let (errands, inbox) = channel();
     let state = Arc::new(State::default());
-    let outer = SERVED.with_borrow(|served| served.as_slice().into());
+    let outer = with_served(|served| served.as_slice().into());
     let desk = Desk { errands: Some(errands), state: Arc::clone(&state), outer };
     let result = if call.total < LARGE && !call.has_errands {
         py.detach(|| work(desk))

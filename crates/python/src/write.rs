@@ -277,7 +277,7 @@ fn taken(object: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>, len: usize) -> Py
 /// What a path leads to.
 enum Target {
     /// A file that gets its name when it is complete. Dropped before, it leaves nothing.
-    File { output: Output, path: PathBuf },
+    File { output: Box<Output>, path: PathBuf },
     /// A pipe or device, which a new name would only hide.
     Special(File),
 }
@@ -290,7 +290,7 @@ impl Target {
             return File::options().write(true).open(&path).map(Self::Special).map_err(unwritable);
         }
         // As a file of its own would be made, for everyone whom the umask allows.
-        Ok(Self::File { output: Output::create(&path, PREFIX, false)?, path })
+        Ok(Self::File { output: Box::new(Output::create(&path, PREFIX, false)?), path })
     }
 
     /// Fails if a base is the file that this replaces: then nothing could be restored.

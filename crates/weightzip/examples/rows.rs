@@ -10,18 +10,18 @@ use std::time::Instant;
 use weightzip::{Archive, Options, compress};
 
 const ROWS: u64 = 64_000;
-const ROW: u64 = 1024;
+const ROW: u32 = 1024;
 const READERS: u64 = 8;
 const READS: u64 = 1600;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let bytes = ROWS * ROW * 2;
+    let bytes = ROWS * u64::from(ROW) * 2;
     let json =
         format!(r#"{{"w":{{"dtype":"BF16","shape":[{ROWS},{ROW}],"data_offsets":[0,{bytes}]}}}}"#);
     let mut file = (json.len() as u64).to_le_bytes().to_vec();
     file.extend(json.into_bytes());
     let mut random = Random(1);
-    (0..ROWS * ROW).for_each(|_| file.extend([random.next(256), 0x3C | random.next(4)]));
+    (0..bytes / 2).for_each(|_| file.extend([random.next(256), 0x3C | random.next(4)]));
     let mut wz = Vec::new();
     compress(file.as_slice(), &mut wz, &Options::default())?;
     for readers in [1, READERS] {
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Reads some rows at random.
 fn read(archive: &Archive<&[u8]>, reader: u64, reads: u64) -> weightzip::Result<()> {
-    let (mut random, mut out) = (Random(reader + 2), vec![0; 2 * ROW as usize]);
+    let (mut random, mut out) = (Random(reader + 2), [0; 2 * ROW as usize]);
     let tensor = archive.tensor("w")?;
     (0..reads).try_for_each(|_| {
         let row = random.number() % ROWS;

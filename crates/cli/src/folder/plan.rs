@@ -269,7 +269,7 @@ fn is_time(kept: SystemTime, time: SystemTime) -> bool {
     const UNITS: &[u128] = &[100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000];
     let away = kept.duration_since(time).unwrap_or_else(|e| e.duration()).as_nanos();
     let since = kept.duration_since(UNIX_EPOCH).unwrap_or_else(|e| e.duration()).as_nanos();
-    away == 0 || UNITS.iter().any(|unit| since % unit == 0 && away < *unit)
+    away == 0 || UNITS.iter().any(|unit| since.is_multiple_of(*unit) && away < *unit)
 }
 
 /// The coded name of a file, or none if it is copied. `rounded` names what is restored near-lossless.

@@ -43,7 +43,7 @@ fn a_wrong_name_or_row_points_to_inspect() {
         let run = dir.wz(&[&["cat", "m.wz"], args].concat()).fails(&["m.wz: ", "`wz inspect`"]);
         assert_eq!(run.stdout, b"", "{args:?}");
     }
-    for (name, near) in [("a.wieght", "near it: a.weight\n"), ("zeros", "near it: c.zeros\n")] {
+    for (name, near) in [("a.weights", "near it: a.weight\n"), ("zeros", "near it: c.zeros\n")] {
         dir.wz(&["cat", "m.wz", name]).fails(&["there is no tensor ", near]);
     }
     dir.wz(&["cat", "m", "a.weight"]).fails(&["m: "]);
