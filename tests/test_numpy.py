@@ -120,7 +120,7 @@ def test_what_is_saved_loads_or_is_refused():
     letters = ["a", "é", "\u2028", "\U0001f5dc", '"', "\\", "\x00", ".", "weight"]
 
     def text() -> str:
-        return "".join(rng.choice(letters, rng.integers(0, 9))) * int(rng.choice([1, 1, 1, 400, 60_000]))
+        return "".join(rng.choice(letters, rng.integers(0, 9))) * int(rng.choice([*[1] * 9, 30, 60_000]))
 
     def shape() -> tuple[int, ...]:
         most = 62 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 30  # NumPy takes 64, and once took 32
@@ -133,7 +133,7 @@ def test_what_is_saved_loads_or_is_refused():
         try:
             stored = wz.save(arrays, metadata)
         except weightzip.InvalidArgumentError as e:
-            assert "can't have the name" in str(e) and max(map(len, arrays)) > 1 << 18
+            assert "can't have the name" in str(e) and max(len(name.encode()) for name in arrays) > 1 << 10
             refused += 1
             continue
         assert same(wz.load(stored), arrays)

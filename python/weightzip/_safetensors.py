@@ -31,10 +31,11 @@ _ORDER = (
     "I8 U8 F6_E3M2 F6_E2M3 F4 BOOL"
 ).split()
 _RANK = {dtype: rank for rank, dtype in enumerate(_ORDER)}
-# What readers of the format accept. A name's bytes are bounded by its letters, at most four each.
+# What readers of the format accept, and a directory has room for: names that are longer than their tensors could take more of
+# a .wz than of the original.
 _MAX_HEADER = 100_000_000
 _MAX_DIMS = 64
-_MAX_NAME = (1 << 20) // 4
+_MAX_NAME = 1 << 10
 
 
 class Part(NamedTuple):
@@ -99,8 +100,10 @@ def lay_out(parts: Iterable[Part], metadata: Mapping[str, str] | None) -> tuple[
     if metadata is not None:
         entries.append(f'"__metadata__":{_text_object(metadata)}')
     for name, dtype, shape, nbytes, _ in ordered:
-        if name == "__metadata__" or len(name) > _MAX_NAME:
-            raise InvalidArgumentError(f"a tensor can't have the name `{name:.60}`: choose another one")
+        if name == "__metadata__" or len(name.encode()) > _MAX_NAME:
+            raise InvalidArgumentError(
+                f"a tensor can't have the name `{name:.60}`: choose another one, of at most {_MAX_NAME} bytes"
+            )
         sizes = [*map(str, shape)]
         if len(sizes) > _MAX_DIMS:
             raise InvalidArgumentError(

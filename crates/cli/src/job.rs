@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use weightzip::chain::Lock;
 use weightzip::output::folder_of;
 use weightzip::{Archive, Base, DecodeOptions, Options, Summary};
 
@@ -100,6 +101,20 @@ impl Coder {
 }
 
 impl Job {
+    /// Holds the lock of the store that the result will lie in, so that nobody removes a base before the result says that it
+    /// needs it.
+    fn keep_bases(&self, base: &Base, target: &Path) -> Result<Vec<Lock>> {
+        if !matches!(self.coder, Coder::Compress(_)) || base.files().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let held = Lock::of_stores([target])?;
+        ensure!(
+            base.files().all(Path::exists),
+            "another process has just removed the base; name another one with --base"
+        );
+        Ok(held)
+    }
+
     /// Whether results are near-lossless.
     pub(crate) fn is_lossy(&self) -> bool {
         matches!(&self.coder, Coder::Compress(options) if !options.lossy.is_empty())
@@ -215,6 +230,7 @@ pub(crate) fn file(job: &Job, source: &Path, target: &Path, bar: &Bar) -> Result
     let output = Output::create(target, job.force, input.metadata().is_some())?;
     let base = job.base_of(Some(source), Some(&input))?;
     job.spare(&base, Some(source), target)?;
+    let _held = job.keep_bases(&base, target)?;
     let coded = job.coder.run(input.file(), output.file()?, Some(&input), bar, base.clone());
     // A source that shrinks makes other errors; this one is the cause.
     input.check_unchanged()?;

@@ -311,15 +311,16 @@ fn a_damaged_step_is_named_and_the_rest_goes_on() {
 
 #[cfg(unix)]
 #[test]
-fn rebase_waits_for_who_changes_a_store() {
+fn what_is_coded_beside_a_store_waits_for_who_changes_it() {
     let dir = store(&[1, 2]);
     dir.wz(&["decompress", &format!("store/{}.wz", name(2)), "-o", "plain"]).ok();
     dir.wz(&["compress", "plain", "-o", "other.wz"]).ok();
     let folder = fs::File::open(dir.path("store")).unwrap();
     folder.lock().unwrap();
     let (one, two) = (format!("store/{}.wz", name(1)), format!("store/{}.wz", name(2)));
-    let runs: [&[&str]; 3] = [
+    let runs: [&[&str]; 4] = [
         &["rebase", &two],
+        &["compress", "plain", "--base", &one, "-o", "store/next.wz"],
         &["rebase", "other.wz", "-o", "store/new.wz"],
         &["rebase", "other.wz", "--base", &one, "-f"],
     ];

@@ -2,8 +2,8 @@
 //!
 //! The rules are those of the safetensors package: a header of at most 100 MB that starts with
 //! `{`, no key twice, tensors that start at zero, fill their ranges, and neither overlap nor
-//! leave holes. The header itself stays opaque, so that it comes back to the byte. A file in which a tensor breaks a rule is
-//! none of this format, but its other tensors are found.
+//! leave holes. The header itself stays opaque, so that it comes back to the byte. A file in which a tensor breaks a rule, or has no room
+//! in the directory, is none of this format, but its other tensors are found.
 
 use super::tensors::{Extent, Tensors};
 use super::warnings::{Warnings, quoted};
@@ -54,7 +54,7 @@ pub(super) fn scan(prefix: &[u8], ended: bool) -> Scan {
 fn layout(Header(mut entries): Header, data: u64) -> Layout {
     let (mut tensors, mut warnings) = (Tensors::new(Extent::Header(data)), Warnings::default());
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
-    let (mut at, mut format) = (0, Format::Safetensors);
+    let (count, mut at, mut format) = (entries.len(), 0, Format::Safetensors);
     for (name, entry) in entries {
         let (start, end) = entry.data_offsets;
         let follows = match start == std::mem::replace(&mut at, end) {
@@ -69,7 +69,12 @@ fn layout(Header(mut entries): Header, data: u64) -> Layout {
         }
         span.into_iter().for_each(|span| tensors.add(span));
     }
-    Layout::of_tensors(format, tensors, warnings)
+    let mut layout = Layout::of_tensors(format, tensors, warnings);
+    // Loaders take the directory's tensors for all: where it lacks one they must refuse the file.
+    if layout.spans.iter().filter(|span| span.tensor.is_some()).count() < count {
+        layout.format = Format::Opaque;
+    }
+    layout
 }
 
 #[derive(serde::Deserialize)]
