@@ -82,7 +82,7 @@ fn without_its_base_a_file_is_listed_and_not_restored() {
     // One with the right name and other bytes is not taken.
     dir.write("old.safetensors", model(3));
     dir.wz(&["verify", "new.safetensors.wz"])
-        .fails(&["old.safetensors has another of this name: blake3"]);
+        .fails(&["other models of this name: old.safetensors"]);
 }
 
 #[test]

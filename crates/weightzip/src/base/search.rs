@@ -187,19 +187,23 @@ fn in_base(path: &Path, error: &Error) -> Error {
     Error::new(error.kind(), format!("base {}: {error}", path.display()))
 }
 
-/// The smallest tensor of each file that a `.wz` needs; none if it is no `.wz`.
+/// A tensor of each file that a `.wz` needs; none if it is no `.wz`. The smallest of those that the `.wz` doesn't hold unchanged,
+/// since what it was made from often lies beside it under the base's name.
 fn wanted(path: &Path) -> Vec<BaseTensor> {
     let archive = open_at_random(path).ok().and_then(|file| Archive::open(file).ok());
-    let (mut numbers, mut smallest) = (HashMap::new(), Vec::<BaseTensor>::new());
-    for tensor in archive.iter().flat_map(|archive| archive.bases()) {
-        let number = *numbers.entry(Arc::clone(&tensor.file)).or_insert(smallest.len());
-        match smallest.get_mut(number) {
-            Some(found) if found.bytes <= tensor.bytes => {}
+    let Some(archive) = archive else { return Vec::new() };
+    let own: HashSet<_> = archive.tensors().map(|tensor| tensor.blake3()).collect();
+    let rank = |tensor: &BaseTensor| (own.contains(&tensor.blake3), tensor.bytes);
+    let (mut numbers, mut best) = (HashMap::new(), Vec::<BaseTensor>::new());
+    for tensor in archive.bases() {
+        let number = *numbers.entry(Arc::clone(&tensor.file)).or_insert(best.len());
+        match best.get_mut(number) {
+            Some(found) if rank(found) <= rank(tensor) => {}
             Some(found) => found.clone_from(tensor),
-            None => smallest.push(tensor.clone()),
+            None => best.push(tensor.clone()),
         }
     }
-    smallest
+    best
 }
 
 /// Whether a file has a tensor. A `.wz` says so, also if it needs bases itself; another one is hashed.
