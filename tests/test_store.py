@@ -289,7 +289,7 @@ def test_a_closed_store_still_loads(store):
     assert is_state(store.load(), 1)
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "file:///tmp/run"])
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "file:///run"])
 def test_urls_are_refused_before_a_folder_is_made(url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(weightzip.InvalidArgumentError, match="is a URL, and this is for local folders"):
